@@ -1,0 +1,49 @@
+"""Bothways: the BERT family, whole. ``import bothways as bw``; nothing heavy is imported until it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bothways.errors import BothwaysError, BothwaysWarning
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bothways.batch import TokenBatch as TokenBatch
+    from bothways.batch import pack as pack
+    from bothways.batch import unpack as unpack
+    from bothways.learn.finetune import evaluate as evaluate
+    from bothways.learn.finetune import finetune as finetune
+    from bothways.learn.pretrain import pretrain as pretrain
+    from bothways.run.model import Model as Model
+    from bothways.run.model import load as load
+    from bothways.text.tokenizer import Tokenizer as Tokenizer
+    from bothways.text.train import train_tokenizer as train_tokenizer
+
+_WHERE = {
+    "Model": "bothways.run.model",
+    "TokenBatch": "bothways.batch",
+    "Tokenizer": "bothways.text.tokenizer",
+    "evaluate": "bothways.learn.finetune",
+    "finetune": "bothways.learn.finetune",
+    "load": "bothways.run.model",
+    "pack": "bothways.batch",
+    "pretrain": "bothways.learn.pretrain",
+    "train_tokenizer": "bothways.text.train",
+    "unpack": "bothways.batch",
+}
+
+__all__ = ["BothwaysError", "BothwaysWarning", "__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'bothways' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

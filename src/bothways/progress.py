@@ -1,0 +1,115 @@
+"""One quiet progress bar: what is being done, how fast, how long it will take.
+
+On a terminal a bar is drawn and removed when done; elsewhere (a log file, CI) nothing moves and one line is printed at
+the end. `silent()` turns both off.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_silent = False
+
+
+def silent(value: bool = True) -> None:
+    """Turns all progress output off (or on again)."""
+    global _silent
+    _silent = value
+
+
+class Progress:
+    """What a running job reports to.
+
+    Attributes:
+        done: Units finished so far.
+        note: A short text shown beside the bar, such as the current loss.
+    """
+
+    def __init__(self, what: str, total: float | None, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done: float = 0.0
+        self.note = ""
+        self.began = time.monotonic()
+
+    def advance(self, amount: float = 1.0, note: str | None = None) -> None:
+        """Says that `amount` more units are finished."""
+        self.done += amount
+        self.update(note)
+
+    def reach(self, done: float, note: str | None = None) -> None:
+        """Says that `done` units are finished in all."""
+        self.done = done
+        self.update(note)
+
+    def update(self, note: str | None = None) -> None:
+        """Shows the present state; a bar that is drawn overrides this."""
+        if note is not None:
+            self.note = note
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the job began."""
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the job began."""
+        return self.done / max(self.seconds, 1e-9)
+
+
+@contextmanager
+def progress(what: str, total: float | None = None, unit: str = "items") -> Iterator[Progress]:
+    """Shows the progress of a job while the block runs.
+
+    Args:
+        what: What is being done, as it stands before the bar: "Reading corpus".
+        total: How many units there are in all; None when unknown.
+        unit: What is counted: "documents", "tokens", "s" (a bar by time, shown in seconds).
+    """
+    if _silent:
+        yield Progress(what, total, unit)
+        return
+    if not sys.stderr.isatty():
+        job = Progress(what, total, unit)
+        yield job
+        tail = f"  {job.note}" if job.note else ""
+        speed = "" if unit == "s" else f"{job.done:,.0f} {unit}, {job.rate:,.0f} {unit}/s, "
+        print(f"{what}: {speed}{job.seconds:.1f} s{tail}", file=sys.stderr, flush=True)
+        return
+    with _drawn(what, total, unit) as job:
+        yield job
+
+
+@contextmanager
+def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    display = RichProgress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f}%" if total else ""),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    class Drawn(Progress):
+        def update(self, note: str | None = None) -> None:
+            super().update(note)
+            speed = "" if unit == "s" else f"{self.rate:,.0f} {unit}/s"
+            display.update(bar, completed=self.done, speed=speed, note=self.note)
+
+    job = Drawn(what, total, unit)
+    bar = display.add_task(what, total=total, speed="", note="")
+    with display:
+        yield job
+    tail = f"  [dim]{job.note}[/dim]" if job.note else ""
+    amount = "" if unit == "s" else f"{job.done:,.0f} {unit} "
+    display.console.print(f"[green]✓[/green] {what:<24} {amount}[dim]in {job.seconds:,.1f} s[/dim]{tail}", highlight=False)
