@@ -112,4 +112,6 @@ def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
         yield job
     tail = f"  [dim]{job.note}[/dim]" if job.note else ""
     amount = "" if unit == "s" else f"{job.done:,.0f} {unit} "
-    display.console.print(f"[green]✓[/green] {what:<24} {amount}[dim]in {job.seconds:,.1f} s[/dim]{tail}", highlight=False)
+    display.console.print(
+        f"[green]✓[/green] {what:<24} {amount}[dim]in {job.seconds:,.1f} s[/dim]{tail}", highlight=False
+    )

@@ -1,1 +1,33 @@
+"""The families there are. A family is one file here with a `FAMILY`; the list below is made from the files."""
 
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from bothways.errors import BothwaysError, closest
+from bothways.model.families.family import Family
+
+_NOT_FAMILIES = {"family", "hf", "names"}
+
+
+@cache
+def families() -> dict[str, Family]:
+    """All families by name, oldest first."""
+    files = (module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_FAMILIES)
+    found = [importlib.import_module(f"{__name__}.{name}").FAMILY for name in files]
+    return {family.name: family for family in sorted(found, key=lambda family: (family.year, family.name))}
+
+
+def family(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        BothwaysError: There is none; those there are, are listed.
+    """
+    known = families()
+    if name not in known:
+        listed = ", ".join(known)
+        raise BothwaysError(f"the model family {name!r} is not supported{closest(name, known)}; supported are {listed}")
+    return known[name]

@@ -1,1 +1,1 @@
-
+"""The heads that turn hidden states into predictions."""

@@ -1,1 +1,1 @@
-
+"""The parts that an encoder is assembled from: small modules with plain constructor arguments."""

@@ -1,0 +1,89 @@
+"""Translating ``config.json`` of the Hugging Face layout: which keys mean what, which are knowingly ignored."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from typing import Any
+
+from bothways.errors import BothwaysError, BothwaysWarning, closest
+
+# Keys that say nothing about the encoder itself: how it was saved, generation settings every config used to carry,
+# labels (read by the folder reader), and the outputs a call returns by default.
+COMMON = frozenset(
+    """
+    _name_or_path architectures add_cross_attention attn_implementation _attn_implementation_autoset
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
+    eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    gradient_checkpointing id2label is_decoder is_encoder_decoder label2id length_penalty max_length
+    min_length model_type no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
+    output_attentions output_hidden_states output_past output_scores prefix problem_type pruned_heads
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class
+    top_k top_p torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache bothways
+    """.split()
+)
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+HF_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+
+
+class Reader:
+    """Reads keys off a ``config.json`` and complains about what nobody asked for."""
+
+    def __init__(
+        self, config: dict[str, Any], where: str = "config.json", ignored: frozenset[str] = frozenset()
+    ) -> None:
+        self.config, self.where, self.known = config, where, COMMON | ignored
+
+    def get(self, key: str, default: Any = ...) -> Any:
+        """The value of a key.
+
+        Raises:
+            BothwaysError: The key is missing and has no default.
+        """
+        self.known = self.known | {key}
+        if key in self.config:
+            return self.config[key]
+        if default is ...:
+            raise BothwaysError(f"{self.where} lacks the key {key!r}")
+        return default
+
+    def only(self, key: str, *allowed: Any) -> None:
+        """Accepts a key only with values that mean what this family computes.
+
+        Raises:
+            BothwaysError: The value is another one.
+        """
+        value = self.get(key, allowed[0])
+        if value not in allowed:
+            raise BothwaysError(f"{self.where} says {key} = {value!r}, which is not supported; {allowed[0]!r} is")
+
+    def activation(self, key: str) -> Any:
+        """The activation under a key, in our words."""
+        value = self.get(key, "gelu")
+        if value not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise BothwaysError(f"{self.where} says {key} = {value!r}, which is not supported; there are {known}")
+        return ACTIVATIONS[value]
+
+    def finish(self) -> None:
+        """Complains about keys that nobody asked for.
+
+        A key close to a known one is most likely a slip that would silently change the model, so it is an error. Any
+        other is somebody's own note, which published folders often carry, so it is only reported.
+
+        Raises:
+            BothwaysError: A key looks like a misspelt one; the closest known key is named.
+        """
+        for key in self.config.keys() - self.known:
+            if difflib.get_close_matches(key, self.known, n=1, cutoff=0.8):
+                raise BothwaysError(f"{self.where} has an unknown key {key!r}{closest(key, self.known)}")
+            warnings.warn(BothwaysWarning(f"{self.where} has a key {key!r} that is not used here"), stacklevel=2)

@@ -1,0 +1,128 @@
+"""One attention function, several kernels, over packed sequences.
+
+Sequences of equal length are neighbours in the batch, so attention runs as a few dense rectangles without padding or
+masks. `attend_one_by_one` is the reference that every kernel is tested against.
+
+Shapes: T tokens, S sequences, H heads, K head width; in a rectangle N sequences of L tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bothways.batch import Rectangle
+from bothways.model.parts.dropout import drop
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Adds to the scores of a rectangle: from q and k ``(N, H, L, K)`` to ``(N, H, L, L)``, or what broadcasts to it."""
+
+_MOST_SCORES = 2**24
+"""A rectangle is split so that its attention weights hold at most this many numbers at a time."""
+
+
+def attend(
+    q_THK: Tensor,
+    k_THK: Tensor,
+    v_THK: Tensor,
+    plan: Sequence[Rectangle],
+    *,
+    dropout: float = 0.0,
+    score: Score | None = None,
+    weights: list[Tensor] | None = None,
+) -> Tensor:
+    """Every token attends to every token of its own sequence.
+
+    Vaswani et al. 2017, section 3.2: softmax(q·k / √K)·v.
+
+    Args:
+        q_THK: ``(T, H, K)`` queries.
+        k_THK: ``(T, H, K)`` keys.
+        v_THK: ``(T, H, K)`` values.
+        plan: The batch as rectangles, in order, covering all T tokens.
+        dropout: Share of attention weights that is dropped.
+        score: What a family adds to the scores.
+        weights: If a list is given, the attention weights ``(H, L, L)`` of each sequence are appended to it.
+
+    Returns:
+        ``(T, H, K)``.
+    """
+    pieces = _split(plan, q_THK.shape[1])
+    sizes = [piece.sequences * piece.length for piece in pieces]
+    parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
+    kernel = _fused if _prefers_fused(q_THK) and score is None and weights is None else _dense
+    out = [kernel(q, k, v, piece, dropout, score, weights) for piece, q, k, v in parts]
+    return out[0] if len(out) == 1 else torch.cat(out)
+
+
+def _split(plan: Sequence[Rectangle], heads: int) -> list[Rectangle]:
+    pieces = []
+    for start, sequences, length in plan:
+        step = max(1, _MOST_SCORES // (heads * length * length))
+        pieces += [
+            Rectangle(start + first * length, min(step, sequences - first), length)
+            for first in range(0, sequences, step)
+        ]
+    return pieces
+
+
+def _prefers_fused(q: Tensor) -> bool:
+    """On a GPU torch's fused kernel wins; on a CPU plain products do, and their dropout is several times cheaper."""
+    return q.device.type != "cpu"
+
+
+def _dense(
+    q: Tensor, k: Tensor, v: Tensor, piece: Rectangle, dropout: float, score: Score | None, weights: list[Tensor] | None
+) -> Tensor:
+    q, k, v = (_rectangle(x, piece) for x in (q, k, v))
+    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)  # (N, H, L, L)
+    if score is not None:
+        scores = scores + score(q, k)
+    shares = torch.softmax(scores, dim=-1)
+    if weights is not None:
+        weights.extend(shares.unbind(0))
+    out = drop(shares, dropout) @ v  # (N, H, L, K)
+    return out.transpose(1, 2).reshape(-1, *out.shape[1::2])
+
+
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, piece: Rectangle, dropout: float, score: Score | None, weights: list[Tensor] | None
+) -> Tensor:
+    q, k, v = (_rectangle(x, piece) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    return out.transpose(1, 2).reshape(-1, *out.shape[1::2])
+
+
+def _rectangle(x: Tensor, piece: Rectangle) -> Tensor:
+    """From ``(N · L, H, K)`` to ``(N, H, L, K)``, a view."""
+    return x.unflatten(0, (piece.sequences, piece.length)).transpose(1, 2)
+
+
+def attend_one_by_one(
+    q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, starts: Sequence[int], score: Score | None = None
+) -> Tensor:
+    """The reference: the same as `attend`, one sequence at a time, in the plainest way.
+
+    Args:
+        q_THK: ``(T, H, K)`` queries.
+        k_THK: ``(T, H, K)`` keys.
+        v_THK: ``(T, H, K)`` values.
+        starts: ``(S + 1,)`` where each sequence begins.
+        score: What a family adds to the scores.
+
+    Returns:
+        ``(T, H, K)``.
+    """
+    out = []
+    for a, b in itertools.pairwise(starts):
+        q, k, v = (x[a:b].transpose(0, 1) for x in (q_THK, k_THK, v_THK))  # (H, L, K)
+        scores = torch.einsum("hqk,hpk->hqp", q, k) / math.sqrt(q.shape[-1])
+        if score is not None:
+            scores = scores + score(q[None], k[None])[0]
+        out.append(torch.einsum("hqp,hpk->hqk", scores.softmax(-1), v).transpose(0, 1))
+    return torch.cat(out)
