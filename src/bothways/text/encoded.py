@@ -144,7 +144,9 @@ def assemble(template: Template, first: Flat, second: Flat | None, cut: Cut) -> 
     specials = np.array([piece.token_id for piece in template if piece.source == SPECIAL], dtype=np.int32)
     parts = [first] if second is None else [first, second]
     count = len(cut.texts)
-    columns: list[tuple[np.ndarray, np.ndarray, Piece]] = []  # where each stretch of a sequence lies, and how long it is
+    columns: list[
+        tuple[np.ndarray, np.ndarray, Piece]
+    ] = []  # where each stretch of a sequence lies, and how long it is
     for piece in template:
         if piece.source == SPECIAL:
             place = sum(column[2].source == SPECIAL for column in columns)

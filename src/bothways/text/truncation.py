@@ -102,7 +102,9 @@ def cut(
         texts = np.arange(len(first))
         return Cut(texts, _beginnings(first), None if second is None else _beginnings(second), whole)
     if policy == "error":
-        raise BothwaysError(_too_long(int(np.argmax(over)) + offset, int(total[np.argmax(over)]), room, int(over.sum())))
+        raise BothwaysError(
+            _too_long(int(np.argmax(over)) + offset, int(total[np.argmax(over)]), room, int(over.sum()))
+        )
     if policy == "window":
         return _windows(first, second, room, overlap, offset, whole)
     kept_first, kept_second = longest_first(first, second, room)
