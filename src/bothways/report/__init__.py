@@ -1,1 +1,1 @@
-
+"""Pages and charts, made from plain data only."""
