@@ -21,6 +21,7 @@ from bothways.text.normalize import Normalization
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 BERT_NAMES = dict(zip(ROLES, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), strict=True))
 ROBERTA_NAMES = dict(zip(ROLES, ("<pad>", "<unk>", "<s>", "</s>", "<mask>"), strict=True))
+LEFT_BEHIND = ("name_or_path", "tokenizer_file", "full_tokenizer_file", "special_tokens_map_file")  # where it once lay
 MOST_LETTERS = 100  # a longer word is [UNK], as in the published BERT
 
 
@@ -56,7 +57,8 @@ def read_published(source: str | Path, lowercase: bool | None = None) -> Publish
 
 
 def _read_folder(folder: Path, lowercase: bool | None) -> Published:
-    settings = {**_json_object(folder / "special_tokens_map.json"), **_json_object(folder / "tokenizer_config.json")}
+    stated = {**_json_object(folder / "special_tokens_map.json"), **_json_object(folder / "tokenizer_config.json")}
+    settings = {key: _plain(value) for key, value in stated.items() if key not in LEFT_BEHIND}
     if (folder / "tokenizer.json").exists():
         return _read_json(folder / "tokenizer.json", settings, lowercase)
     if (folder / "vocab.txt").exists():
@@ -80,6 +82,11 @@ def _json_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def _plain(value: Any) -> Any:
+    """A token written with its options becomes its name; the options stand in tokenizer.json."""
+    return value["content"] if isinstance(value, dict) and "content" in value else value
+
+
 def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
     try:
         backend = Tokenizer.from_file(str(path))
@@ -87,10 +94,8 @@ def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> 
         raise BothwaysError(f"{path} is not a tokenizer.json that can be read ({error})") from None
     backend.no_truncation()  # lengths and padding stored in the file are not part of the tokenizer
     backend.no_padding()
-    names = _names(backend.get_vocab(), settings)
-    ends = [(names[role], backend.token_to_id(names[role])) for role in ("sep", "cls")]
-    if backend.post_processor is None and all(place is not None for _, place in ends):
-        backend.post_processor = bert_template(*ends)
+    if backend.post_processor is None:
+        _add_template(backend, settings)
     stated = {} if _generic(settings) else dict(settings)  # a named class builds its normaliser from the settings
     if lowercase is not None:
         stated["do_lower_case"] = lowercase
@@ -100,6 +105,15 @@ def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> 
     elif lowercase is not None:
         raise BothwaysError(f"lowercase={lowercase} cannot be set: {path} has no BERT normaliser")
     return Published(backend, settings)
+
+
+def _add_template(backend: Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Gives BERT's template to a tokenizer that was saved without one but has [CLS] and [SEP]."""
+    vocabulary = backend.get_vocab()
+    names = _names(vocabulary, settings)
+    sep, cls = names["sep"], names["cls"]
+    if sep in vocabulary and cls in vocabulary:
+        backend.post_processor = bert_template((sep, vocabulary[sep]), (cls, vocabulary[cls]))
 
 
 def _generic(settings: Mapping[str, Any]) -> bool:
@@ -218,7 +232,6 @@ def _names(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> dict[s
         names["unk"] = "[UNK]"
     for role in ROLES:
         stated = settings.get(f"{role}_token")
-        stated = stated.get("content") if isinstance(stated, dict) else stated
         if isinstance(stated, str):
             names[role] = stated
     return names

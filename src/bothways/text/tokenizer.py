@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -86,7 +87,7 @@ class Tokenizer:
             BothwaysError: [UNK], [CLS] or [SEP] is absent, or a token stands twice.
         """
         if len(set(tokens)) != len(tokens):
-            twice = next(token for place, token in enumerate(tokens) if token in tokens[:place])
+            twice = Counter(tokens).most_common(1)[0][0]
             raise BothwaysError(f"the token {twice!r} stands twice in the vocabulary")
         backend = published.wordpiece(tokens, normalization, {}, "the vocabulary")
         return cls(backend, {"model_max_length": max_length} if max_length else {})

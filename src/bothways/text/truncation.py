@@ -165,8 +165,9 @@ def _windows(
 ) -> Cut:
     rooms = np.full(len(first), room) if second is None else room - first
     lengths = first if second is None else second
-    if rooms.min() < 1 and ((rooms < 1) & (first + lengths > room)).any():
-        place = int(np.argmax(rooms < 1))
+    hopeless = (rooms < 1) & (lengths > rooms)
+    if hopeless.any():
+        place = int(np.argmax(hopeless))
         raise BothwaysError(
             f"the first text of pair {place + offset} has {int(first[place]):,} tokens and leaves no room for windows "
             f"over its second text; put the shorter text first or raise max_length"
