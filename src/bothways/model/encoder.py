@@ -55,6 +55,11 @@ class Encoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def token_table(self) -> Tensor:
+        """``(V, width of the embeddings)``: the token table, which masked-token heads share."""
+        return self.embeddings.tokens.weight  # type: ignore[union-attr, return-value]
+
     def forward(self, batch: TokenBatch, *, hidden: bool = False, attentions: bool = False) -> EncoderOutput:
         """Encodes a batch.
 

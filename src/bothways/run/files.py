@@ -1,0 +1,71 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bothways.errors import BothwaysError
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        BothwaysError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BothwaysError(f"{path} cannot be read as JSON ({error})") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file for people to read."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk, so that a rename after it cannot come first."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into that takes its name only when the block ends well.
+
+    Args:
+        folder: Its name in the end.
+        what: What is saved, for messages: "the model".
+        overwrite: Whether a folder of that name is replaced.
+
+    Raises:
+        BothwaysError: The folder is there already and not to be replaced, or the disk is full or read-only.
+    """
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise BothwaysError(f"{folder} exists already; choose another folder or say overwrite")
+    half, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        half.mkdir(parents=True)
+        yield half
+        for path in [*half.rglob("*"), half]:
+            sync(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        half.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise BothwaysError(f"cannot save {what} in {folder}: {error.strerror or error}; nothing was changed") from None
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

@@ -1,0 +1,203 @@
+"""The saved model: a folder in the layout of the Hugging Face ecosystem.
+
+``config.json``, ``model.safetensors`` and the tokenizer's files are what `transformers` and `sentence-transformers`
+open. What only Bothways knows (heads and their labels) lies beside them in ``bothways.json``, and heads for which no
+published class exists in ``heads.safetensors``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import bothways
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.model.build import build_encoder, build_head
+from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.encoder import Encoder
+from bothways.model.families import family
+from bothways.model.families.family import Family
+from bothways.run import sentence_folder
+from bothways.run.files import new_folder, read_json, write_json
+from bothways.run.weights import (
+    LoadReport,
+    Tensors,
+    assign,
+    read_safetensors,
+    read_tensors,
+    to_ours,
+    write_safetensors,
+)
+from bothways.text.tokenizer import Tokenizer
+
+OWN_FILE, HEADS_FILE = "bothways.json", "heads.safetensors"
+
+
+@dataclass
+class Saved:
+    """What a model folder holds.
+
+    Attributes:
+        encoder: The encoder.
+        heads: Heads by kind, such as ``"mlm"``.
+        head_configs: The heads' configurations by kind.
+        tokenizer: The tokenizer, or None for a folder of weights alone.
+        sentence: How texts become vectors.
+        report: Which tensors did not find their place.
+    """
+
+    encoder: Encoder
+    heads: dict[str, nn.Module]
+    head_configs: dict[str, HeadConfig]
+    tokenizer: Tokenizer | None
+    sentence: sentence_folder.SentenceRecipe
+    report: LoadReport = field(default_factory=LoadReport)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's ``config.json``.
+
+    Raises:
+        BothwaysError: There is none, or it is not JSON.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
+    return read_json(path)
+
+
+def encoder_config(folder: Path) -> EncoderConfig:
+    """What the encoder of a folder is, without reading its weights.
+
+    Raises:
+        BothwaysError: The family is not supported, or a key is not understood.
+    """
+    config = read_config(folder)
+    if "model_type" not in config:
+        raise BothwaysError(f"{folder / 'config.json'} names no model_type, so its family is not known")
+    return family(config["model_type"]).from_hf(config)
+
+
+def read_folder(folder: Path) -> Saved:
+    """Reads a model folder, ours or a published one.
+
+    Raises:
+        BothwaysError: Something is missing, damaged, not supported, or does not fit together.
+    """
+    config = encoder_config(folder)
+    members = family(config.family)
+    report = LoadReport()
+    tensors = to_ours(read_tensors(folder), members.names, report)
+    if (folder / HEADS_FILE).is_file():
+        tensors |= read_safetensors(folder / HEADS_FILE)
+    if not any(name.startswith("encoder.pooler.") for name in tensors):
+        config = config.derive(pooler=None)
+    head_configs = _heads_of(folder, config, tensors, members)
+    encoder = build_encoder(config)
+    heads = {kind: build_head(head, config) for kind, head in head_configs.items()}
+    assign({"encoder": encoder, **heads}, tensors, report, str(folder))
+    if str(report):
+        warnings.warn(BothwaysWarning(f"tensors of {folder}: {report}"), stacklevel=3)
+    tokenizer = Tokenizer.load(folder) if _has_tokenizer(folder) else None
+    if tokenizer is not None and tokenizer.size > config.embeddings.vocab_size:
+        raise BothwaysError(
+            f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
+        )
+    sentence = sentence_folder.read(folder)
+    return Saved(encoder.eval(), {k: h.eval() for k, h in heads.items()}, head_configs, tokenizer, sentence, report)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+
+
+def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
+    """The heads whose tensors a folder holds: as our own file says, else as the published names tell."""
+    if (folder / OWN_FILE).is_file():
+        listed = read_json(folder / OWN_FILE).get("heads", [])
+        made = [HeadConfig.from_dict(head, str(folder / OWN_FILE)) for head in listed]
+        return {head.kind: head for head in made}
+    published = read_config(folder)
+    architectures = published.get("architectures") or []
+    found: dict[str, HeadConfig] = {}
+    for kind in members.heads:
+        if not any(name.startswith(f"{kind}.") for name in tensors):
+            continue
+        if kind == "classify":
+            if architectures and not any("SequenceClassification" in name for name in architectures):
+                continue  # tagging and multiple choice call their head "classifier" too
+            classes = tensors["classify.output.weight"].shape[0]
+            dropout = published.get("classifier_dropout")
+            found[kind] = HeadConfig(
+                kind="classify",
+                labels=_labels(published, classes, folder),
+                dropout=config.dropout if dropout is None else dropout,
+            )
+        else:
+            found[kind] = HeadConfig(kind=kind)  # type: ignore[arg-type]
+    return found
+
+
+def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str, ...]:
+    names = published.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}
+    if len(names) != classes:
+        raise BothwaysError(f"{folder / 'config.json'} names {len(names)} labels, but the classifier has {classes}")
+    return tuple(str(names[str(place)]) for place in range(classes))
+
+
+def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:
+    """Writes a model folder: under another name first, so that it is there whole or not at all.
+
+    Returns:
+        A sentence saying what other libraries will see.
+
+    Raises:
+        BothwaysError: The folder exists and is not to be replaced, or the disk is full.
+    """
+    with new_folder(folder, "the model", overwrite=overwrite) as half:
+        return _write_files(saved, half, folder.name)
+
+
+def _write_files(saved: Saved, folder: Path, title: str) -> str:
+    config, members = saved.encoder.config, family(saved.encoder.config.family)
+    shared = _published_heads(saved, members)
+    architecture = members.architectures[frozenset(shared)]
+    tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}
+    own: Tensors = {}
+    for kind, head in saved.heads.items():
+        values = {f"{kind}.{name}": value for name, value in head.state_dict().items()}
+        (tensors if kind in shared else own).update(values)
+    published = {members.names.published(name, bare=not shared): value for name, value in tensors.items()}
+    write_safetensors(published, folder / "model.safetensors")
+    if own:
+        write_safetensors(own, folder / HEADS_FILE)
+    described = members.to_hf(config) | {"architectures": [architecture], "dtype": "float32"}
+    classify = saved.head_configs.get("classify")
+    if classify is not None:
+        described["id2label"] = {str(place): label for place, label in enumerate(classify.labels)}
+        described["label2id"] = {label: place for place, label in enumerate(classify.labels)}
+        described["classifier_dropout"] = classify.dropout
+    write_json(folder / "config.json", described)
+    heads = [head.to_dict() for head in saved.head_configs.values()]
+    write_json(folder / OWN_FILE, {"bothways": bothways.__version__, "heads": heads})
+    if saved.tokenizer is not None:
+        saved.tokenizer.save(folder)
+    sentence_folder.write(saved.sentence, folder, config.width)
+    rest = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only" if own else ""
+    return f"transformers opens {title} as {architecture}{rest}"
+
+
+def _published_heads(saved: Saved, members: Family) -> list[str]:
+    """The largest set of heads that one published class has; ties go to the earlier one in the family's table."""
+    plain = {kind for kind, head in saved.head_configs.items() if head.hidden == "none"}
+    possible: list[frozenset[str]] = [heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)]
+    return sorted(max(possible, key=lambda heads: len(heads)), key=list(saved.heads).index)
+
+
+def _fits(heads: frozenset[str], saved: Saved, members: Family) -> bool:
+    names = (f"{kind}.{name}" for kind in heads for name in saved.heads[kind].state_dict())
+    return members.names.holds(names)

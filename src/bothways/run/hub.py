@@ -1,0 +1,54 @@
+"""Where a model is: a local folder, or the id of one on the Hugging Face hub.
+
+A local path never touches the network, and an offline switch (`offline=True`, or ``HF_HUB_OFFLINE``,
+``TRANSFORMERS_OFFLINE`` or ``BOTHWAYS_OFFLINE`` set to 1) keeps hub ids to what was downloaded before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from bothways.errors import BothwaysError, closest, need
+
+_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
+_OLD_FILES = ["pytorch_model*.bin"]
+
+
+def find(source: str | Path, offline: bool = False) -> Path:
+    """The local folder of a model, downloaded first if `source` is a hub id.
+
+    Raises:
+        BothwaysError: The folder does not exist, or the hub cannot give the model.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    name = str(source)
+    if isinstance(source, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        near = path.parent.iterdir() if path.parent.is_dir() else ()
+        raise BothwaysError(f"there is no model folder {name}{closest(path.name, [entry.name for entry in near])}")
+    return _download(name, offline)
+
+
+def offline_wanted(offline: bool = False) -> bool:
+    """Whether the network is off limits, by argument or environment."""
+    switches = ("BOTHWAYS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return offline or any(os.environ.get(switch, "").lower() in ("1", "true", "yes", "on") for switch in switches)
+
+
+def _download(name: str, offline: bool) -> Path:
+    hub = need("huggingface_hub", "hub", f"there is no folder {name}; loading it from the hub")
+    offline = offline_wanted(offline)
+    try:
+        folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
+        if not any(folder.glob("*.safetensors")):  # older models carry only .bin files
+            folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
+    except Exception as error:
+        if offline:
+            why = "it was not downloaded before, and the offline switch is on"
+        else:
+            why = f"the hub did not give it ({type(error).__name__}: {str(error).strip().splitlines()[0][:120]})"
+        raise BothwaysError(f"there is no folder {name}, and {why}; check the name or give a local folder") from None
+    return folder

@@ -1,0 +1,400 @@
+"""A model at work: texts in, answers out.
+
+``load`` opens a folder (ours, or any published BERT) or a hub id; the methods below need no knowledge of tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from bothways.batch import TokenBatch
+from bothways.errors import BothwaysError
+from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.run.folder import Saved, read_folder, write_folder
+from bothways.run.hub import find
+from bothways.run.pooling import check_pooling, normalize, pool
+from bothways.run.precision import resolve_precision
+from bothways.text.encoded import Encoded
+from bothways.text.tokenizer import Tokenizer
+
+_BATCH_TOKENS = 4096
+"""Tokens in a batch: enough to keep the processor busy, few enough to stay near its caches."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A token for a masked place.
+
+    Attributes:
+        token: The token as in the vocabulary.
+        probability: Between 0 and 1, over the whole vocabulary.
+        text: The text with this token in the place (other masks stay).
+    """
+
+    token: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier says of a text.
+
+    Attributes:
+        label: The name of the likeliest class.
+        probability: Its probability.
+        probabilities: The probability of each class by name.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+def load(
+    source: str | Path,
+    *,
+    device: str | None = None,
+    precision: str = "float32",
+    offline: bool = False,
+    truncation: str = "warn",
+) -> Model:
+    """Opens a saved model.
+
+    Args:
+        source: A model folder, the output folder of a run, or a hub id. A path never touches the network.
+        device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
+        precision: ``"float32"`` (exact), ``"bf16"``, or ``"auto"`` (bf16 where the device multiplies it natively).
+        offline: Keeps hub ids to what was downloaded before.
+        truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
+
+    Raises:
+        BothwaysError: There is no such model, its family is not supported, or its files do not fit together.
+    """
+    folder = find(source, offline)
+    if (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not folder.is_dir():
+        raise BothwaysError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
+    return Model(read_folder(folder), device=device, precision=precision, truncation=truncation, name=str(source))
+
+
+class Model:
+    """An encoder with its tokenizer and heads.
+
+    Attributes:
+        encoder: The encoder, an ordinary module.
+        heads: The heads by kind: ``"mlm"``, ``"nsp"``, ``"classify"``.
+        head_configs: Their configurations by kind.
+        name: Where it came from.
+        truncation: What happens to texts that are too long.
+    """
+
+    def __init__(
+        self,
+        saved: Saved,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        truncation: str = "warn",
+        name: str = "this model",
+    ) -> None:
+        self._saved = saved
+        self.name = name
+        self.truncation = truncation
+        self.encoder: Encoder = saved.encoder
+        self.heads: dict[str, nn.Module] = saved.heads
+        self.head_configs: dict[str, HeadConfig] = saved.head_configs
+        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = resolve_precision(precision, self.device).name
+
+    @property
+    def config(self) -> EncoderConfig:
+        """What the encoder is."""
+        return self.encoder.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            BothwaysError: The folder came without one.
+        """
+        if self._saved.tokenizer is None:
+            raise BothwaysError(f"{self.name} came without a tokenizer (tokenizer.json or vocab.txt)")
+        return self._saved.tokenizer
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes; empty without a classifier."""
+        head = self.head_configs.get("classify")
+        return head.labels if head else ()
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence in tokens, special tokens included."""
+        limits = [limit for limit in (self.config.longest, self._saved.sentence.max_length) if limit]
+        return min(limits) if limits else None
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are, shared ones counted once."""
+        return sum(value.numel() for part in (self.encoder, *self.heads.values()) for value in part.parameters())
+
+    def to(self, device: str | torch.device) -> Model:
+        """Moves the model to a device and returns it.
+
+        Raises:
+            BothwaysError: There is no such device here.
+        """
+        try:
+            for part in (self.encoder, *self.heads.values()):
+                part.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BothwaysError(f"the device {str(device)!r} cannot be used ({reason}); 'cpu' always can") from None
+        return self
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> str:
+        """Writes the model so that `transformers`, `sentence-transformers` and Bothways open it.
+
+        Returns:
+            A sentence saying what other libraries will see.
+
+        Raises:
+            BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
+        """
+        return write_folder(self._saved, Path(folder), overwrite=overwrite)
+
+    def copy(self) -> Model:
+        """An independent copy, such as for training one and keeping the other."""
+        return Model(copy.deepcopy(self._saved), device=self.device, precision=self.precision, name=self.name)
+
+    # -- answers
+
+    @overload
+    def fill_mask(self, text: str, top: int = 5) -> list[Fill] | list[list[Fill]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def fill_mask(self, text: Sequence[str], top: int = 5) -> list[list[Fill] | list[list[Fill]]]: ...
+    def fill_mask(self, text: str | Sequence[str], top: int = 5) -> Any:
+        """Fills in the masked places of a text.
+
+        Args:
+            text: One text or several, each with the tokenizer's mask token, ``[MASK]`` for BERT, at least once.
+            top: How many tokens to give for a place, likeliest first.
+
+        Returns:
+            For a text with one mask a list of `top` fills; with several masks a list of such lists; for several texts a
+            list of the above.
+
+        Raises:
+            BothwaysError: The model has no masked-token head, or a text no mask, or its mask was cut off.
+        """
+        head = self._head("mlm", "fill_mask")
+        texts = _as_list(text)
+        mask_id = self.tokenizer.mask_id
+        mask = self.tokenizer.tokens[mask_id]
+        for place, one in enumerate(texts):
+            if mask not in one:
+                raise BothwaysError(f"text {place + 1} has no {mask} to fill in; write {mask} where a word is missing")
+        encoded = self.tokenizer.encode(texts, max_length=self.max_length, truncation="error")
+        found: list[list[list[Fill]]] = [[] for _ in texts]
+        for batch, output in self._run(encoded):
+            where = np.flatnonzero(batch.token_ids == mask_id)
+            logits = head(output.sequence[torch.from_numpy(where)], self.encoder.token_table)
+            best = torch.softmax(logits, -1).topk(min(top, logits.shape[-1]))
+            for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+                row = int(batch.rows[batch.sequence_of_token[place]])
+                found[row].append(self._fills(texts[row], mask, len(found[row]), values, ids))
+        answers = [fills[0] if len(fills) == 1 else fills for fills in found]
+        return answers[0] if isinstance(text, str) else answers
+
+    def _fills(self, text: str, mask: str, which: int, values: list[float], ids: list[int]) -> list[Fill]:
+        pieces = text.split(mask)
+        before, after = mask.join(pieces[: which + 1]), mask.join(pieces[which + 1 :])
+        tokens = [self.tokenizer.tokens[token] for token in ids]
+        return [Fill(token, value, _join(before, token, after)) for token, value in zip(tokens, values, strict=True)]
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self, texts: str, pairs: str | None = None
+    ) -> Classification: ...
+    @overload
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Classification]: ...
+    def classify(self, texts: Any, pairs: Any = None) -> Any:
+        """Says which class each text, or pair of texts, belongs to.
+
+        Args:
+            texts: One text or several.
+            pairs: The second text of each pair, for models trained on pairs.
+
+        Returns:
+            One `Classification` for one text, else a list in the order of the texts.
+
+        Raises:
+            BothwaysError: The model has no classifier.
+        """
+        shares = self.class_probabilities(_as_list(texts), None if pairs is None else _as_list(pairs))
+        answers = [self._classification(row) for row in shares]
+        return answers[0] if isinstance(texts, str) else answers
+
+    def class_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """The probability of each class.
+
+        Returns:
+            ``(texts, classes)`` float32; windows of one long text are averaged.
+
+        Raises:
+            BothwaysError: The model has no classifier.
+        """
+        head = self._head("classify", "classify")
+        encoded = self._encode(texts, pairs)
+        out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
+        for batch, output in self._run(encoded):
+            out[batch.rows] = torch.softmax(head(output.pooled), -1).cpu().numpy()
+        return _mean_by_text(out, encoded)
+
+    def _classification(self, shares: np.ndarray) -> Classification:
+        best = int(shares.argmax())
+        by_name = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
+        return Classification(self.labels[best], float(shares[best]), by_name)
+
+    @overload
+    def follows(self, a: str, b: str) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def follows(self, a: Sequence[str], b: Sequence[str]) -> np.ndarray: ...
+    def follows(self, a: Any, b: Any) -> Any:
+        """How likely it is that text `b` follows text `a` in a document.
+
+        Returns:
+            A probability for two texts, ``(texts,)`` float32 for two lists.
+
+        Raises:
+            BothwaysError: The model has no next-sentence head.
+        """
+        head = self._head("nsp", "follows")
+        encoded = self._encode(_as_list(a), _as_list(b))
+        out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
+        for batch, output in self._run(encoded):
+            out[batch.rows] = torch.softmax(head(output.pooled), -1)[:, :1].cpu().numpy()
+        shares = _mean_by_text(out, encoded)[:, 0]
+        return float(shares[0]) if isinstance(a, str) else shares
+
+    @overload
+    def hidden(self, texts: str) -> np.ndarray: ...  # type: ignore[overload-overlap]
+    @overload
+    def hidden(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+    def hidden(self, texts: Any) -> Any:
+        """The hidden state of each token, special tokens included.
+
+        Returns:
+            ``(L, D)`` float32 for one text, a list of them in the order of the texts for several. Under the policy
+            ``window`` a long text gives its windows one after another.
+        """
+        encoded = self._encode(_as_list(texts), None)
+        found: list[list[np.ndarray]] = [[] for _ in _as_list(texts)]
+        parts: dict[int, np.ndarray] = {}
+        for batch, output in self._run(encoded):
+            states = output.sequence.float().cpu().numpy()
+            for place, row in enumerate(batch.rows):
+                parts[int(row)] = states[batch.starts[place] : batch.starts[place + 1]]
+        for row, owner in enumerate(encoded.texts):
+            found[owner].append(parts[row])
+        joined = [rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in found]
+        return joined[0] if isinstance(texts, str) else joined
+
+    def embed(
+        self, texts: str | Sequence[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
+    ) -> np.ndarray:
+        """One vector a text.
+
+        Args:
+            texts: One text or several.
+            pooling: ``"mean"``, ``"cls"`` or ``"max"``; None takes what the model was trained with, else the mean.
+            normalize_vectors: Whether vectors are scaled to length 1; None takes what the model was trained with.
+
+        Returns:
+            ``(D,)`` float32 for one text, ``(texts, D)`` for several. The windows of a long text are averaged, weighted
+            by their tokens.
+
+        Raises:
+            BothwaysError: There is no such pooling.
+        """
+        recipe = self._saved.sentence
+        way = check_pooling(pooling or recipe.pooling)
+        encoded = self._encode(_as_list(texts), None)
+        out = np.zeros((len(encoded.texts), self.config.width), dtype=np.float32)
+        for batch, output in self._run(encoded):
+            out[batch.rows] = pool(output.sequence.float().cpu().numpy(), batch.starts, way)
+        out = _mean_by_text(out, encoded)
+        if recipe.normalize if normalize_vectors is None else normalize_vectors:
+            out = normalize(out)
+        return out[0] if isinstance(texts, str) else out
+
+    def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
+        """Who looks at whom in a text.
+
+        Returns:
+            The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
+        """
+        encoded = self._encode([text], None if pair is None else [pair])
+        batch = next(encoded.batches(_BATCH_TOKENS))
+        with torch.inference_mode():
+            output = self.encoder(batch, attentions=True)
+        weights = np.stack([layer[0].float().cpu().numpy() for layer in output.attentions or []])
+        return [self.tokenizer.tokens[token] for token in batch.token_ids[: weights.shape[-1]]], weights
+
+    # -- running
+
+    def _head(self, kind: str, method: str) -> Any:
+        if kind not in self.heads:
+            has = f"its heads: {', '.join(self.heads)}" if self.heads else "it has no heads"
+            raise BothwaysError(f"{method} needs the head {kind!r}, which {self.name} does not have ({has})")
+        return self.heads[kind]
+
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
+        return self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=self.truncation)
+
+    def _run(self, encoded: Encoded) -> Iterator[tuple[TokenBatch, EncoderOutput]]:
+        """Encodes batch by batch; `rows` of a batch are places in the encoded sequences."""
+        self.encoder.eval()
+        for head in self.heads.values():
+            head.eval()
+        precision = resolve_precision(self.precision, self.device)
+        for batch in encoded.batches(_BATCH_TOKENS):
+            with torch.inference_mode(), precision.autocast():  # both hold for the caller too while it reads this batch's output
+                yield batch, self.encoder(batch)
+
+
+def _as_list(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:
+    """One row a text from one row a sequence: a long text's windows are averaged, weighted by their tokens."""
+    if len(encoded) == encoded.truncation.all_texts:
+        return values
+    weights = encoded.lengths[:, None].astype(np.float32)
+    first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
+    return np.add.reduceat(values * weights, first, axis=0) / np.add.reduceat(weights, first, axis=0)
+
+
+def _join(before: str, token: str, after: str) -> str:
+    """A text with a token in the place of a mask; a continuation is glued to the word before it."""
+    if token.startswith("##"):
+        return before.rstrip() + token.removeprefix("##") + after
+    return before + token.removeprefix("Ġ").removeprefix("▁") + after

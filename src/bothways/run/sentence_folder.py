@@ -1,0 +1,82 @@
+"""The files of `sentence-transformers` in a model folder: how texts become vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bothways.errors import BothwaysError
+from bothways.run.files import read_json, write_json
+
+_POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+}
+
+
+@dataclass(frozen=True)
+class SentenceRecipe:
+    """How texts become vectors.
+
+    Attributes:
+        pooling: ``"mean"``, ``"cls"`` or ``"max"``.
+        normalize: Whether vectors are scaled to length 1.
+        max_length: The longest text in tokens; None for the model's own limit.
+        stated: Whether the folder says so, rather than this being the default.
+    """
+
+    pooling: str = "mean"
+    normalize: bool = False
+    max_length: int | None = None
+    stated: bool = False
+
+
+def read(folder: Path) -> SentenceRecipe:
+    """The recipe a folder states, or the default: the mean over tokens, not normalised.
+
+    Raises:
+        BothwaysError: The folder states something that is not supported.
+    """
+    if not (folder / "modules.json").is_file():
+        return SentenceRecipe()
+    kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in read_json(folder / "modules.json")}
+    for kind in kinds.keys() - {"Transformer", "Pooling", "Normalize"}:
+        raise BothwaysError(f"{folder / 'modules.json'} asks for the module {kind}, which is not supported")
+    pooling = "mean"
+    if "Pooling" in kinds:
+        pooling = _pooling(folder / Path(kinds["Pooling"]).name / "config.json")
+    limits = folder / "sentence_bert_config.json"
+    longest = read_json(limits).get("max_seq_length") if limits.is_file() else None
+    return SentenceRecipe(pooling, "Normalize" in kinds, longest, stated=True)
+
+
+def _pooling(path: Path) -> str:
+    config = read_json(path)
+    # sentence-transformers 5.4 and later write one word; earlier ones a flag for each way
+    chosen = [config["pooling_mode"]] if "pooling_mode" in config else []
+    chosen += [ours for ours, key in _POOLING_KEYS.items() if config.get(key)]
+    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if len(chosen) != 1 or chosen[0] not in _POOLING_KEYS or set(others) - set(_POOLING_KEYS.values()):
+        raise BothwaysError(
+            f"{path} asks for the pooling {chosen or others}; one of {', '.join(_POOLING_KEYS)} is supported"
+        )
+    return str(chosen[0])
+
+
+def write(recipe: SentenceRecipe, folder: Path, width: int) -> None:
+    """Writes the recipe if it was stated; `sentence-transformers` takes the mean of a folder that states nothing."""
+    if not recipe.stated:
+        return
+    modules = ["Transformer", "Pooling", *(["Normalize"] if recipe.normalize else [])]
+    paths = ["" if kind == "Transformer" else f"{place}_{kind}" for place, kind in enumerate(modules)]
+    listed = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (kind, path) in enumerate(zip(modules, paths, strict=True))
+    ]
+    for path in paths[1:]:
+        (folder / path).mkdir()
+    flags = {key: ours == recipe.pooling for ours, key in _POOLING_KEYS.items()}
+    write_json(folder / "modules.json", listed)
+    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, **flags})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": recipe.max_length, "do_lower_case": False})
