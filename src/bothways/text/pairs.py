@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-Score = Callable[..., np.ndarray]
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray], np.ndarray]  # see `wordpiece.likelihood_gain`
 
 _GONE = -1  # the token at a position that was merged into the position before it, and at the position after the end
 _NO_ROW = 0  # the row of positions that end a word, and of pairs too rare to be merged
@@ -43,7 +43,7 @@ class Pairs:
             weight_M: (M,) how often the word of that position occurs in the corpus.
             ends: The position after the last of each word.
             names: The token strings by id.
-            score: The score of pairs, see `bothways.text.wordpiece`; it must not grow when the total falls.
+            score: The score of pairs, see `wordpiece.likelihood_gain`; it must not grow when the total falls.
             minimum: A pair that occurs less often is not kept; its count can never grow again.
         """
         size = len(tokens_M)

@@ -133,7 +133,7 @@ def train_wordpiece(
 
 def _lay_out(word_counts: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The code points of all words one after the other, the length of each word, the count of each word."""
-    words = sorted(word for word, count in word_counts.items() if 0 < len(word) <= LONGEST_WORD and count > 0)
+    words = [word for word, count in word_counts.items() if 0 < len(word) <= LONGEST_WORD and count > 0]
     if not words:
         raise BothwaysError("there is no word to train a vocabulary on: give text")
     codes = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32)
