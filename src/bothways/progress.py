@@ -115,3 +115,9 @@ def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
     display.console.print(
         f"[green]✓[/green] {what:<24} {amount}[dim]in {job.seconds:,.1f} s[/dim]{tail}", highlight=False
     )
+
+
+def say(sentence: str) -> None:
+    """Tells the user something about a run in one line, unless `silent` is on."""
+    if not _silent:
+        print(f"· {sentence}", file=sys.stderr, flush=True)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bothways.batch import TokenBatch, budget_batches, make_batch
-from bothways.learn.objectives.protocol import Item, Key, Targets
+from bothways.learn.objectives.protocol import Key, Targets
+from bothways.learn.protocol import Item
 from bothways.text.order import Order
 
 

@@ -47,6 +47,7 @@ class Saved:
         head_configs: The heads' configurations by kind.
         tokenizer: The tokenizer, or None for a folder of weights alone.
         sentence: How texts become vectors.
+        max_length: The longest text in tokens that it was made for, special tokens included; None: the encoder's limit.
         report: Which tensors did not find their place.
     """
 
@@ -54,7 +55,8 @@ class Saved:
     heads: dict[str, nn.Module]
     head_configs: dict[str, HeadConfig]
     tokenizer: Tokenizer | None
-    sentence: sentence_folder.SentenceRecipe
+    sentence: sentence_folder.SentenceRecipe = field(default_factory=sentence_folder.SentenceRecipe)
+    max_length: int | None = None
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -108,7 +110,13 @@ def read_folder(folder: Path) -> Saved:
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
     sentence = sentence_folder.read(folder)
-    return Saved(encoder.eval(), {k: h.eval() for k, h in heads.items()}, head_configs, tokenizer, sentence, report)
+    longest = own_file(folder).get("max_length", sentence_folder.read_max_length(folder))
+    return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, report)
+
+
+def own_file(folder: Path) -> dict[str, Any]:
+    """What only Bothways knows about a model, from ``bothways.json``; empty for a folder that others wrote."""
+    return read_json(folder / OWN_FILE) if (folder / OWN_FILE).is_file() else {}  # type: ignore[no-any-return]
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -117,8 +125,8 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
     """The heads whose tensors a folder holds: as our own file says, else as the published names tell."""
-    if (folder / OWN_FILE).is_file():
-        listed = read_json(folder / OWN_FILE).get("heads", [])
+    listed = own_file(folder).get("heads")
+    if listed is not None:
         made = [HeadConfig.from_dict(head, str(folder / OWN_FILE)) for head in listed]
         return {head.kind: head for head in made}
     published = read_config(folder)
@@ -183,10 +191,11 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         described["classifier_dropout"] = classify.dropout
     write_json(folder / "config.json", described)
     heads = [head.to_dict() for head in saved.head_configs.values()]
-    write_json(folder / OWN_FILE, {"bothways": bothways.__version__, "heads": heads})
+    known = {"bothways": bothways.__version__, "max_length": saved.max_length, "heads": heads}
+    write_json(folder / OWN_FILE, known)
     if saved.tokenizer is not None:
         saved.tokenizer.save(folder)
-    sentence_folder.write(saved.sentence, folder, config.width)
+    sentence_folder.write(saved.sentence, folder, config.width, saved.max_length or config.longest)
     rest = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only" if own else ""
     return f"transformers opens {title} as {architecture}{rest}"
 
@@ -194,7 +203,9 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
 def _published_heads(saved: Saved, members: Family) -> list[str]:
     """The largest set of heads that one published class has; ties go to the earlier one in the family's table."""
     plain = {kind for kind, head in saved.head_configs.items() if head.hidden == "none"}
-    possible: list[frozenset[str]] = [heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)]
+    possible: list[frozenset[str]] = [
+        heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)
+    ]
     return sorted(max(possible, key=lambda heads: len(heads)), key=list(saved.heads).index)
 
 

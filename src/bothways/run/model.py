@@ -25,6 +25,7 @@ from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
 from bothways.text.encoded import Encoded
 from bothways.text.tokenizer import Tokenizer
+from bothways.text.truncation import Truncation
 
 _BATCH_TOKENS = 4096
 """Tokens in a batch: enough to keep the processor busy, few enough to stay near its caches."""
@@ -97,6 +98,7 @@ class Model:
         head_configs: Their configurations by kind.
         name: Where it came from.
         truncation: What happens to texts that are too long.
+        truncated: What was cut so far, over all calls.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Model:
         self._saved = saved
         self.name = name
         self.truncation = truncation
+        self.truncated = Truncation()
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
         self.head_configs: dict[str, HeadConfig] = saved.head_configs
@@ -147,7 +150,7 @@ class Model:
     @property
     def max_length(self) -> int | None:
         """The longest sequence in tokens, special tokens included."""
-        limits = [limit for limit in (self.config.longest, self._saved.sentence.max_length) if limit]
+        limits = [limit for limit in (self.config.longest, self._saved.max_length) if limit]
         return min(limits) if limits else None
 
     @property
@@ -367,7 +370,9 @@ class Model:
         return self.heads[kind]
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
-        return self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=self.truncation)
+        encoded = self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=self.truncation)
+        self.truncated += encoded.truncation
+        return encoded
 
     def _run(self, encoded: Encoded) -> Iterator[tuple[TokenBatch, EncoderOutput]]:
         """Encodes batch by batch; `rows` of a batch are places in the encoded sequences."""
@@ -376,7 +381,10 @@ class Model:
             head.eval()
         precision = resolve_precision(self.precision, self.device)
         for batch in encoded.batches(_BATCH_TOKENS):
-            with torch.inference_mode(), precision.autocast():  # both hold for the caller too while it reads this batch's output
+            with (
+                torch.inference_mode(),
+                precision.autocast(),
+            ):  # both hold for the caller too while it reads this batch's output
                 yield batch, self.encoder(batch)
 
 

@@ -22,13 +22,11 @@ class SentenceRecipe:
     Attributes:
         pooling: ``"mean"``, ``"cls"`` or ``"max"``.
         normalize: Whether vectors are scaled to length 1.
-        max_length: The longest text in tokens; None for the model's own limit.
         stated: Whether the folder says so, rather than this being the default.
     """
 
     pooling: str = "mean"
     normalize: bool = False
-    max_length: int | None = None
     stated: bool = False
 
 
@@ -46,9 +44,13 @@ def read(folder: Path) -> SentenceRecipe:
     pooling = "mean"
     if "Pooling" in kinds:
         pooling = _pooling(folder / Path(kinds["Pooling"]).name / "config.json")
+    return SentenceRecipe(pooling, "Normalize" in kinds, stated=True)
+
+
+def read_max_length(folder: Path) -> int | None:
+    """The longest text in tokens that the folder states for sentence vectors, if it does."""
     limits = folder / "sentence_bert_config.json"
-    longest = read_json(limits).get("max_seq_length") if limits.is_file() else None
-    return SentenceRecipe(pooling, "Normalize" in kinds, longest, stated=True)
+    return read_json(limits).get("max_seq_length") if limits.is_file() else None
 
 
 def _pooling(path: Path) -> str:
@@ -64,8 +66,15 @@ def _pooling(path: Path) -> str:
     return str(chosen[0])
 
 
-def write(recipe: SentenceRecipe, folder: Path, width: int) -> None:
-    """Writes the recipe if it was stated; `sentence-transformers` takes the mean of a folder that states nothing."""
+def write(recipe: SentenceRecipe, folder: Path, width: int, max_length: int | None) -> None:
+    """Writes the recipe if it was stated; `sentence-transformers` takes the mean of a folder that states nothing.
+
+    Args:
+        recipe: How texts become vectors.
+        folder: The model's.
+        width: Of the vectors.
+        max_length: The longest text in tokens.
+    """
     if not recipe.stated:
         return
     modules = ["Transformer", "Pooling", *(["Normalize"] if recipe.normalize else [])]
@@ -79,4 +88,4 @@ def write(recipe: SentenceRecipe, folder: Path, width: int) -> None:
     flags = {key: ours == recipe.pooling for ours, key in _POOLING_KEYS.items()}
     write_json(folder / "modules.json", listed)
     write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, **flags})
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": recipe.max_length, "do_lower_case": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})

@@ -1,4 +1,4 @@
-"""What an objective is, and how several are trained together.
+"""What an objective on an encoder's output is, and how several are trained together.
 
 An objective turns encoder outputs and targets into a loss: a sum and, known before any forward pass, a count.
 `Together` runs the encoder once for all of them and is what the training loop sees.
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bothways.batch import TokenBatch
+from bothways.learn.protocol import Item
 from bothways.model.encoder import EncoderOutput
 
 Targets = dict[str, np.ndarray]
-Item = tuple[TokenBatch, Targets]
 Key = tuple[int, int]
 """Epoch and example id: with the seed, all that an example's randomness depends on."""
 
@@ -29,8 +28,8 @@ class Loss(NamedTuple):
     hits: Tensor
 
 
-class Objective(Protocol):
-    """One thing to learn.
+class EncoderObjective(Protocol):
+    """One thing to learn from an encoder's output.
 
     Attributes:
         name: As on the command line; its targets are called ``name.something``.
@@ -57,7 +56,7 @@ class Together:
         objectives: At least one.
     """
 
-    def __init__(self, objectives: Sequence[Objective]) -> None:
+    def __init__(self, objectives: Sequence[EncoderObjective]) -> None:
         self.objectives = tuple(objectives)
 
     def counts(self, item: Item) -> dict[str, int]:

@@ -1,0 +1,207 @@
+"""How sequences for pre-training are cut from a corpus: blocks of running text, and pairs of neighbouring texts.
+
+Every example is a pure function of the corpus and of (seed, epoch, id), so any process makes the same one at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bothways.chance import generator
+from bothways.errors import BothwaysError
+
+if TYPE_CHECKING:
+    from bothways.text.shards import Corpus
+    from bothways.text.tokenizer import Tokenizer
+
+IS_NEXT, IS_RANDOM = 0, 1
+_SHORTEST = 8  # tokens that the rest of a document needs to make a block of its own
+_WINDOW = 1 << 20  # sentences looked at at once when anchors are laid
+
+
+class Blocks:
+    """Blocks of running text, ``[CLS] run [SEP]``, for masked tokens alone.
+
+    The corpus is cut into runs of ``length - 2`` tokens. Across documents, [SEP] stands between two documents, so that
+    every block but the last is full and every token of the corpus is in exactly one. Within documents, a run ends with
+    its document, and a last run of fewer than 8 tokens is left out.
+
+    Attributes:
+        length: The most tokens in a sequence, [CLS] and [SEP] counted.
+    """
+
+    def __init__(self, corpus: Corpus, length: int, tokenizer: Tokenizer, *, across_documents: bool = True) -> None:
+        if length < 3:
+            raise BothwaysError(f"blocks of {length} tokens have no room beside [CLS] and [SEP]; give at least 3")
+        self.corpus, self.length, self.across_documents = corpus, length, across_documents
+        self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
+        self._room = length - 2
+        self._documents = corpus.sentence_starts[corpus.document_starts]  # where each begins, in tokens
+        if across_documents:
+            # The separators' places in the stream of all tokens and separators; none after the last document.
+            self._separators = self._documents[1:-1] + np.arange(corpus.documents - 1)
+            self._stream = corpus.tokens + len(self._separators)
+            self._count = -(-self._stream // self._room)
+        else:
+            full, rest = np.divmod(np.diff(self._documents), self._room)
+            self._first_blocks = np.concatenate(([0], np.cumsum(full + (rest >= min(_SHORTEST, self._room)))))
+            self._count = int(self._first_blocks[-1])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def sequence(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """One block; the same in every epoch.
+
+        Returns:
+            ``(L,)`` int64 token ids and ``(L,)`` segment ids, all 0; L is at most `length`.
+        """
+        run = self._across(block) if self.across_documents else self._within(block)
+        token_ids = np.concatenate(([self._cls], run, [self._sep]))
+        return token_ids, np.zeros_like(token_ids)
+
+    def _across(self, block: int) -> np.ndarray:
+        begin = block * self._room
+        end = min(begin + self._room, self._stream)
+        before, upto = np.searchsorted(self._separators, (begin, end))
+        tokens = self.corpus.read(begin - int(before), end - int(upto))
+        places = self._separators[before:upto] - begin - np.arange(upto - before)
+        return np.insert(tokens, places, self._sep)
+
+    def _within(self, block: int) -> np.ndarray:
+        document = int(np.searchsorted(self._first_blocks, block, side="right")) - 1
+        begin = int(self._documents[document] + (block - self._first_blocks[document]) * self._room)
+        return self.corpus.read(begin, min(begin + self._room, int(self._documents[document + 1])))
+
+
+class Pair(NamedTuple):
+    """Two texts as one sequence, ``[CLS] A [SEP] B [SEP]``.
+
+    Attributes:
+        token_ids: ``(L,)`` int64.
+        segment_ids: ``(L,)`` int64: 0 up to and with the first [SEP], then 1.
+        label: 0 when B follows A in the corpus, 1 when B comes from another document.
+    """
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    label: int
+
+
+class Pairs:
+    """Pairs for next sentence prediction, as in Devlin et al. 2018, "BERT", section 3.1 and appendix A.2.
+
+    An anchor is a run of whole sentences of one document, just long enough to fill a sequence, at least two sentences.
+    An example splits its anchor between two sentences into A and B. One time in two B is thrown away, and what stands
+    there instead is as much as fits from a random sentence of another document on. One time in ten the example is
+    shortened to a random length. A pair that is still too long loses tokens of its longer text, from front and back at
+    random.
+
+    Attributes:
+        length: The most tokens in a sequence, special tokens counted.
+        seed: What the random choices depend on beside epoch and id.
+        short_probability: The share of examples that are shortened.
+        anchors: ``(N, 2)`` the first sentence of each anchor and the one behind its last.
+    """
+
+    def __init__(
+        self, corpus: Corpus, length: int, tokenizer: Tokenizer, *, seed: int = 0, short_probability: float = 0.1
+    ) -> None:
+        if length < 5:
+            raise BothwaysError(f"pairs of {length} tokens have no room beside [CLS], [SEP] and [SEP]; give at least 5")
+        if corpus.documents < 2:
+            raise BothwaysError(
+                f"next sentence prediction needs at least two documents and {corpus.folder} has {corpus.documents}; "
+                f"separate documents by blank lines and prepare it again, or choose the objective mlm"
+            )
+        self.corpus, self.length, self.seed, self.short_probability = corpus, length, seed, short_probability
+        self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
+        self._room = length - 3
+        self.anchors = _lay_anchors(corpus, self._room)
+        if not len(self.anchors):
+            raise BothwaysError(
+                f"next sentence prediction needs documents of two sentences or more and {corpus.folder} has none; "
+                f"put a blank line only where a document ends and prepare it again, or choose the objective mlm"
+            )
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def sequence(self, epoch: int, anchor: int) -> Pair:
+        """The pair that an anchor makes in an epoch."""
+        chance = generator("pair", self.seed, epoch, anchor)
+        target = self._room
+        first, last = (int(sentence) for sentence in self.anchors[anchor])
+        if chance.random() < self.short_probability:
+            target = int(chance.integers(2, self._room, endpoint=True))
+            last = min(last, max(first + 2, self._reach(first, target)))
+        split = int(chance.integers(first + 1, last))
+        begin_a, end_a = self._tokens(first, split)
+        if chance.random() < 0.5:
+            label, (begin_b, end_b) = IS_RANDOM, self._elsewhere(first, max(target - (end_a - begin_a), 1), chance)
+        else:
+            label, (begin_b, end_b) = IS_NEXT, self._tokens(split, last)
+        keep_a, keep_b = _longest_first(end_a - begin_a, end_b - begin_b, self._room)
+        text_a = self._shortened(begin_a, end_a, keep_a, chance)
+        text_b = self._shortened(begin_b, end_b, keep_b, chance)
+        token_ids = np.concatenate(([self._cls], text_a, [self._sep], text_b, [self._sep]))
+        return Pair(token_ids, np.repeat((0, 1), (keep_a + 2, keep_b + 1)), label)
+
+    def _tokens(self, first: int, last: int) -> tuple[int, int]:
+        """Where the sentences ``first:last`` begin and end in the corpus."""
+        return int(self.corpus.sentence_starts[first]), int(self.corpus.sentence_starts[last])
+
+    def _reach(self, first: int, tokens: int) -> int:
+        """The sentence behind the fewest sentences from `first` on that have so many tokens."""
+        starts = self.corpus.sentence_starts
+        return int(np.searchsorted(starts, starts[first] + tokens))
+
+    def _elsewhere(self, sentence: int, tokens: int, chance: np.random.Generator) -> tuple[int, int]:
+        """A run from a random sentence of a document that does not hold `sentence`."""
+        starts = self.corpus.document_starts
+        here = int(np.searchsorted(starts, sentence, side="right")) - 1
+        other = int(chance.integers(self.corpus.documents - 1))
+        other += other >= here
+        first = int(chance.integers(starts[other], starts[other + 1]))
+        return self._tokens(first, min(self._reach(first, tokens), int(starts[other + 1])))
+
+    def _shortened(self, begin: int, end: int, keep: int, chance: np.random.Generator) -> np.ndarray:
+        """The tokens ``begin:end``, of which only `keep` stay: each other one left at the front or at the back."""
+        front = int(chance.binomial(end - begin - keep, 0.5))
+        return self.corpus.read(begin + front, begin + front + keep)
+
+
+def _longest_first(a: int, b: int, room: int) -> tuple[int, int]:
+    """How many of a and b tokens stay when single tokens leave the longer text (at a tie the second) until they fit."""
+    if a + b <= room:
+        return a, b
+    keep_a = min(a, max(room - b, -(-room // 2)))
+    return keep_a, room - keep_a
+
+
+def _lay_anchors(corpus: Corpus, room: int) -> np.ndarray:
+    """Covers every document with runs of sentences of at least `room` tokens and at least two sentences.
+
+    The last run of a document may be shorter; a single sentence that is left over takes the one before it along.
+    """
+    anchors: list[np.ndarray] = []
+    first = 0
+    for begin in range(0, corpus.sentences, _WINDOW):
+        stop = min(begin + _WINDOW, corpus.sentences)
+        document = np.searchsorted(corpus.document_starts, np.arange(begin, stop), side="right")
+        document_ends = corpus.document_starts[document]
+        reach = np.searchsorted(corpus.sentence_starts, corpus.sentence_starts[begin:stop] + room)
+        ends = np.minimum(np.maximum(reach, np.arange(begin, stop) + 2), document_ends).tolist()
+        firsts = []
+        while first < stop:
+            firsts.append(first)
+            first = ends[first - begin]
+        chosen = np.asarray(firsts, dtype=np.int64)
+        lasts = np.asarray([ends[place - begin] for place in firsts], dtype=np.int64)
+        document_starts = corpus.document_starts[document[chosen - begin] - 1]
+        chosen -= lasts - chosen == 1
+        whole = chosen >= document_starts  # else a document of one sentence, which has none before it
+        anchors.append(np.stack((chosen, lasts), axis=1)[whole])
+    return np.concatenate(anchors) if anchors else np.empty((0, 2), dtype=np.int64)
