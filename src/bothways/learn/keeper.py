@@ -1,0 +1,166 @@
+"""What a run leaves behind: its log, its checkpoints, its best weights; and picking it up again where it stopped."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bothways.errors import BothwaysError
+from bothways.learn.checkpoint import BestWeights, Checkpoint
+from bothways.learn.journal import Journal
+from bothways.learn.protocol import Stream
+from bothways.learn.settings import LoopSettings
+from bothways.learn.state import History, LoopState
+
+_SAVE_MINUTES = 5.0
+
+
+class Keeper:
+    """The keeper of one run. It continues the run that `out` holds, or begins a new one.
+
+    Args:
+        out: The run's folder; None keeps log and best weights in memory.
+        model: What is trained; gets the checkpoint's weights.
+        optimizer: Gets the checkpoint's averages.
+        stream: Goes to the checkpoint's position.
+        settings: Of the run.
+        identity: All that makes this run this run.
+        resume: Whether a checkpoint may be continued.
+
+    Attributes:
+        state: The state of the run.
+
+    Raises:
+        BothwaysError: `out` holds another run, cannot be read or written, or has no room for checkpoints.
+    """
+
+    def __init__(
+        self,
+        out: Path | None,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stream: Stream,
+        settings: LoopSettings,
+        identity: dict[str, Any],
+        resume: bool = True,
+    ) -> None:
+        self._model, self._optimizer, self._stream, self._settings = model, optimizer, stream, settings
+        self._identity = json.loads(json.dumps(identity))
+        self._best = BestWeights(out)
+        self._checkpoint = Checkpoint(out) if out is not None else None
+        self.state = LoopState()
+        self._saved: dict[str, Any] | None = None
+        log_end = 0
+        if self._checkpoint is not None and self._checkpoint.exists():
+            log_end = self._continue(self._checkpoint, resume)
+        elif self._checkpoint is not None:
+            self._checkpoint.check_space(model, best=settings.metric is not None)
+        self._journal = Journal(out, end=log_end, tensorboard=settings.tensorboard)
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._journal.close()
+
+    def log_step(self, rate: float, gradient_norm: float) -> None:
+        """Adds a line to the log: the means since the line before, and how fast it went."""
+        state = self.state
+        values: dict[str, Any] = {**state.pending.means(), "rate": rate, "gradient_norm": gradient_norm}
+        values |= {"tokens": state.tokens, "tokens_per_second": state.pending_speed, "seconds": state.seconds}
+        if hasattr(self._stream, "epoch"):
+            values["epoch"] = self._stream.epoch
+        self._journal.write("step", state.step, values)
+        state.clear_pending()
+
+    def log_evaluation(self, measured: dict[str, float]) -> None:
+        """Adds a line to the log; keeps the weights if they are the best so far."""
+        state = self.state
+        state.evaluated = state.step
+        self._journal.write("evaluation", state.step, measured)
+        if self._settings.metric is None:
+            return
+        value = float(measured[self._settings.metric])
+        if self._settings.improves(value, state.best):
+            state.best, state.best_step, state.stale = value, state.step, 0
+            self._best.save(self._model)
+        else:
+            state.stale += 1
+
+    def save_if_due(self) -> None:
+        """Saves a checkpoint every so many steps or minutes."""
+        every = self._settings.save_every
+        if every is not None:
+            due = self.state.step % every == 0
+        else:
+            due = time.monotonic() - self._saved_at >= 60 * (self._settings.save_minutes or _SAVE_MINUTES)
+        if due:
+            self.save()
+
+    def save(self) -> None:
+        """Saves a checkpoint, unless nothing has happened since the last."""
+        state = self.state.to_dict()
+        if self._checkpoint is None or state == self._saved:
+            return
+        content = {"loop": state, "stream": self._stream.state(), "identity": self._identity}
+        self._checkpoint.save(self._model, self._optimizer, {**content, "log_end": self._journal.end()})
+        self._saved, self._saved_at = state, time.monotonic()
+
+    def told(self) -> str:
+        """Where the run stopped and how it goes on, in one sentence."""
+        where = f"Stopped after step {self.state.step:,} of {self.state.steps:,}"
+        if self._checkpoint is None:
+            return f"{where}; nothing was saved, because no output folder was given."
+        return f"{where}; the checkpoint is in {self._checkpoint.folder}: the same command continues it."
+
+    def advice(self, rate: float) -> str:
+        """What to do about numbers that are not finite, and where the last good ones are."""
+        ways = f"lower the learning rate (here {rate:.2g})"
+        if self._identity["precision"] != "float32":
+            ways += " or train with --precision float32"
+        if self._checkpoint is None or self._saved is None:
+            return ways
+        return f"{ways}; the checkpoint of step {self._saved['step']:,} is kept in {self._checkpoint.folder}"
+
+    def history(self) -> History:
+        """The history of the run; the model gets its best weights if there is a metric."""
+        if self.state.best is not None:
+            self._best.load(self._model)
+        return History.of(self.state, self._journal.lines)
+
+    def _continue(self, checkpoint: Checkpoint, resume: bool) -> int:
+        """Picks the run up again; returns where its log ended."""
+        out = checkpoint.folder.parent
+        if not resume:
+            raise BothwaysError(
+                f"{out} holds a run that can be resumed: choose another --out, --overwrite or resume it"
+            )
+        saved = checkpoint.read_state()
+        difference = _difference(saved["identity"], self._identity)
+        if difference:
+            raise BothwaysError(f"{out} holds another run ({difference}): choose another --out or --overwrite")
+        checkpoint.load(self._model, self._optimizer)
+        self._stream.restore(saved["stream"])
+        self._saved = saved["loop"]
+        self.state = LoopState.from_dict(saved["loop"])
+        return int(saved["log_end"])
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
+    """The first value in which two runs differ, in words; empty if they are the same."""
+    for name in dict.fromkeys([*there, *here]):
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = _difference(old, new, f"{prefix}{name}.")
+            if inner:
+                return inner
+        elif old != new:
+            return f"{prefix}{name} is {reprlib.repr(old)} there and {reprlib.repr(new)} here"
+    return ""

@@ -1,0 +1,189 @@
+"""run.json: what was run, with what, on what, and what came of it, so that anyone can repeat it.
+
+It also knows the names that a run gives to what it leaves in its folder, and so whether a folder holds another run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bothways.errors import BothwaysError
+from bothways.learn.checkpoint import replace_text
+from bothways.run.files import read_json
+from bothways.run.machine import describe_machine
+
+_TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
+"""What only a run writes."""
+_REST = ("model", "tokenizer", "corpus", "tensorboard", "report.html")
+"""What a run writes besides, but others may too."""
+_WHOLE = 64 << 20
+"""Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""
+_PACKAGES = ("bothways", "torch", "tokenizers", "numpy", "safetensors", "pyarrow")
+
+
+def write_run(
+    out: Path,
+    *,
+    command: str,
+    settings: dict[str, Any],
+    seed: int,
+    data: dict[str, Any] | None = None,
+    results: dict[str, Any] | None = None,
+) -> Path:
+    """Writes ``out/run.json``, whole or not at all.
+
+    Args:
+        out: The run's folder.
+        command: What was run: ``"pretrain"``, ``"finetune classify"``, ...
+        settings: All settings, as they were resolved; given again they repeat the run.
+        seed: All randomness of the run follows from it.
+        data: What identifies the data, such as `fingerprint` of its files.
+        results: What came of it; None while the run goes on.
+
+    Raises:
+        BothwaysError: The file cannot be written.
+    """
+    content = {
+        "command": command,
+        "settings": settings,
+        "seed": seed,
+        "data": data or {},
+        "results": results,
+        "versions": versions(),
+        "machine": describe_machine(str(settings.get("precision") or "auto")),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path = out / "run.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise BothwaysError(f"{path} cannot be written ({error.strerror})") from None
+    return path
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """What `write_run` wrote.
+
+    Args:
+        path: The file, or the folder it lies in.
+
+    Raises:
+        BothwaysError: It is missing, or not the record of a run.
+    """
+    path = Path(path)
+    file = path / "run.json" if path.is_dir() else path
+    if not file.is_file():
+        raise BothwaysError(f"{file} does not exist: give the run.json of a run, or the run's folder")
+    content = read_json(file)
+    missing = [name for name in ("command", "settings", "seed") if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise BothwaysError(f"{file} is not the record of a run: it has no {missing[0]!r}")
+    return dict(content)
+
+
+def check_out(out: Path, *, overwrite: bool = False, resume: bool = True) -> bool:
+    """Makes sure that a run may use a folder, before any work is done.
+
+    Args:
+        out: The folder; it need not exist.
+        overwrite: Whether a run that it holds is thrown away, with all that it wrote.
+        resume: Whether an interrupted run that it holds goes on. Whether that is the same run, the loop checks.
+
+    Returns:
+        Whether there is a checkpoint to continue.
+
+    Raises:
+        BothwaysError: The folder holds another run or a model, or cannot be written.
+    """
+    _check_writable(out)
+    holds_run = any((out / name).exists() for name in _TRACES)
+    if overwrite:
+        _remove(out / name for name in (*_TRACES, *_REST) if holds_run)
+        return False
+    ways = "choose another --out or --overwrite"
+    if (out / "checkpoint" / "current").exists():
+        if not resume:
+            raise BothwaysError(f"{out} holds a run that was not finished: {ways}, or resume it")
+        return True
+    if (out / "run.json").exists() and read_run(out).get("results") is not None:
+        raise BothwaysError(f"{out} holds another run, which is finished: {ways}")
+    if (out / "model").exists():
+        raise BothwaysError(f"{out} holds a model already: {ways}")
+    return False
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """What identifies a file or the files of a folder.
+
+    Returns:
+        ``path``, ``bytes``, ``sha256`` (of the start and end only, if ``whole`` is false; of a folder: over the names
+        and fingerprints of its files), ``whole``.
+
+    Raises:
+        BothwaysError: It cannot be read.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return {"path": str(path), **_file_fingerprint(path)}
+        parts = {file: _file_fingerprint(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    except OSError as error:
+        raise BothwaysError(f"{path} cannot be read ({error.strerror})") from None
+    digest = hashlib.sha256()
+    for file, part in parts.items():
+        digest.update(f"{file.relative_to(path).as_posix()} {part['bytes']} {part['sha256']}\n".encode())
+    return {
+        "path": str(path),
+        "bytes": sum(part["bytes"] for part in parts.values()),
+        "sha256": digest.hexdigest(),
+        "whole": all(part["whole"] for part in parts.values()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes; absent packages are left out."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _file_fingerprint(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    spans = [(0, size)] if size <= _WHOLE else [(0, _WHOLE // 2), (size - _WHOLE // 2, size)]
+    with path.open("rb") as file:
+        for start, end in spans:
+            file.seek(start)
+            while start < end and (chunk := file.read(min(1 << 20, end - start))):
+                digest.update(chunk)
+                start += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest(), "whole": size <= _WHOLE}
+
+
+def _check_writable(out: Path) -> None:
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BothwaysError(f"{there} is a file, not a folder: choose another --out")
+    if not os.access(there, os.W_OK):
+        raise BothwaysError(f"{there} cannot be written: choose another --out")
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
