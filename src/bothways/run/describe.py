@@ -34,7 +34,7 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     config, tokenizer = saved.encoder.config, saved.tokenizer
     classify = saved.head_configs.get("classify")
     normalization = tokenizer.normalization if tokenizer else None
-    limits = [limit for limit in (config.longest, saved.sentence.max_length) if limit]
+    limits = [limit for limit in (config.longest, saved.max_length) if limit]
     encoder = sum(value.numel() for value in saved.encoder.parameters())
     return {
         "family": family(config.family).title,

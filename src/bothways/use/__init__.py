@@ -1,1 +1,1 @@
-
+"""What the library does for people."""

@@ -1,0 +1,126 @@
+"""The list of commands. Each is a plain function; its typed arguments are its options, its docstring its help."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bothways import __version__
+from bothways.cli import (
+    corpus,
+    doctor,
+    embed,
+    evaluate,
+    families,
+    fill,
+    finetune,
+    info,
+    predict,
+    pretrain,
+    quickstart,
+    tokenizer,
+)
+from bothways.cli.options import Debug, Quiet
+from bothways.progress import silent
+
+Command = Callable[..., None]
+
+# in the order of help; a name of two words is a command in a group
+COMMANDS: dict[str, tuple[Command, list[str]]] = {
+    "quickstart": (quickstart.quickstart, quickstart.EXAMPLES),
+    "tokenizer train": (tokenizer.train, tokenizer.TRAIN_EXAMPLES),
+    "tokenizer show": (tokenizer.show, tokenizer.SHOW_EXAMPLES),
+    "corpus prepare": (corpus.prepare, corpus.EXAMPLES),
+    "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
+    "finetune classify": (finetune.classify, finetune.EXAMPLES),
+    "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
+    "predict": (predict.predict, predict.EXAMPLES),
+    "fill": (fill.fill, fill.EXAMPLES),
+    "embed": (embed.embed, embed.EXAMPLES),
+    "families": (families.families, families.EXAMPLES),
+    "info": (info.info, info.EXAMPLES),
+    "doctor": (doctor.doctor, doctor.EXAMPLES),
+}
+GROUPS = {
+    "tokenizer": "Train a vocabulary, or look into one.",
+    "corpus": "Prepare raw text for pre-training.",
+    "finetune": "Teach a pre-trained encoder a task.",
+}
+
+
+class _InOrder(TyperGroup):
+    """A group that lists its commands as `COMMANDS` has them, not groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands in the order of help."""
+        names = dict.fromkeys(word for name in COMMANDS for word in name.split())
+        return [name for name in names if name in self.commands]
+
+
+def application() -> Any:
+    """The whole command line, ready to be called with arguments."""
+    app = _group("bothways", _root, ["bothways quickstart", "bothways pretrain --help"])
+    groups = {name: _group(name, _help, []) for name in GROUPS}
+    for name, group in groups.items():
+        app.add_typer(group, name=name, help=GROUPS[name])
+    for name, (function, examples) in COMMANDS.items():
+        within, _, rest = name.rpartition(" ")
+        (groups[within] if within else app).command(rest, epilog=_epilog(examples))(_with_common(function))
+    return typer.main.get_command(app)
+
+
+def _group(name: str, without_command: Command, examples: list[str]) -> typer.Typer:
+    group = typer.Typer(
+        name=name, cls=_InOrder, add_completion=False, rich_markup_mode="rich", invoke_without_command=True
+    )
+    group.callback(epilog=_epilog(examples) if examples else None)(without_command)
+    return group
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Debug = False,
+) -> None:
+    """The BERT family, whole: from raw text to a trained, measured, saved encoder."""
+    if version:
+        print(f"bothways {__version__}")
+    else:
+        _help(context)
+
+
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _epilog(examples: list[str]) -> str:
+    """Examples below the help, each on a line of its own; brackets in them are no markup."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(example.replace("[", r"\[") for example in examples)])
+
+
+def _with_common(function: Command) -> Command:
+    """The command with the options that every command has: ``--quiet`` and ``--debug``."""
+
+    @functools.wraps(function)
+    def run(*, quiet: bool = False, debug: bool = False, **arguments: Any) -> None:
+        silent(quiet)
+        function(**arguments)
+
+    hints = typing.get_type_hints(function, include_extras=True)
+    mine = inspect.signature(function).parameters.values()
+    common = {"quiet": Quiet, "debug": Debug}
+    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in mine]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in common.items()
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = hints | common
+    return run

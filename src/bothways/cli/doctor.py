@@ -1,0 +1,60 @@
+"""``bothways doctor``: what this machine is, and what will be made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bothways.cli import output
+from bothways.cli.options import Json, PrecisionName
+
+EXAMPLES = ["bothways doctor", "bothways doctor --precision bf16", "bothways doctor --json > machine.json"]
+
+
+def doctor(precision: PrecisionName = "auto", json: Json = False) -> None:
+    """Describe the machine: processor, threads, torch, GPU, and the precision that will be used and why."""
+    import time
+
+    from bothways import __version__
+    from bothways.run.machine import describe_machine
+
+    began = time.perf_counter()
+    seconds = _import_torch(began)
+    machine = {"bothways": __version__, **describe_machine(precision), "torch_import_seconds": seconds}
+    if json:
+        output.as_json(machine)
+    else:
+        output.facts(_readable(machine))
+
+
+def _import_torch(began: float) -> float | None:
+    import importlib
+    import time
+    from contextlib import suppress
+
+    with suppress(ImportError, OSError):  # what is wrong with it is told below
+        importlib.import_module("torch")
+        return round(time.perf_counter() - began, 3)
+    return None
+
+
+def _readable(machine: dict[str, Any]) -> dict[str, Any]:
+    processor, threads, memory = machine["processor"], machine["threads"], machine["memory"]
+    torch = machine["torch"] or f"{machine['torch_problem']}: pip install 'bothways[torch]'"
+    seconds, precision = machine["torch_import_seconds"], machine["precision"]
+    return {
+        "bothways": machine["bothways"],
+        "Python": machine["python"],
+        "system": machine["system"],
+        "processor": f"{processor['name']} ({processor['architecture']}), {processor['cores']} cores",
+        "features": processor["features"] or "none that matter here",
+        "threads": f"{threads['allowed']} ({threads['why']})",
+        "memory": _gigabytes(memory["bytes"])
+        + (f", limited to {_gigabytes(limit)}" if (limit := memory["limit"]) else ""),
+        "torch": torch + (f", imported in {seconds:.1f} s" if seconds is not None else ""),
+        "GPU": machine["gpus"] or "none",
+        "precision": f"{precision['name']} ({precision['reason']})" if precision else None,
+    }
+
+
+def _gigabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,133 @@
+"""Where the command line begins and ends: every outcome becomes an exit code and at most one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+import typer
+
+from bothways.errors import BothwaysError, BothwaysWarning
+
+UNEXPECTED, MISTAKE, INTERRUPTED, NOBODY_READS = 1, 2, 130, 141
+
+# optional dependencies, and the extra that installs each
+_EXTRAS = {
+    "torch": "torch",
+    "sklearn": "torch",
+    "jinja2": "torch",
+    "matplotlib": "torch",
+    "huggingface_hub": "hub",
+    "tensorboard": "tensorboard",
+}
+
+# typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: What was typed after ``bothways``; the process's own arguments when not given.
+
+    Returns:
+        The exit code: 0, 2 after a mistake that the user can mend (one sentence on stderr), 130 after Ctrl-C, 141 when
+        nobody reads the output any more, 1 after anything unexpected. With ``--debug`` a traceback is printed too.
+    """
+    from bothways.cli.commands import application
+
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in typed
+    with _notes():
+        try:
+            status = application().main(typed, prog_name="bothways", standalone_mode=False)
+            sys.stdout.flush()
+            return status if isinstance(status, int) else 0
+        except BrokenPipeError:
+            _stop_writing()
+            return NOBODY_READS
+        except (KeyboardInterrupt, typer.Abort):
+            return _say("stopped", INTERRUPTED, debug)
+        except BothwaysError as error:
+            return _say(str(error), MISTAKE, debug)
+        except _UsageError as error:
+            return _say(_usage(error), MISTAKE, debug)
+        except ModuleNotFoundError as error:
+            return _say(_absent(error), MISTAKE if _extra(error) else UNEXPECTED, debug)
+        except OSError as error:
+            if error.filename is None:
+                return _say(f"{error.strerror or error}", MISTAKE, debug)
+            return _say(f"{error.filename}: {error.strerror}", MISTAKE, debug)
+        except Exception as error:
+            hint = "" if debug else " (not expected; run again with --debug for the traceback)"
+            return _say(f"{type(error).__name__}: {error}{hint}", UNEXPECTED, debug)
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    return _EXTRAS.get((error.name or "").partition(".")[0])
+
+
+def _absent(error: ModuleNotFoundError) -> str:
+    extra = _extra(error)
+    if extra is None:
+        return f"{error} (not expected; is the installation whole?)"
+    return f"this command needs {error.name}, which is not installed: pip install 'bothways[{extra}]'"
+
+
+def _say(sentence: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    print("bothways: " + " ".join(sentence.split()), file=sys.stderr)
+    return status
+
+
+def _usage(error: Any) -> str:
+    sentence = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return sentence
+    return (
+        f"{sentence} See {context.command_path} --help"
+        if sentence.endswith("?")
+        else (f"{sentence}; see {context.command_path} --help")
+    )
+
+
+def _stop_writing() -> None:
+    """Lets nothing more be written to a pipe that nobody reads, also not by the interpreter as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Shows each warning of ours as one line, once; those of other libraries as they are."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", BothwaysWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, BothwaysWarning):
+                others(message, category, filename, lineno, file, line)
+            elif str(message) not in said:
+                said.add(str(message))
+                print("note: " + " ".join(str(message).split()), file=sys.stderr, flush=True)
+
+        warnings.showwarning = show
+        yield

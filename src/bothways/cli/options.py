@@ -1,0 +1,93 @@
+"""The options that several commands share: the same name means the same everywhere.
+
+What values make sense is checked where the values are used, in the library, not here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bothways.cli.repeat import repeat
+from bothways.cli.threads import limit
+
+
+def option(panel: str | None, name: str, metavar: str | None, said: str, **more: Any) -> Any:
+    """An option of the command line.
+
+    Args:
+        panel: Under which heading of the help it stands.
+        name: As typed.
+        metavar: What stands for its value in the help; None for flags and choices.
+        said: Its help.
+        more: Anything else that typer takes.
+    """
+    return typer.Option(name, metavar=metavar, help=said, rich_help_panel=panel, **more)
+
+
+data = partial(option, "Data")
+training = partial(option, "Training")
+machine = partial(option, "Machine")
+written = partial(option, "Output")
+plain = partial(option, None)
+
+Precision = Literal["auto", "float32", "bf16"]
+Truncation = Literal["warn", "error", "head", "head_tail", "window"]
+
+Source = Annotated[
+    list[str], typer.Argument(metavar="SOURCE", help="Files or folders of texts, or - for standard input.")
+]
+ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a run's folder, or a hub id.")]
+Text = Annotated[str | None, data("--text", "COLUMN", "The column of texts.")]
+TextPair = Annotated[str | None, data("--text-pair", "COLUMN", "The column of second texts.")]
+Label = Annotated[str | None, data("--label", "COLUMN", "The column of labels.")]
+MaxLength = Annotated[int | None, data("--max-length", "N", "The most tokens of a sequence.")]
+TruncationPolicy = Annotated[
+    Truncation,
+    data("--truncation", None, "Longer texts: cut and say so, refuse, keep head or head and tail, or read in windows."),
+]
+
+From = Annotated[
+    Path | None,
+    training(
+        "--from",
+        "RUN.JSON",
+        "Repeat a run: its settings hold where nothing else is typed.",
+        is_eager=True,
+        callback=repeat,
+    ),
+]
+Steps = Annotated[int | None, training("--steps", "N", "Optimizer steps to take.")]
+Minutes = Annotated[float | None, training("--minutes", "MINUTES", "Time for the training.")]
+BatchTokens = Annotated[int, training("--batch-tokens", "N", "Tokens in an optimizer step.")]
+BatchSize = Annotated[int, training("--batch-size", "N", "Texts in an optimizer step.")]
+MicroTokens = Annotated[int, training("--micro-tokens", "N", "Tokens in memory at once; larger steps add up.")]
+LearningRate = Annotated[float | None, training("--learning-rate", "RATE", "The highest one; suits the width.")]
+WeightDecay = Annotated[float, training("--weight-decay", "SHARE", "Of AdamW, on weight matrices.")]
+Warmup = Annotated[float, training("--warmup", "SHARE", "Share of the steps in which the rate rises.")]
+Dropout = Annotated[float | None, training("--dropout", "SHARE", "Everywhere; as the size has it.")]
+EvaluateEvery = Annotated[
+    float | None, training("--evaluate-every", "N", "Steps between evaluations, or a share of all.")
+]
+Seed = Annotated[int, training("--seed", "N", "The same seed gives the same numbers.")]
+
+DeviceName = Annotated[str | None, machine("--device", "NAME", "cpu, cuda, ...; a GPU where there is one.")]
+PrecisionName = Annotated[
+    Precision,
+    machine("--precision", None, "Numbers to multiply in; auto takes bf16 where the device multiplies it natively."),
+]
+Threads = Annotated[
+    int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
+]
+
+Out = Annotated[Path, written("--out", "FOLDER", "Where it is written.")]
+Overwrite = Annotated[bool, written("--overwrite", None, "Replace what is in the output's place.")]
+Resume = Annotated[bool, written("--resume/--no-resume", None, "Go on with an interrupted run in --out.")]
+SaveMinutes = Annotated[float, written("--save-minutes", "MINUTES", "Minutes between checkpoints.")]
+TensorBoard = Annotated[bool, written("--tensorboard", None, "Write TensorBoard's files beside the log.")]
+Json = Annotated[bool, written("--json", None, "Print the result as JSON.")]
+Quiet = Annotated[bool, plain("--quiet", None, "Show no progress.")]
+Debug = Annotated[bool, plain("--debug", None, "Print a traceback after an error.")]

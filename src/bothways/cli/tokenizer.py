@@ -1,0 +1,126 @@
+"""``bothways tokenizer``: train a vocabulary, or look into one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.options import Json, MaxLength, Out, Source, Text, TruncationPolicy, plain
+
+TRAIN_EXAMPLES = [
+    "bothways tokenizer train texts/ --size 30000 --out my-tokenizer",
+    "bothways tokenizer train reviews.parquet --text review --cased --out my-tokenizer",
+    "zcat dump.txt.gz | bothways tokenizer train - --out my-tokenizer",
+]
+SHOW_EXAMPLES = [
+    "bothways tokenizer show my-tokenizer",
+    'bothways tokenizer show my-tokenizer "unbelievably good"',
+    'bothways tokenizer show my-tokenizer "first text" --pair "second text" --json',
+]
+
+
+def train(
+    source: Source,
+    *,
+    text: Text = "text",
+    size: Annotated[int, plain("--size", "N", "Tokens in the vocabulary.")] = 30_000,
+    kind: Annotated[str, plain("--kind", "NAME", "wordpiece.")] = "wordpiece",
+    lowercase: Annotated[bool, plain("--uncased/--cased", None, "Whether letters become lower case.")] = True,
+    strip_accents: Annotated[
+        bool | None, plain("--strip-accents/--keep-accents", None, "Stripped where letters become lower case.")
+    ] = None,
+    chinese_characters: Annotated[
+        bool, plain("--split-chinese/--keep-chinese", None, "Whether each Chinese character is a word.")
+    ] = True,
+    min_frequency: Annotated[int, plain("--min-frequency", "N", "Rarer pairs are not merged.")] = 2,
+    alphabet_limit: Annotated[int, plain("--alphabet-limit", "N", "The most characters kept.")] = 1000,
+    score: Annotated[
+        Literal["likelihood", "ratio"], plain("--score", None, "What a merge is chosen by; ratio favours rare pairs.")
+    ] = "likelihood",
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Train a WordPiece vocabulary on raw text, by likelihood."""
+    settings = dict(locals())
+    import bothways as bw
+
+    for own in ("source", "json"):
+        del settings[own]
+    tokenizer = bw.train_tokenizer(output.one(source), **settings)
+    if json:
+        output.as_json({"out": out, **_figures(tokenizer)})
+    else:
+        output.line(f"{tokenizer.size:,} tokens in {out}")
+        output.line(f'Look into it: bothways tokenizer show {out} "some text"')
+
+
+def show(
+    folder: Annotated[str, typer.Argument(metavar="TOKENIZER", help="A folder, a tokenizer.json or a vocab.txt.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts to cut into tokens.")] = None,
+    pair: Annotated[str | None, plain("--pair", "TEXT", "A second text, for each of the texts.")] = None,
+    max_length: MaxLength = None,
+    truncation: TruncationPolicy = "warn",
+    json: Json = False,
+) -> None:
+    """Show a vocabulary's figures, and how texts are cut into tokens: ids, offsets and the text they cover."""
+    from bothways.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    cut = [one for text in texts or () for one in _cut(tokenizer, text, pair, max_length, truncation)]
+    if json:
+        output.as_json({"vocabulary": _figures(tokenizer), "texts": cut})
+        return
+    output.facts({name.replace("_", " "): value for name, value in _figures(tokenizer).items()})
+    for one in cut:
+        output.line("")
+        rows = zip(one["ids"], one["tokens"], one["offsets"], one["covers"], one["segments"], strict=True)
+        listed = [(str(i), token, "" if a == b else f"{a}–{b}", covers, str(s)) for i, token, (a, b), covers, s in rows]
+        columns = ("id", "token", "offsets", "covers", "segment")
+        shown = len(columns) if pair is not None else len(columns) - 1
+        output.table(columns[:shown], [row[:shown] for row in listed], f"{len(listed)} tokens: {one['text']}")
+
+
+def _cut(tokenizer: Any, text: str, pair: str | None, max_length: int | None, truncation: str) -> list[dict[str, Any]]:
+    """One entry for the text; several when it is read in windows."""
+    encoded = tokenizer.encode(
+        [text],
+        None if pair is None else [pair],
+        max_length=max_length,
+        truncation=truncation,
+        offsets=True,
+    )
+    found = []
+    for begin, end in zip(encoded.starts, encoded.starts[1:], strict=False):
+        ids, segments = encoded.token_ids[begin:end].tolist(), encoded.segment_ids[begin:end].tolist()
+        offsets = encoded.offsets[begin:end].tolist()
+        sources = [text if segment == 0 or pair is None else pair for segment in segments]
+        one = {
+            "text": text if pair is None else f"{text} | {pair}",
+            "tokens": [tokenizer.tokens[place] for place in ids],
+            "ids": ids,
+            "segments": segments,
+            "offsets": offsets,
+            "word_ids": encoded.word_ids[begin:end].tolist(),
+            "covers": [source[a:b] for source, (a, b) in zip(sources, offsets, strict=True)],
+        }
+        found.append(one)
+    return found
+
+
+def _figures(tokenizer: Any) -> dict[str, Any]:
+    tokens = [token for place, token in enumerate(tokenizer.tokens) if place not in tokenizer.special_ids]
+    bare = [token.removeprefix("##") for token in tokens]
+    normalization = tokenizer.normalization
+    return {
+        "size": tokenizer.size,
+        "kind": type(tokenizer.backend.model).__name__,
+        "lowercase": normalization.lowercase if normalization else None,
+        "special_tokens": [tokenizer.tokens[place] for place in sorted(tokenizer.special_ids)],
+        "continuing": sum(token.startswith("##") and len(token) > 2 for token in tokens),
+        "characters": len({token for token in bare if len(token) == 1}),
+        "longest": sorted(bare, key=lambda token: (-len(token), token))[:5],
+        "max_length": tokenizer.max_length,
+        "fingerprint": tokenizer.fingerprint,
+    }
