@@ -41,6 +41,7 @@ FOREIGN = {  # first bytes of what people pass by mistake
     PARQUET: "a parquet file; its name should end in .parquet",
 }
 BLOCK = 1 << 18
+SIP = 1 << 10  # compressed bytes at a time; a zstd block of four bytes may hold 128 KiB
 
 PathLike = str | Path
 
@@ -72,8 +73,8 @@ def find_files(source: PathLike) -> list[PathLike]:
     if is_stdin(source):
         return ["-"]
     path = Path(source)
+    check_exists(path)
     if not path.is_dir():
-        check_exists(path)
         return [path]
     found: list[PathLike] = []
     for folder, folders, names in os.walk(path):
@@ -89,13 +90,17 @@ def find_files(source: PathLike) -> list[PathLike]:
 
 def check_exists(path: Path) -> None:
     """Raises a BothwaysError that names the closest neighbour when nothing is at `path`."""
+    name, near = str(path), ""
     try:
         if path.exists():
             return
-        near = closest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else ""
-    except OSError as error:  # a whole text passed for a name, or a folder that may not be listed
-        raise BothwaysError(f"{str(path)[:80]!r} cannot be opened ({error.strerror})") from None
-    raise BothwaysError(f"there is no file {path}{near}")
+        if path.parent.is_dir():
+            near = closest(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError as error:  # such as a name that is too long, or a folder that may not be listed
+        near = f" ({error.strerror})"
+    if len(name) > 200 or "\n" in name:
+        name, near = f"{name[:40]!r}...", "; a text itself goes in a list: [text]"
+    raise BothwaysError(f"there is no file {name}{near}")
 
 
 @contextmanager
@@ -247,7 +252,7 @@ class _Zstd(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while not self.ready:
             data = self.frame.unused_data if self.frame.eof else b""
-            data = data or self.raw.read(BLOCK >> 3)
+            data = data or self.raw.read(SIP)
             if not data:
                 if self.began and not self.frame.eof:
                     raise EOFError

@@ -116,8 +116,8 @@ def _csv(lines: Lines, name: str) -> Iterator[Located]:
 def _tsv(lines: Lines, name: str) -> Iterator[Located]:
     """Tab-separated rows, with quotes or without.
 
-    Some files quote fields and let them run over lines, others (GLUE's) hold bare quotes. So a quoted field may go on
-    below, but never over a line that is a whole row by itself; then the quote was only a character.
+    Some files quote fields and let them run over lines, others (GLUE's) hold bare quotes. So where a line has all its
+    fields, an open quote goes on below only until a line that has all fields too; then it was just a character.
     """
     ahead = _Ahead(lines)
     number, line = next(ahead)
@@ -150,7 +150,7 @@ class _Ahead:
 def _quoted(line: str, count: int, ahead: _Ahead) -> list[str] | None:
     """The fields of a row with quotes, which may take further lines; None when its quotes do not pair up."""
     taken: list[tuple[int, str]] = []
-    text = line
+    text, whole = line, line.count("\t") + 1 == count
     while True:
         try:
             fields = next(csv.reader((part + "\n" for part in text.split("\n")), delimiter="\t", strict=True))
@@ -161,7 +161,7 @@ def _quoted(line: str, count: int, ahead: _Ahead) -> list[str] | None:
         more = next(ahead, None)
         if more is not None:
             taken.append(more)
-        if more is None or more[1].count("\t") + 1 == count or len(taken) == LONGEST_QUOTE:
+        if more is None or len(taken) == LONGEST_QUOTE or (whole and more[1].count("\t") + 1 == count):
             ahead.put_back(taken)
             return None
         text += "\n" + more[1]
