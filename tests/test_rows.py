@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import threading
 
 import datasets
 import numpy as np
@@ -134,6 +136,16 @@ def test_standard_input_is_told_by_its_first_line(monkeypatch, tmp_path):
         data = write(tmp_path / name).read_bytes()
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         assert list(read_rows("-")) == ROWS
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = write(tmp_path / "a.csv").read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    assert list(read_rows(pipe)) == ROWS
+    writer.join()
 
 
 def test_a_folder_is_one_table(tmp_path):

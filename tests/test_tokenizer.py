@@ -164,6 +164,16 @@ def test_lowercase_given_wins(tmp_path):
     assert Tokenizer.load(tmp_path / "saved", lowercase=True).normalization.lowercase
 
 
+def test_settings_beside_a_tokenizer_json_count_as_in_transformers(small, tmp_path):
+    from transformers import AutoTokenizer
+
+    small.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    for changes in ({"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        agree(Tokenizer.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path), HARD)
+
+
 @needs_shared
 def test_special_tokens_are_found_in_bert_and_roberta_style(tmp_path_factory):
     wanted = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}

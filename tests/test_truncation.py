@@ -147,7 +147,7 @@ def test_windows_over_a_pair_equal_only_second_of_transformers(numbers, theirs):
     wanted = theirs(texts, pairs, truncation="only_second", max_length=16, stride=3, return_overflowing_tokens=True)
     assert [encoded.sequence(place).tolist() for place in range(len(encoded))] == wanted["input_ids"]
     assert encoded.texts.tolist() == list(wanted["overflow_to_sample_mapping"])
-    assert encoded.segment_ids.tolist() == sum(wanted["token_type_ids"], [])
+    assert encoded.segment_ids.tolist() == np.concatenate(wanted["token_type_ids"]).tolist()
 
 
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=6), st.integers(1, 20), st.integers(0, 19))

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -40,6 +41,7 @@ FOREIGN = {  # first bytes of what people pass by mistake
     b"\xfe\xff": "UTF-16 text; convert it to UTF-8",
     PARQUET: "a parquet file; its name should end in .parquet",
 }
+NEIGHBOURS = 2000  # names compared with one that is missing
 BLOCK = 1 << 18
 SIP = 1 << 10  # compressed bytes at a time; a zstd block of four bytes may hold 128 KiB
 
@@ -49,6 +51,11 @@ PathLike = str | Path
 def is_stdin(path: PathLike) -> bool:
     """Whether `path` means standard input."""
     return str(path) == "-"
+
+
+def passes_once(path: PathLike) -> bool:
+    """Whether a file can be read only once, as standard input and pipes can."""
+    return is_stdin(path) or not Path(path).is_file()
 
 
 def shown(path: PathLike) -> str:
@@ -95,7 +102,7 @@ def check_exists(path: Path) -> None:
         if path.exists():
             return
         if path.parent.is_dir():
-            near = closest(path.name, [other.name for other in path.parent.iterdir()])
+            near = closest(path.name, [other.name for other in islice(path.parent.iterdir(), NEIGHBOURS)])
     except OSError as error:  # such as a name that is too long, or a folder that may not be listed
         near = f" ({error.strerror})"
     if len(name) > 200 or "\n" in name:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
-from bothways.text.files import find_files, is_stdin, kind_of, shown
+from bothways.text.files import find_files, kind_of, passes_once, shown
 from bothways.text.tables import Located, Row, parquet_columns, read_table
 
 PEEKED = 100  # rows looked at to learn the columns where no header names them
@@ -124,8 +124,8 @@ def _is_table(path: str | Path, source: str | Path) -> bool:
 def _from_files(paths: Sequence[str | Path], name: str) -> Rows:
     if not paths:
         raise BothwaysError(f"the folder {name} holds no table (.csv, .tsv, .jsonl, .parquet)")
-    if is_stdin(paths[0]):
-        return stream_rows(read_table("-"), "standard input")
+    if passes_once(paths[0]):
+        return stream_rows(read_table(paths[0]), shown(paths[0]))
     columns = _columns_of_file(paths[0])
     for path in paths[1:]:
         other = _columns_of_file(path)
