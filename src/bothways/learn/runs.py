@@ -19,6 +19,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.run.files import read_json
 from bothways.run.machine import describe_machine
+from bothways.text.rows import are_files
 
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
@@ -88,6 +89,15 @@ def read_run(path: str | Path) -> dict[str, Any]:
     if missing:
         raise BothwaysError(f"{file} is not the record of a run: it has no {missing[0]!r}")
     return dict(content)
+
+
+def as_typed(source: Any) -> Any:
+    """A source as it can be typed again: its path, or paths; None for what stands in memory."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, list | tuple) and are_files(source):
+        return [str(path) for path in source]
+    return None
 
 
 def check_out(out: Path, *, overwrite: bool = False, resume: bool = True) -> bool:
