@@ -195,6 +195,24 @@ def test_modernbert_gives_the_published_ids():
         assert ours.encode([example["text"]]).token_ids.tolist() == example["ids"]
 
 
+def test_a_vocabulary_without_the_letter_a_or_an_unknown_token_still_has_its_template(tmp_path):
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models
+
+    backend = Backend(models.BPE(vocab={"[CLS]": 0, "[SEP]": 1, "Q": 2, "W": 3}, merges=[]))
+    backend.add_special_tokens(["[CLS]", "[SEP]"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.encode("QaW").token_ids.tolist() == [0, 2, 3, 1]
+    assert loaded.encode("Q", "W").segment_ids.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_saving_over_a_file_is_refused(small, tmp_path):
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(BothwaysError, match="taken cannot be made"):
+        small.save(tmp_path / "taken")
+
+
 def test_an_absent_special_token_is_named():
     tokenizer = Tokenizer.from_vocabulary(SPECIALS[1:4] + LETTERS, Normalization())
     with pytest.raises(BothwaysError, match="no mask token"):

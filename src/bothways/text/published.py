@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -266,7 +267,8 @@ def find_roles(backend: Tokenizer, settings: Mapping[str, Any], template: Templa
 
 def find_template(backend: Tokenizer, pair: bool) -> Template:
     """The order of special tokens and texts, read off an encoded example."""
-    example = backend.encode("a", "a" if pair else None)
+    text = _known_text(backend)
+    example = backend.encode(text, text if pair else None)
     pieces: list[Piece] = []
     rows = zip(example.sequence_ids, example.ids, example.type_ids, strict=True)
     for sequence, token, segment in rows:
@@ -275,3 +277,11 @@ def find_template(backend: Tokenizer, pair: bool) -> Template:
         elif not pieces or pieces[-1].source != sequence:
             pieces.append(Piece(SECOND if sequence else FIRST, -1, segment))
     return tuple(pieces)
+
+
+def _known_text(backend: Tokenizer) -> str:
+    """A text that has tokens; where there is no [UNK], a letter outside the vocabulary has none."""
+    for text in chain("a", backend.get_vocab(with_added_tokens=False)):
+        if backend.encode(text, add_special_tokens=False).ids:
+            return text
+    raise BothwaysError("the tokenizer has no token for any text")

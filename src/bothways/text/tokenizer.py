@@ -247,9 +247,15 @@ class Tokenizer:
         """Writes ``tokenizer.json``, ``tokenizer_config.json`` and, for WordPiece, ``vocab.txt``.
 
         The folder opens in `transformers` and `sentence-transformers`. Files appear whole or not at all.
+
+        Raises:
+            BothwaysError: The folder cannot be written to.
         """
         path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BothwaysError(f"the folder {path} cannot be made ({error.strerror})") from None
         with replacing(path / "tokenizer.json") as target:
             target.write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         with replacing(path / "tokenizer_config.json") as target:
