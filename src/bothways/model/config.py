@@ -20,6 +20,10 @@ Pooler = Literal["tanh"]
 class Config:
     """What every configuration can do: become a plain dictionary and come back, strictly."""
 
+    def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), hint)
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain dictionaries, strings and numbers."""
         return dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -64,11 +68,25 @@ class Config:
         return dataclasses.replace(self, **flat)  # type: ignore[type-var]
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types that a hint such as ``str | None`` allows."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    words = [word for kind in _kinds(hint) for word in typing.get_args(kind) if typing.get_origin(kind) is Literal]
+    plain = tuple(typing.get_origin(kind) or kind for kind in _kinds(hint) if typing.get_origin(kind) is not Literal)
+    if value in words or isinstance(value, (*plain, int) if float in plain else plain):
+        return
+    if words:
+        raise BothwaysError(f"{name} cannot be {value!r}{closest(str(value), words)}; there are {', '.join(words)}")
+    raise BothwaysError(f"{name} must be {' or '.join(kind.__name__ for kind in plain)}, not {value!r}")
+
+
 def _nested(hint: Any, value: Any, where: str) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if isinstance(option, type) and issubclass(option, Config) and isinstance(value, dict):
-            return option.from_dict(value, where)
+    for kind in _kinds(hint):
+        if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
+            return kind.from_dict(value, where)
     return value
 
 
@@ -83,7 +101,7 @@ class EmbeddingsConfig(Config):
         segments: Rows of the segment table; 0 for none.
         norm_eps: Epsilon of the layer norm.
         dropout: Share of values dropped after the norm, in training.
-        pad_id: The token whose row stays zero.
+        pad_id: The token whose row begins as zero and learns nothing from being looked up.
     """
 
     vocab_size: int
@@ -95,8 +113,11 @@ class EmbeddingsConfig(Config):
     pad_id: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "vocab_size", "width")
         _share(self, "dropout")
+        if not 0 <= self.pad_id < self.vocab_size:
+            raise BothwaysError(f"pad_id {self.pad_id} is outside the vocabulary of {self.vocab_size} tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +133,7 @@ class AttentionConfig(Config):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "heads")
         _share(self, "dropout")
 
@@ -129,13 +151,8 @@ class FeedForwardConfig(Config):
     activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "width")
-        if self.activation not in typing.get_args(Activation):
-            known = typing.get_args(Activation)
-            raise BothwaysError(
-                f"the activation {self.activation!r} is not known{closest(self.activation, known)}; there are "
-                + ", ".join(known)
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +184,7 @@ class EncoderConfig(Config):
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive(self, "width", "layers")
         _share(self, "dropout")
         if self.width % self.attention.heads:
@@ -198,6 +216,7 @@ class HeadConfig(Config):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
+        super().__post_init__()
         _share(self, "dropout")
 
 

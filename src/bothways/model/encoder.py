@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bothways.batch import TokenBatch
+from bothways.batch import Array, TokenBatch
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
 from bothways.model.parts.stack import Stack
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
             attentions: Whether attention weights are wanted.
 
         Raises:
-            BothwaysError: A sequence is longer than the position table, or a token id is outside the vocabulary.
+            BothwaysError: A sequence is empty or longer than the position table, or an id is outside its table.
         """
         batch = self.at_door(batch)
         x_TD = self.embeddings(batch.token_ids, batch.positions, batch.segment_ids)
@@ -89,15 +89,21 @@ class Encoder(nn.Module):
                 f"a sequence has {batch.longest} tokens, but this model takes at most {self.config.longest}; "
                 "cut it (max_length, truncation) or use a model with more positions"
             )
-        highest = int(batch.token_ids.max()) if batch.tokens else 0
-        if highest >= self.config.embeddings.vocab_size:
-            raise BothwaysError(
-                f"token id {highest} is outside the model's vocabulary of {self.config.embeddings.vocab_size}; "
-                "the tokenizer belongs to another model"
-            )
+        if not batch.lengths.all():
+            raise BothwaysError("a sequence has no tokens; leave it out of the batch")
+        tables = self.config.embeddings
+        _check_ids(batch.token_ids, tables.vocab_size, "token", "the tokenizer belongs to another model")
+        _check_ids(batch.segment_ids, tables.segments, "segment", "this model knows fewer segments")
         device = self.device
         token_ids, segment_ids, positions = (
             torch.as_tensor(array).to(device, torch.int64)
             for array in (batch.token_ids, batch.segment_ids, batch.positions)
         )
         return replace(batch, token_ids=token_ids, segment_ids=segment_ids, positions=positions)
+
+
+def _check_ids(ids: Array, count: int, what: str, why: str) -> None:
+    """Refuses ids that a table does not have, which a GPU would only answer with a failed assertion."""
+    if len(ids) and not (0 <= (lowest := int(ids.min())) <= (highest := int(ids.max())) < count):
+        wrong = lowest if lowest < 0 else highest
+        raise BothwaysError(f"{what} id {wrong} is outside the model's table of {count}; {why}")

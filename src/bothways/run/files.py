@@ -51,6 +51,7 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
     Raises:
         BothwaysError: The folder is there already and not to be replaced, or the disk is full or read-only.
     """
+    folder = folder.expanduser().resolve()
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise BothwaysError(f"{folder} exists already; choose another folder or say overwrite")
     half, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
@@ -60,12 +61,22 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
         yield half
         for path in [*half.rglob("*"), half]:
             sync(path)
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        half.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _replace(half, folder, old)
     except OSError as error:
         raise BothwaysError(f"cannot save {what} in {folder}: {error.strerror or error}; nothing was changed") from None
     finally:
         shutil.rmtree(half, ignore_errors=True)
+
+
+def _replace(new: Path, folder: Path, old: Path) -> None:
+    """Puts `new` in the place of `folder`, which comes back if that fails."""
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        if old.is_dir():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -26,10 +26,16 @@ def find(source: str | Path, offline: bool = False) -> Path:
     if path.exists():
         return path
     name = str(source)
-    if isinstance(source, Path) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+    if isinstance(source, Path) or not _may_be_id(name):
         near = path.parent.iterdir() if path.parent.is_dir() else ()
         raise BothwaysError(f"there is no model folder {name}{closest(path.name, [entry.name for entry in near])}")
     return _download(name, offline)
+
+
+def _may_be_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, ``model`` or ``owner/model``, and `owner` is no folder here."""
+    owner, _, _ = name.rpartition("/")
+    return bool(re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name)) and not (owner and Path(owner).is_dir())
 
 
 def offline_wanted(offline: bool = False) -> bool:
@@ -45,10 +51,10 @@ def _download(name: str, offline: bool) -> Path:
         folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
         if not any(folder.glob("*.safetensors")):  # older models carry only .bin files
             folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
-    except Exception as error:
+    except Exception as error:  # the hub library raises many kinds
         if offline:
             why = "it was not downloaded before, and the offline switch is on"
         else:
-            why = f"the hub did not give it ({type(error).__name__}: {str(error).strip().splitlines()[0][:120]})"
+            why = f"the hub did not give it ({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]})"
         raise BothwaysError(f"there is no folder {name}, and {why}; check the name or give a local folder") from None
     return folder

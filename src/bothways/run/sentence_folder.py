@@ -30,6 +30,25 @@ class SentenceRecipe:
     stated: bool = False
 
 
+def encoder_folder(folder: Path) -> Path:
+    """Where the encoder lies: early `sentence-transformers` put it into a folder of its own, such as ``0_BERT``."""
+    if (folder / "modules.json").is_file():
+        for kind, path in _modules(folder).items():
+            if kind == "Transformer":
+                return folder / path
+    return folder
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """The kinds of modules that ``modules.json`` lists, with their folders' names."""
+    path = folder / "modules.json"
+    try:
+        # only a name is taken: a path that leads out of the folder is not followed
+        return {module["type"].rsplit(".", 1)[-1]: Path(module["path"]).name for module in read_json(path)}
+    except (TypeError, KeyError, AttributeError):
+        raise BothwaysError(f"{path} is not a list of modules with type and path") from None
+
+
 def read(folder: Path) -> SentenceRecipe:
     """The recipe a folder states, or the default: the mean over tokens, not normalised.
 
@@ -38,12 +57,12 @@ def read(folder: Path) -> SentenceRecipe:
     """
     if not (folder / "modules.json").is_file():
         return SentenceRecipe()
-    kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in read_json(folder / "modules.json")}
+    kinds = _modules(folder)
     for kind in kinds.keys() - {"Transformer", "Pooling", "Normalize"}:
         raise BothwaysError(f"{folder / 'modules.json'} asks for the module {kind}, which is not supported")
     pooling = "mean"
     if "Pooling" in kinds:
-        pooling = _pooling(folder / Path(kinds["Pooling"]).name / "config.json")
+        pooling = _pooling(folder / kinds["Pooling"] / "config.json")
     return SentenceRecipe(pooling, "Normalize" in kinds, stated=True)
 
 

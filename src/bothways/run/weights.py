@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
-from bothways.model.families.names import NameTable
+from bothways.model.families.names import NameTable, template
+from bothways.run.files import read_json
 
 Tensors = dict[str, Tensor]
 
@@ -31,7 +32,10 @@ def read_tensors(folder: Path) -> Tensors:
         if (folder / name).is_file():
             return read(folder / name)
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            places = read_json(index)
+            if not isinstance(places, dict) or not isinstance(places.get("weight_map"), dict):
+                raise BothwaysError(f"{index} does not say which file holds which tensor; copy it again")
+            shards = sorted(set(places["weight_map"].values()))
             # names come from a file: a path that leads out of the folder is not followed
             return {key: value for shard in shards for key, value in read(folder / Path(shard).name).items()}
     raise BothwaysError(f"{folder} holds no weights; expected model.safetensors")
@@ -48,7 +52,7 @@ def read_safetensors(path: Path) -> Tensors:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError:
         raise BothwaysError(f"{path} is missing; copy the whole model folder again") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise BothwaysError(f"{path} is damaged or not a safetensors file ({error}); copy it again") from None
 
 
@@ -62,15 +66,24 @@ def _read_bin(path: Path) -> Tensors:
             f"{path} cannot be read by the safe loader ({type(error).__name__}); it may be damaged or hold more than "
             "tensors: convert it to safetensors where it is trusted"
         ) from None
+    if not isinstance(values, dict):
+        raise BothwaysError(f"{path} holds a {type(values).__name__}, not tensors by name")
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes tensors into one file, contiguous and on the host, with the format mark other libraries look for."""
+    """Writes tensors into one file, contiguous and on the host, with the format mark other libraries look for.
+
+    Raises:
+        OSError: The disk is full or cannot be written to.
+    """
     from safetensors.torch import save_file
 
     ready = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    save_file(ready, path, metadata={"format": "pt"})
+    try:
+        save_file(ready, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # that is how it reports what the system said
+        raise OSError(str(error)) from None
 
 
 @dataclass
@@ -90,19 +103,32 @@ class LoadReport:
     def __str__(self) -> str:
         parts = []
         if self.missing:
-            parts.append(f"missing (random now): {_listed(self.missing)}")
+            parts.append(f"missing (random now): {listed(self.missing)}")
         if self.unexpected:
-            parts.append(f"not used: {_listed(self.unexpected)}")
+            parts.append(f"not used: {listed(self.unexpected)}")
         return "; ".join(parts)
 
 
-def _listed(names: list[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def listed(names: Iterable[str]) -> str:
+    """Every name, those that differ only in their layer's number as one: ``blocks.0-3,5.attention.query.weight``."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        pattern, numbers = template(name)
+        layers.setdefault(pattern, []).extend(int(number) for number in numbers)
+    return ", ".join(pattern.replace("{}", _ranges(numbers), 1) for pattern, numbers in layers.items())
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    runs = itertools.groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])
+    ends = [[number for _, number in run] for _, run in runs]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in ends)
 
 
 def to_ours(published: Tensors, names: NameTable, report: LoadReport) -> Tensors:
-    """Renames a checkpoint's tensors to ours; what has no name of ours goes into the report."""
+    """Renames a checkpoint's tensors to ours; what has no name of ours goes into the report.
+
+    So does a tensor that should repeat another one, such as the table of a masked-token head, and does not.
+    """
     ours: Tensors = {}
     for name in sorted(published, key=names.is_tied):  # a tied repetition only fills a gap
         found = names.ours(name)
@@ -110,9 +136,15 @@ def to_ours(published: Tensors, names: NameTable, report: LoadReport) -> Tensors
             report.dropped.append(name)
         elif not found:
             report.unexpected.append(name)
-        else:
-            ours.setdefault(found, published[name])
+        elif found not in ours:
+            ours[found] = published[name]
+        elif not _same(ours[found], published[name]):
+            report.unexpected.append(name)
     return ours
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.float(), b.float())
 
 
 def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadReport, where: str) -> None:
@@ -131,12 +163,12 @@ def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadRepor
         f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()
     }
     wrong = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(place.shape)}"
+        f"{name} is {_shape(tensors[name])}, expected {_shape(place)}"
         for name, place in places.items()
         if name in tensors and tensors[name].shape != place.shape
     ]
     if wrong:
-        raise BothwaysError(f"the tensors of {where} do not fit its configuration: {_listed(wrong, 3)}")
+        raise BothwaysError(f"the tensors of {where} do not fit its configuration: {listed(wrong)}")
     with torch.no_grad():
         for name, place in places.items():
             if name in tensors:
@@ -144,3 +176,7 @@ def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadRepor
             else:
                 report.missing.append(name)
     report.unexpected.extend(name for name in tensors if name not in places)
+
+
+def _shape(value: Tensor) -> str:
+    return " × ".join(map(str, value.shape)) or "a single number"

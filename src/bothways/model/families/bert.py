@@ -113,6 +113,8 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
     }  # fmt: skip
     read = Reader(config, ignored=frozenset(ignored))
     read.only("position_embedding_type", "absolute")
+    read.only("is_decoder", False)  # would look one way only
+    read.only("add_cross_attention", False)
     width = read.get("hidden_size", 768)
     made = EncoderConfig(
         family="bert",
@@ -160,7 +162,6 @@ def to_hf(config: EncoderConfig) -> dict[str, Any]:
         "initializer_range": config.init_std,
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": config.embeddings.pad_id,
-        "position_embedding_type": "absolute",
     }
 
 

@@ -40,7 +40,7 @@ class NameTable:
         if any(re.fullmatch(pattern, bare) for pattern in self.dropped):
             return None
         bare = self.tied.get(bare, bare)
-        pattern, numbers = _template(bare)
+        pattern, numbers = template(bare)
         found = self.names.get(bare) or self.names.get(pattern)
         return found.format(*numbers) if found else ""
 
@@ -54,7 +54,7 @@ class NameTable:
         Raises:
             KeyError: The table does not hold the name.
         """
-        pattern, numbers = _template(ours)
+        pattern, numbers = template(ours)
         for theirs, name in self.names.items():
             if name in (ours, pattern):
                 prefix = self.prefix if name.startswith("encoder.") and not bare else ""
@@ -68,11 +68,11 @@ class NameTable:
     def holds(self, ours: Iterable[str]) -> bool:
         """Whether every one of our names can be written in published names."""
         known = set(self.names.values())
-        return all(name in known or _template(name)[0] in known for name in ours)
+        return all(name in known or template(name)[0] in known for name in ours)
 
 
-def _template(name: str) -> tuple[str, list[str]]:
-    """A name with its first number replaced by ``{}``, and that number."""
+def template(name: str) -> tuple[str, list[str]]:
+    """A name with its first number, a layer's, replaced by ``{}``, and that number, if there is one."""
     match = re.search(r"(?<=\.)\d+(?=\.)", name)
     if match is None:
         return name, []

@@ -2,7 +2,6 @@
 
 The logits of 600 masked positions over 30,000 tokens are 75 MB in float32, and the plain way writes them five times.
 Here one matrix product makes the logits of a chunk of positions, the softmax runs in float32 over a few rows at a time
-Here one matrix product makes the logits of a chunk of positions, the softmax runs in float32 over a few rows at a time
 while they are in the cache, and the gradient takes the logits' place. So the gradients are ready when the loss is,
 and the backward pass only scales them.
 """

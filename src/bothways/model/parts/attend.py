@@ -57,6 +57,8 @@ def attend(
     parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
     kernel = _fused if _prefers_fused(q_THK) and score is None and weights is None else _dense
     out = [kernel(q, k, v, piece, dropout, score, weights) for piece, q, k, v in parts]
+    if not out:
+        return torch.empty_like(q_THK)  # a batch without tokens
     return out[0] if len(out) == 1 else torch.cat(out)
 
 
@@ -121,8 +123,8 @@ def attend_one_by_one(
     out = []
     for a, b in itertools.pairwise(starts):
         q, k, v = (x[a:b].transpose(0, 1) for x in (q_THK, k_THK, v_THK))  # (H, L, K)
-        scores = torch.einsum("hqk,hpk->hqp", q, k) / math.sqrt(q.shape[-1])
+        scores = torch.einsum("hqk,hpk->hqp", q, k)[None] / math.sqrt(q.shape[-1])  # (1, H, L, L)
         if score is not None:
-            scores = scores + score(q[None], k[None])[0]
-        out.append(torch.einsum("hqp,hpk->hqk", scores.softmax(-1), v).transpose(0, 1))
+            scores = scores + score(q[None], k[None])
+        out.append(torch.einsum("hqp,hpk->hqk", scores[0].softmax(-1), v).transpose(0, 1))
     return torch.cat(out)

@@ -37,7 +37,7 @@ def drop(values: Tensor, rate: float) -> Tensor:
 def _mask(shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
     """0 where a value is dropped, 1 / (1 - rate) where it is kept."""
     count = shape.numel()
-    threshold = round(rate * 2**_BITS)
+    threshold = min(round(rate * 2**_BITS), 2**_BITS - 1)
     seed = int(torch.randint(2**62, (), dtype=torch.int64))
     source = np.random.Generator(np.random.SFC64(seed))
     bits = torch.from_numpy(source.integers(2**64, size=(count + 3) // 4, dtype=np.uint64).view(np.int16)[:count])

@@ -21,7 +21,7 @@ class Embeddings(nn.Module):
         segments: Rows of the segment table.
         norm_eps: Epsilon of the norm.
         dropout: Share of values dropped in training.
-        pad_id: The token whose row is zero and stays so.
+        pad_id: The token whose row begins as zero and learns nothing from being looked up.
     """
 
     def __init__(
