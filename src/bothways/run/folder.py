@@ -69,7 +69,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
-    return read_json(path)
+    config = read_json(path)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise BothwaysError(f"{path} names no model_type, so its family is not known")
+    return config
 
 
 def encoder_config(folder: Path) -> EncoderConfig:
@@ -79,9 +82,10 @@ def encoder_config(folder: Path) -> EncoderConfig:
         BothwaysError: The family is not supported, or a key is not understood.
     """
     config = read_config(folder)
-    if "model_type" not in config:
-        raise BothwaysError(f"{folder / 'config.json'} names no model_type, so its family is not known")
-    return family(config["model_type"]).from_hf(config)
+    try:
+        return family(config["model_type"]).from_hf(config)
+    except BothwaysError as error:
+        raise BothwaysError(f"cannot open {folder}: {error}") from None
 
 
 def read_folder(folder: Path) -> Saved:
@@ -90,6 +94,7 @@ def read_folder(folder: Path) -> Saved:
     Raises:
         BothwaysError: Something is missing, damaged, not supported, or does not fit together.
     """
+    root, folder = folder, sentence_folder.encoder_folder(folder)
     config = encoder_config(folder)
     members = family(config.family)
     report = LoadReport()
@@ -109,14 +114,17 @@ def read_folder(folder: Path) -> Saved:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
-    sentence = sentence_folder.read(folder)
+    sentence = sentence_folder.read(root)
     longest = own_file(folder).get("max_length", sentence_folder.read_max_length(folder))
     return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, report)
 
 
 def own_file(folder: Path) -> dict[str, Any]:
     """What only Bothways knows about a model, from ``bothways.json``; empty for a folder that others wrote."""
-    return read_json(folder / OWN_FILE) if (folder / OWN_FILE).is_file() else {}  # type: ignore[no-any-return]
+    known = read_json(folder / OWN_FILE) if (folder / OWN_FILE).is_file() else {}
+    if not isinstance(known, dict):
+        raise BothwaysError(f"{folder / OWN_FILE} is not what bothways writes; copy the whole model folder again")
+    return known
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -130,30 +138,33 @@ def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Fa
         made = [HeadConfig.from_dict(head, str(folder / OWN_FILE)) for head in listed]
         return {head.kind: head for head in made}
     published = read_config(folder)
-    architectures = published.get("architectures") or []
     found: dict[str, HeadConfig] = {}
     for kind in members.heads:
-        if not any(name.startswith(f"{kind}.") for name in tensors):
-            continue
-        if kind == "classify":
-            if architectures and not any("SequenceClassification" in name for name in architectures):
-                continue  # tagging and multiple choice call their head "classifier" too
-            classes = tensors["classify.output.weight"].shape[0]
-            dropout = published.get("classifier_dropout")
-            found[kind] = HeadConfig(
-                kind="classify",
-                labels=_labels(published, classes, folder),
-                dropout=config.dropout if dropout is None else dropout,
-            )
-        else:
+        if kind != "classify" and any(name.startswith(f"{kind}.") for name in tensors):
             found[kind] = HeadConfig(kind=kind)  # type: ignore[arg-type]
+    architectures = published.get("architectures") or ["SequenceClassification"]
+    # tagging and multiple choice call their head "classifier" too
+    if "classify.output.weight" in tensors and any("SequenceClassification" in name for name in architectures):
+        dropout = published.get("classifier_dropout")
+        found["classify"] = HeadConfig(
+            kind="classify",
+            labels=_labels(published, len(tensors["classify.output.weight"]), folder),
+            dropout=config.dropout if dropout is None else dropout,
+        )
     return found
 
 
 def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str, ...]:
+    problem = published.get("problem_type") or ("regression" if classes == 1 else None)
+    if problem not in (None, "single_label_classification"):
+        message = f"the classifier of {folder} was trained for {problem}, but is read as choosing one class of several"
+        warnings.warn(BothwaysWarning(message), stacklevel=4)
     names = published.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}
-    if len(names) != classes:
-        raise BothwaysError(f"{folder / 'config.json'} names {len(names)} labels, but the classifier has {classes}")
+    if names.keys() != {str(place) for place in range(classes)}:
+        raise BothwaysError(
+            f"{folder / 'config.json'} names the labels {', '.join(names)}, but the classifier has {classes} classes, "
+            "numbered from 0"
+        )
     return tuple(str(names[str(place)]) for place in range(classes))
 
 
@@ -164,8 +175,10 @@ def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:
         A sentence saying what other libraries will see.
 
     Raises:
-        BothwaysError: The folder exists and is not to be replaced, or the disk is full.
+        BothwaysError: The folder exists and is not to be replaced or holds no model, or the disk is full.
     """
+    if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise BothwaysError(f"{folder} holds something else than a model, which is not replaced; choose another folder")
     with new_folder(folder, "the model", overwrite=overwrite) as half:
         return _write_files(saved, half, folder.name)
 
@@ -206,7 +219,8 @@ def _published_heads(saved: Saved, members: Family) -> list[str]:
     possible: list[frozenset[str]] = [
         heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)
     ]
-    return sorted(max(possible, key=lambda heads: len(heads)), key=list(saved.heads).index)
+    largest = max(possible, key=len)
+    return sorted(largest, key=list(saved.heads).index)
 
 
 def _fits(heads: frozenset[str], saved: Saved, members: Family) -> bool:

@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import nn
 
 from bothways.batch import TokenBatch
+from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
+from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find
 from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
-from bothways.text.encoded import Encoded
+from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
+
+T = TypeVar("T")
 
 _BATCH_TOKENS = 4096
 """Tokens in a batch: enough to keep the processor busy, few enough to stay near its caches."""
@@ -82,7 +86,7 @@ def load(
         BothwaysError: There is no such model, its family is not supported, or its files do not fit together.
     """
     folder = find(source, offline)
-    if (folder / "model" / "config.json").is_file():
+    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not folder.is_dir():
         raise BothwaysError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
@@ -120,6 +124,33 @@ class Model:
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = resolve_precision(precision, self.device).name
 
+    @classmethod
+    def random(
+        cls,
+        config: EncoderConfig,
+        tokenizer: Tokenizer | None,
+        heads: Sequence[HeadConfig] = (),
+        *,
+        seed: int = 0,
+        device: str | None = None,
+    ) -> Model:
+        """A model with random weights.
+
+        Args:
+            config: What its encoder is.
+            tokenizer: What makes its tokens.
+            heads: Its heads; one that reads the pooled output gives the encoder a pooler.
+            seed: Of the weights.
+            device: Where it lies.
+        """
+        if any(head.kind != "mlm" for head in heads):
+            config = config.derive(pooler="tanh")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed("weights", seed))
+            encoder = build_encoder(config)
+            made = {str(head.kind): build_head(head, config) for head in heads}
+        return cls(Saved(encoder, made, {str(head.kind): head for head in heads}, tokenizer), device=device)
+
     @property
     def config(self) -> EncoderConfig:
         """What the encoder is."""
@@ -153,6 +184,12 @@ class Model:
         limits = [limit for limit in (self.config.longest, self._saved.max_length) if limit]
         return min(limits) if limits else None
 
+    @max_length.setter
+    def max_length(self, tokens: int | None) -> None:
+        if tokens is not None and self.config.longest is not None and tokens > self.config.longest:
+            raise BothwaysError(f"max_length is {tokens}, but {self.name} takes at most {self.config.longest} tokens")
+        self._saved.max_length = tokens
+
     @property
     def parameters(self) -> int:
         """How many parameters there are, shared ones counted once."""
@@ -185,7 +222,13 @@ class Model:
 
     def copy(self) -> Model:
         """An independent copy, such as for training one and keeping the other."""
-        return Model(copy.deepcopy(self._saved), device=self.device, precision=self.precision, name=self.name)
+        return Model(
+            copy.deepcopy(self._saved),
+            device=self.device,
+            precision=self.precision,
+            truncation=self.truncation,
+            name=self.name,
+        )
 
     # -- answers
 
@@ -205,21 +248,26 @@ class Model:
             list of the above.
 
         Raises:
-            BothwaysError: The model has no masked-token head, or a text no mask, or its mask was cut off.
+            BothwaysError: The model has no masked-token head, or a text has no mask or is too long.
         """
         head = self._head("mlm", "fill_mask")
         texts = _as_list(text)
-        mask_id = self.tokenizer.mask_id
+        mask_id, known = self.tokenizer.mask_id, self.tokenizer.size  # the table may have more rows than tokens
         mask = self.tokenizer.tokens[mask_id]
+        if top < 1:
+            raise BothwaysError(f"fill_mask gives at least one token for a mask; top cannot be {top}")
         for place, one in enumerate(texts):
             if mask not in one:
                 raise BothwaysError(f"text {place + 1} has no {mask} to fill in; write {mask} where a word is missing")
         encoded = self.tokenizer.encode(texts, max_length=self.max_length, truncation="error")
         found: list[list[list[Fill]]] = [[] for _ in texts]
-        for batch, output in self._run(encoded):
+
+        def fill(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, Any]:
             where = np.flatnonzero(batch.token_ids == mask_id)
             logits = head(output.sequence[torch.from_numpy(where)], self.encoder.token_table)
-            best = torch.softmax(logits, -1).topk(min(top, logits.shape[-1]))
+            return where, torch.softmax(logits, -1)[:, :known].topk(min(top, known))
+
+        for batch, (where, best) in self._run(encoded, fill):
             for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
                 row = int(batch.rows[batch.sequence_of_token[place]])
                 found[row].append(self._fills(texts[row], mask, len(found[row]), values, ids))
@@ -267,8 +315,8 @@ class Model:
         head = self._head("classify", "classify")
         encoded = self._encode(texts, pairs)
         out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
-        for batch, output in self._run(encoded):
-            out[batch.rows] = torch.softmax(head(output.pooled), -1).cpu().numpy()
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
+            out[batch.rows] = shares.cpu().numpy()
         return _mean_by_text(out, encoded)
 
     def _classification(self, shares: np.ndarray) -> Classification:
@@ -292,10 +340,10 @@ class Model:
         head = self._head("nsp", "follows")
         encoded = self._encode(_as_list(a), _as_list(b))
         out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
-        for batch, output in self._run(encoded):
-            out[batch.rows] = torch.softmax(head(output.pooled), -1)[:, :1].cpu().numpy()
-        shares = _mean_by_text(out, encoded)[:, 0]
-        return float(shares[0]) if isinstance(a, str) else shares
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
+            out[batch.rows] = shares[:, :1].cpu().numpy()
+        answers = _mean_by_text(out, encoded)[:, 0]
+        return float(answers[0]) if isinstance(a, str) else answers
 
     @overload
     def hidden(self, texts: str) -> np.ndarray: ...  # type: ignore[overload-overlap]
@@ -309,16 +357,12 @@ class Model:
             ``window`` a long text gives its windows one after another.
         """
         encoded = self._encode(_as_list(texts), None)
-        found: list[list[np.ndarray]] = [[] for _ in _as_list(texts)]
-        parts: dict[int, np.ndarray] = {}
-        for batch, output in self._run(encoded):
-            states = output.sequence.float().cpu().numpy()
-            for place, row in enumerate(batch.rows):
-                parts[int(row)] = states[batch.starts[place] : batch.starts[place + 1]]
-        for row, owner in enumerate(encoded.texts):
-            found[owner].append(parts[row])
-        joined = [rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in found]
-        return joined[0] if isinstance(texts, str) else joined
+        out = np.empty((len(encoded.token_ids), self.config.width), dtype=np.float32)
+        for batch, states in self._run(encoded, lambda _, output: output.sequence):
+            out[gather_index(encoded.starts[batch.rows], batch.lengths)] = states.float().cpu().numpy()
+        first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
+        found = np.split(out, encoded.starts[first[1:]]) if len(first) else []
+        return found[0] if isinstance(texts, str) else found
 
     def embed(
         self, texts: str | Sequence[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
@@ -341,8 +385,8 @@ class Model:
         way = check_pooling(pooling or recipe.pooling)
         encoded = self._encode(_as_list(texts), None)
         out = np.zeros((len(encoded.texts), self.config.width), dtype=np.float32)
-        for batch, output in self._run(encoded):
-            out[batch.rows] = pool(output.sequence.float().cpu().numpy(), batch.starts, way)
+        for batch, states in self._run(encoded, lambda _, output: output.sequence):
+            out[batch.rows] = pool(states.float().cpu().numpy(), batch.starts, way)
         out = _mean_by_text(out, encoded)
         if recipe.normalize if normalize_vectors is None else normalize_vectors:
             out = normalize(out)
@@ -374,18 +418,18 @@ class Model:
         self.truncated += encoded.truncation
         return encoded
 
-    def _run(self, encoded: Encoded) -> Iterator[tuple[TokenBatch, EncoderOutput]]:
-        """Encodes batch by batch; `rows` of a batch are places in the encoded sequences."""
+    def _run(
+        self, encoded: Encoded, answer: Callable[[TokenBatch, EncoderOutput], T]
+    ) -> Iterator[tuple[TokenBatch, T]]:
+        """Encodes batch by batch and yields what `answer` makes of it; a batch's `rows` are places in `encoded`."""
         self.encoder.eval()
         for head in self.heads.values():
             head.eval()
         precision = resolve_precision(self.precision, self.device)
         for batch in encoded.batches(_BATCH_TOKENS):
-            with (
-                torch.inference_mode(),
-                precision.autocast(),
-            ):  # both hold for the caller too while it reads this batch's output
-                yield batch, self.encoder(batch)
+            with torch.inference_mode(), precision.autocast():
+                found = answer(batch, self.encoder(batch))
+            yield batch, found
 
 
 def _as_list(texts: str | Sequence[str]) -> list[str]:
