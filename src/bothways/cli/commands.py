@@ -63,8 +63,8 @@ class _InOrder(TyperGroup):
         return [name for name in names if name in self.commands]
 
 
-def application() -> Any:
-    """The whole command line, ready to be called with arguments."""
+def application() -> typer.Typer:
+    """The whole command line."""
     app = _group("bothways", _root, ["bothways quickstart", "bothways pretrain --help"])
     groups = {name: _group(name, _help, []) for name in GROUPS}
     for name, group in groups.items():
@@ -72,7 +72,7 @@ def application() -> Any:
     for name, (function, examples) in COMMANDS.items():
         within, _, rest = name.rpartition(" ")
         (groups[within] if within else app).command(rest, epilog=_epilog(examples))(_with_common(function))
-    return typer.main.get_command(app)
+    return app
 
 
 def _group(name: str, without_command: Command, examples: list[str]) -> typer.Typer:

@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in typed
     with _notes():
         try:
-            status = application().main(typed, prog_name="bothways", standalone_mode=False)
+            status = typer.main.get_command(application()).main(typed, prog_name="bothways", standalone_mode=False)
             sys.stdout.flush()
+            if status == INTERRUPTED:  # typer has met the KeyboardInterrupt
+                return _say("stopped", INTERRUPTED, debug=False)
             return status if isinstance(status, int) else 0
-        except BrokenPipeError:
+        except (BrokenPipeError, SystemExit):  # typer exits like this, and only then, when nobody reads the output
             _stop_writing()
             return NOBODY_READS
         except (KeyboardInterrupt, typer.Abort):

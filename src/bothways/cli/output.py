@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ def as_json(data: Any) -> None:
 
 def plain(value: Any) -> Any:
     """A value of strings, finite numbers, lists and dictionaries; anything else becomes its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if hasattr(value, "tolist"):  # NumPy's numbers and arrays, torch's tensors
         value = value.tolist()
     if value is None or isinstance(value, str | bool | int):
@@ -99,22 +102,13 @@ def _cell(value: Any) -> str:
 
 
 def bulk(result: Any, json: bool) -> None:
-    """Prints what a file-to-file job did; on stderr where the answers themselves are on stdout."""
-    import sys
-
-    cut = result.truncation
+    """Prints what a file-to-file job did; nothing where the answers themselves are on stdout."""
     if result.out == "-":
-        print(f"{result.texts:,} texts in {result.seconds:.1f} s", file=sys.stderr)
-    elif json:
-        as_json(
-            {
-                "out": result.out,
-                "texts": result.texts,
-                "seconds": result.seconds,
-                "cut_texts": cut.texts,
-                "cut_tokens": cut.tokens,
-            }
-        )
+        return
+    cut = result.truncation
+    if json:
+        figures = {"out": result.out, "texts": result.texts, "seconds": result.seconds}
+        as_json(figures | {"cut_texts": cut.texts, "cut_tokens": cut.tokens})
     else:
         line(f"{result.texts:,} texts in {result.seconds:.1f} s: {result.out}")
 

@@ -32,5 +32,10 @@ def quickstart(
     result = run(minutes=minutes, steps=steps, out=out, seed=seed, overwrite=overwrite)
     if json:
         output.as_json(result)
-    else:
-        output.line(str(result))
+        return
+    rows = [(one["name"], one["accuracy"], one["macro_f1"], one["mcc"], one["seconds"]) for one in result.comparison]
+    output.table(("", "accuracy", "macro-F1", "MCC", "seconds"), rows)
+    output.line(
+        f"\nIn {result.seconds:.0f} s, {result.steps:,} steps of pre-training. The whole story: {result.report}"
+    )
+    output.line(f'Next: bothways fill {result.out / "pretrained"} "Return the [MASK] of the list."')

@@ -30,7 +30,9 @@ def _settings(path: Path, context: typer.Context) -> dict[str, Any]:
     command, typed, settings = run["command"], context.command_path.partition(" ")[2], dict(run["settings"])
     if command != typed:
         raise BothwaysError(f"{path} is a run of {command!r}, not of {typed!r}: bothways {command} --from {path}")
-    if settings.get("steps") is not None:  # what a time budget came to: repeating means as many steps
-        settings.pop("minutes", None)
-    options = {option.name for option in context.command.params} - _NOT_REPEATED
-    return {name: value for name, value in settings.items() if name in options and value is not None}
+    options = {option.name: option for option in context.command.params if option.name not in _NOT_REPEATED}
+    given = {name: value for name, value in settings.items() if name in options and value is not None}
+    return {
+        name: [value] if options[name].nargs == -1 and isinstance(value, str) else value
+        for name, value in given.items()
+    }

@@ -80,7 +80,7 @@ def check_name(path: Path, kinds: Sequence[str], *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise BothwaysError(f"there is no folder {path.parent} to write {path.name} in; make it first")
     if path.exists() and not overwrite:
-        raise BothwaysError(f"{path} is there already; choose another name or say overwrite")
+        raise BothwaysError(f"{path} is there already; choose another name or --overwrite")
 
 
 class JsonLines:

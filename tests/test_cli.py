@@ -1,0 +1,428 @@
+"""The command line: every command says how it is used, does what it says, and tells a mistake in one sentence."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import bothways as bw
+from bothways.cli import main
+from bothways.cli.commands import COMMANDS, GROUPS, application
+from bothways.cli.threads import VARIABLES
+from bothways.errors import BothwaysError
+from bothways.text.prepare import prepare
+from bothways.use import bulk
+from bothways.use.quickstart import quickstart
+
+TEXT = "The dog barked at the cat. The cat ran to the house.\n\nA bird sees the dog. The dogs sleep in the house.\n\n"
+SMALL = ["--size", "tiny", "--max-length", "16", "--batch-tokens", "128", "--steps", "3", "--learning-rate", "0.001"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with texts, a table, a tokenizer, a pre-trained model and a classifier, made by the commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    before = Path.cwd()
+    os.chdir(folder)
+    (folder / "text.txt").write_text(TEXT * 30, encoding="utf-8")
+    rows = [("the dog barked", "loud"), ("the cat sleeps", "quiet"), ("a bird ran", "loud")] * 8
+    (folder / "table.csv").write_text("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
+    (folder / "empty.txt").write_text("", encoding="utf-8")
+    assert main(["tokenizer", "train", "text.txt", "--size", "80", "--out", "tok", "--quiet"]) == 0
+    assert main(["corpus", "prepare", "text.txt", "--tokenizer", "tok", "--out", "corpus", "--quiet"]) == 0
+    assert main(["pretrain", "corpus", *SMALL, "--out", "bert", "--quiet"]) == 0
+    classify = ["finetune", "classify", "table.csv", "--base", "bert", "--max-length", "16", "--steps", "2"]
+    assert main([*classify, "--out", "classifier", "--quiet"]) == 0
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def said(place, capsys):
+    """Runs the command line and gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def in_json(said, *arguments):
+    status, out, err = said(*arguments, "--json", "--quiet")
+    assert status == 0, err
+    return json.loads(out)
+
+
+# -- help
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *GROUPS, ""])
+def test_every_command_has_help_with_an_example(name):
+    result = CliRunner().invoke(application(), [*name.split(), "--help"], prog_name="bothways", env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    assert f"Usage: bothways {name}".strip() in result.stdout
+    if name not in GROUPS:
+        assert "Examples" in result.stdout
+        assert f"bothways {name}".strip() in result.stdout.split("Examples")[1]
+
+
+def command_of(name):
+    found = get_command(application())
+    for word in name.split():
+        found = found.commands[word]
+    return found
+
+
+@pytest.mark.parametrize(("name", "example"), [(name, line) for name, (_, lines) in COMMANDS.items() for line in lines])
+def test_every_example_can_be_typed(name, example):
+    typed = shlex.split(example[example.index("bothways ") :].split(" > ")[0].split(" | ")[0])
+    words = name.split()
+    assert typed[1 : 1 + len(words)] == words
+    with command_of(name).make_context("bothways", typed[1 + len(words) :], resilient_parsing=True) as context:
+        assert context.args == []
+
+
+def test_the_same_option_means_the_same_everywhere():
+    meanings: dict[str, set[str]] = {}
+    for name in COMMANDS:
+        for option in command_of(name).params:
+            for spelling in option.opts:
+                if spelling.startswith("--"):
+                    meanings.setdefault(spelling, set()).add(option.name)
+    assert {spelling: names for spelling, names in meanings.items() if len(names) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        ("tokenizer train", bw.train_tokenizer),
+        ("corpus prepare", prepare),
+        ("pretrain", bw.pretrain),
+        ("finetune classify", bw.finetune),
+        ("evaluate", bw.evaluate),
+        ("predict", bulk.predict),
+        ("embed", bulk.embed),
+        ("quickstart", quickstart),
+    ],
+)
+def test_a_command_offers_all_that_its_function_takes_with_the_same_defaults(name, verb):
+    function = inspect.signature(verb).parameters
+    command = inspect.signature(COMMANDS[name][0]).parameters
+    not_typed = {"callbacks", "special_tokens", "task"}
+    assert set(function) - not_typed <= set(command)
+    stated = {key for key in function if key not in not_typed and function[key].default is not inspect.Parameter.empty}
+    differing = {
+        key: (command[key].default, function[key].default)
+        for key in stated
+        if command[key].default is not inspect.Parameter.empty
+        and str(command[key].default) != str(function[key].default)
+    }
+    assert differing == {}
+
+
+def test_without_a_command_the_help_is_shown(said):
+    for arguments in ([], ["tokenizer"]):
+        status, out, err = said(*arguments)
+        assert (status, err) == (0, "")
+        assert "Usage: bothways" in out
+
+
+def test_the_version(said):
+    assert said("--version") == (0, f"bothways {bw.__version__}\n", "")
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("pretran", "Did you mean 'pretrain'?"),
+        ("pretrain corpus --stepz 3 --out x", "--steps"),
+        ("pretrain corpus", "Missing option '--out'"),
+        ("pretrain corpus --steps many --out x", "Invalid value for '--steps'"),
+        ("pretrain corpus --steps 0 --out x", "steps"),
+        ("pretrain corpus --precision fp8 --out x", "fp8"),
+        ("pretrain corpus --size giant --out x", "giant"),
+        ("pretrain corpus --family berd --steps 1 --out x", "did you mean 'bert'"),
+        ("pretrain absent.txt --out x", "absent.txt"),
+        ("pretrain empty.txt --out x", "empty"),
+        ("pretrain corpus --steps 3 --out bert", "bert"),
+        ("tokenizer train text.txt --size 3 --out x", "3"),
+        ("tokenizer show absent", "absent"),
+        ("tokenizer show", "Missing argument 'TOKENIZER'"),
+        ("corpus prepare text.txt --tokenizer absent --out x", "absent"),
+        ("finetune classify table.csv --base bert --label mood --out x", "mood"),
+        ("finetune classify table.csv --base absent --out x", "absent"),
+        ("finetune classify table.csv --base bert --max-length 9999 --out x", "9999"),
+        ("evaluate bert table.csv", "classif"),
+        ("evaluate classifier absent.csv", "absent.csv"),
+        ("predict bert table.csv", "classif"),
+        ("predict classifier table.csv --out labels.xls", ".csv, .tsv, .jsonl or .parquet"),
+        ("predict classifier table.csv --out nowhere/labels.csv", "nowhere"),
+        ("predict classifier table.csv --text body --out x.csv", "body"),
+        ("embed bert table.csv table.csv", ".npy"),
+        ("embed bert table.csv text.jsonl --pooling sum", "sum"),
+        ("fill bert nothing-masked", "[MASK]"),
+        ("fill classifier [MASK]", "mlm"),
+        ("families berd", "berd"),
+        ("info absent", "absent"),
+        ("info text.txt", "text.txt"),
+        ("doctor --threads", "--threads"),
+        ("pretrain --from absent.json --out x", "absent.json"),
+        ("pretrain --from table.csv --out x", "table.csv"),
+        ("pretrain --from classifier/run.json --out x", "finetune classify"),
+    ],
+)
+def test_every_mistake_is_one_sentence_and_exit_code_2(said, place, typed, told):
+    status, out, err = said(*typed.split(), "--quiet")
+    assert status == 2, err
+    assert out == ""
+    assert err.startswith("bothways: ")
+    assert told in err
+    assert err.count("\n") == 1
+    assert not (place / "x").exists() or not any((place / "x").rglob("*.safetensors"))
+
+
+def test_a_traceback_only_with_debug_which_stands_before_or_after_the_command(said):
+    assert "Traceback" not in said("families", "berd")[2]
+    for typed in (("--debug", "families", "berd"), ("families", "berd", "--debug")):
+        status, _, err = said(*typed)
+        assert status == 2
+        assert "Traceback" in err
+        assert "bothways: the model family" in err
+
+
+def broken(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("bothways.model.families.families", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (BothwaysError("it is\n  so"), 2, "bothways: it is so\n"),
+        (KeyboardInterrupt(), 130, "bothways: stopped\n"),
+        (OSError(28, "No space left on device", "big.bin"), 2, "bothways: big.bin: No space left on device\n"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install 'bothways[torch]'"),
+        (ModuleNotFoundError("No module named 'zip'", name="zip"), 1, "No module named 'zip'"),
+        (ZeroDivisionError("by zero"), 1, "bothways: ZeroDivisionError: by zero (not expected; run again with --debug"),
+    ],
+)
+def test_every_ending_has_its_exit_code(said, monkeypatch, error, status, told):
+    broken(monkeypatch, error)
+    code, out, err = said("families")
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    assert told in err
+
+
+@pytest.mark.parametrize("typed", ["--help", "families --json", "pretrain --help"])
+def test_an_output_that_nobody_reads_ends_quietly(typed):
+    program = f"{sys.executable} -c 'import sys; from bothways.cli import main; sys.exit(main())'"
+    command = f"{program} {typed} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
+# -- what the commands do
+
+
+def test_every_result_can_be_read_by_a_machine(said):
+    assert in_json(said, "families")[0]["name"] == "bert"
+    assert in_json(said, "families", "bert")[0]["sizes"]["base"]["width"] == 768
+    assert in_json(said, "doctor")["threads"]["allowed"] >= 1
+    assert in_json(said, "info", "bert")["heads"] == ["mlm", "nsp"]
+    assert in_json(said, "info", "classifier")["labels"] == ["loud", "quiet"]
+    assert 0 <= in_json(said, "evaluate", "classifier", "table.csv")["accuracy"] <= 1
+    assert in_json(said, "tokenizer", "show", "tok")["vocabulary"]["size"] <= 80
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["families", "families bert", "doctor", "info bert", "info classifier", "evaluate classifier table.csv"],
+)
+def test_what_people_read_is_a_table_without_markup(said, typed):
+    status, out, _ = said(*typed.split())
+    assert status == 0
+    assert out.strip()
+    assert "\x1b" not in out
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
+
+
+def test_tokens_ids_and_offsets_are_aligned_with_the_text(said):
+    text = "The dogs, zebras"
+    (shown,) = in_json(said, "tokenizer", "show", "tok", text)["texts"]
+    tokenizer = bw.Tokenizer.load("tok")
+    assert shown["ids"] == tokenizer.encode([text]).token_ids.tolist()
+    assert shown["tokens"] == [tokenizer.tokens[place] for place in shown["ids"]]
+    assert shown["covers"] == [text[a:b] for a, b in shown["offsets"]]
+    lines = said("tokenizer", "show", "tok", text, "--pair", "the cat")[1].splitlines()
+    assert any(line.split() == [str(tokenizer.vocabulary["cat"]), "cat", "4–7", "cat", "1"] for line in lines)
+
+
+def test_a_long_text_is_cut_with_a_note_or_read_in_windows(said):
+    typed = ("tokenizer", "show", "tok", "the dog ran to the house", "--max-length", 5)
+    status, _, err = said(*typed)
+    assert status == 0
+    assert err.startswith("note: 1 of 1 texts are longer than 5 tokens")
+    assert err.count("\n") == 1
+    assert len(in_json(said, *typed, "--truncation", "window")["texts"]) > 1
+    assert said(*typed, "--truncation", "error")[0] == 2
+
+
+def test_words_are_filled_in_with_their_probabilities(said):
+    (answer,) = in_json(said, "fill", "bert", "the [MASK] ran to [MASK]", "--top", 3)
+    fills = bw.load("bert").fill_mask("the [MASK] ran to [MASK]", top=3)
+    assert [[one["token"] for one in place] for place in answer["masks"]] == [[one.token for one in f] for f in fills]
+    out = said("fill", "bert", "the [MASK] ran", "--top", 2)[1]
+    assert f"{fills[0][0].probability:.0%}"[-1] == "%"
+    assert out.splitlines()[0] == "the [MASK] ran"
+    assert out.count("%") == 2
+
+
+def test_lines_of_standard_input_are_filled_in(said, monkeypatch):
+    monkeypatch.setattr("sys.stdin", iter(["the [MASK] ran\n", "\n", "a [MASK]\n"]))
+    assert [one["text"] for one in in_json(said, "fill", "bert", "-")] == ["the [MASK] ran", "a [MASK]"]
+
+
+def test_predictions_stand_in_the_order_of_the_input(said, place):
+    texts = [line.split(",")[0] for line in (place / "table.csv").read_text().splitlines()[1:]]
+    expected = bw.load("classifier").class_probabilities(texts)
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        done = in_json(said, "predict", "classifier", "table.csv", "--out", f"labels.{suffix}", "--overwrite")
+        assert done["texts"] == len(texts)
+    rows = parquet.read_table("labels.parquet").to_pylist()
+    lines = [json.loads(line) for line in (place / "labels.jsonl").read_text().splitlines()]
+    for row, line, text, shares in zip(rows, lines, texts, expected, strict=True):
+        assert row["text"] == line["text"] == text
+        assert row["prediction"] == line["prediction"] == ["loud", "quiet"][shares.argmax()]
+        np.testing.assert_allclose([row["p(loud)"], row["p(quiet)"]], shares, atol=1e-6)
+        np.testing.assert_allclose([line["p(loud)"], line["p(quiet)"]], shares, atol=1e-6)
+    heading = (place / "labels.csv").read_text().splitlines()[0]
+    assert heading == "text,prediction,probability,p(loud),p(quiet)"
+    assert (place / "labels.tsv").read_text().splitlines()[0] == heading.replace(",", "\t")
+
+
+def test_predictions_go_to_standard_output_when_no_file_is_named(said, place):
+    status, out, _ = said("predict", "classifier", "table.csv", "--quiet")
+    assert status == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 24
+
+
+def test_vectors_in_every_format_equal_those_of_the_library(said, place):
+    texts = [line.split(",")[0] for line in (place / "table.csv").read_text().splitlines()[1:]]
+    expected = bw.load("bert").embed(texts, pooling="cls", normalize_vectors=True)
+    for suffix in ("npy", "jsonl", "parquet"):
+        assert (
+            said("embed", "bert", "table.csv", f"v.{suffix}", "--pooling", "cls", "--normalize", "--overwrite")[0] == 0
+        )
+    loaded = np.load("v.npy", mmap_mode="r")
+    assert (loaded.shape, loaded.dtype) == ((24, 128), np.float32)
+    np.testing.assert_allclose(loaded, expected, atol=1e-6)
+    lines = [json.loads(line) for line in (place / "v.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([line["vector"] for line in lines], expected, atol=1e-6)
+    table = parquet.read_table("v.parquet")
+    assert table["text"].to_pylist() == texts
+    np.testing.assert_allclose(table["vector"].to_pylist(), expected, atol=1e-6)
+
+
+def test_a_file_that_is_there_is_not_replaced_unless_told(said, place):
+    (place / "precious.csv").write_text("mine", encoding="utf-8")
+    assert said("predict", "classifier", "table.csv", "--out", "precious.csv")[0] == 2
+    assert (place / "precious.csv").read_text() == "mine"
+    assert said("predict", "classifier", "table.csv", "--out", "precious.csv", "--overwrite")[0] == 0
+    assert (place / "precious.csv").read_text() != "mine"
+
+
+def test_a_bad_row_leaves_nothing_behind(said, place, monkeypatch):
+    monkeypatch.setattr(bulk, "SLICE", 4)
+    good = "".join(f'{{"text": "the dog {number}"}}\n' for number in range(10))
+    (place / "bad.jsonl").write_text(good + '{"text": 7}\n', encoding="utf-8")
+    before = set(place.iterdir())
+    for typed in (["predict", "classifier", "bad.jsonl", "--out", "b.csv"], ["embed", "bert", "bad.jsonl", "b.npy"]):
+        status, _, err = said(*typed, "--quiet")
+        assert status == 2
+        assert "line 11" in err
+    assert set(place.iterdir()) == before
+
+
+def test_files_are_answered_in_slices_as_they_are_read(place, monkeypatch):
+    monkeypatch.setattr(bulk, "SLICE", 8)
+    model, read, asked = bw.load("bert"), [], []
+
+    def rows():
+        for number in range(50):
+            read.append(number)
+            yield {"text": f"the dog {number}"}
+
+    def embed(texts, pooling=None, *, normalize_vectors=None):
+        asked.append((len(texts), len(read)))
+        return np.zeros((len(texts), 4), dtype=np.float32)
+
+    monkeypatch.setattr(model, "embed", embed)
+    source = bulk.read_rows(rows())
+    assert bulk.embed(model, source, place / "slices.npy", overwrite=True).texts == 50
+    assert [count for count, _ in asked] == [8] * 6 + [2]
+    ahead = [pulled - 8 * place for place, (_, pulled) in enumerate(asked)]
+    assert np.load(place / "slices.npy").shape == (50, 4)
+    assert max(ahead[1:]) <= 100  # the rows that are looked at to learn the columns, and no more
+
+
+def test_what_was_cut_is_told_once_for_the_whole_file(said, place, monkeypatch):
+    monkeypatch.setattr(bulk, "SLICE", 4)
+    long = "the dog " * 400
+    (place / "long.jsonl").write_text(f'{{"text": "{long}"}}\n' * 9 + '{"text": "short"}\n', encoding="utf-8")
+    status, _, err = said("embed", "bert", "long.jsonl", "long.npy", "--overwrite", "--quiet")
+    assert status == 0
+    assert err.startswith("note: 9 of 10 texts are longer than")
+    assert err.count("\n") == 1
+    assert said("embed", "bert", "long.jsonl", "w.npy", "--truncation", "window", "--overwrite", "--quiet")[2] == ""
+
+
+# -- repeating a run
+
+
+def weights(folder):
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_repeated_and_what_is_typed_wins(said, place):
+    typed = ("pretrain", "--from", "bert/run.json", "--out")
+    assert said(*typed, "again", "--quiet", "--no-resume")[0] == 0
+    assert weights(place / "again") == weights(place / "bert")
+    assert said(*typed, "other", "--seed", 1, "--quiet")[0] == 0
+    assert weights(place / "other") != weights(place / "bert")
+    settings = json.loads((place / "other" / "run.json").read_text())["settings"]
+    before = json.loads((place / "bert" / "run.json").read_text())["settings"]
+    assert {key for key in before if before[key] != settings[key]} == {"seed", "out"}
+
+
+def test_a_fine_tuning_is_repeated_from_its_folder(said, place):
+    assert said("finetune", "classify", "--from", "classifier", "--out", "again-classifier", "--quiet")[0] == 0
+    assert weights(place / "again-classifier") == weights(place / "classifier")
+
+
+def test_threads_are_limited_before_anything_is_imported():
+    code = (
+        "import os; from bothways.cli import main; main(['families', '--quiet']);"
+        "from bothways.cli.threads import limit; limit(1); import torch; print(torch.get_num_threads())"
+    )
+    kept = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
+    assert done.stdout.splitlines()[-1] == "1"

@@ -1,0 +1,146 @@
+"""A plain install has no torch: text, families, decoders and the command line work there, and the rest says what to do.
+
+The environment is real: a folder with links to exactly the packages that the base dependencies bring.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ["torch", "transformers", "pyarrow", "sklearn", "matplotlib", "pandas", "rich", "typer", "tokenizers"]
+
+
+def base_distributions():
+    """What a plain install brings, all the way down."""
+    found: dict[str, metadata.Distribution] = {}
+    wanted = [Requirement(line) for line in metadata.requires("bothways") or []]
+    while wanted:
+        requirement = wanted.pop()
+        extras = requirement.extras or {""}
+        applies = requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras)
+        if applies and requirement.name not in found:
+            found[requirement.name] = metadata.distribution(requirement.name)
+            wanted += [Requirement(line) for line in found[requirement.name].requires or []]
+    return found.values()
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """Runs Python, or with `program=True` the command line, where only the base dependencies are installed."""
+    packages = tmp_path_factory.mktemp("packages")
+    for distribution in base_distributions():
+        for top in {file.parts[0] for file in distribution.files or () if not file.parts[0].startswith(("..", "__"))}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(distribution.locate_file(top))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
+    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT / "src")]), "OMP_NUM_THREADS": "1"}
+    work = tmp_path_factory.mktemp("work")
+    entry = "import sys; from bothways.cli import main; sys.exit(main())"
+
+    def run(*arguments, program=True, status=0, stdin=None):
+        command = (
+            [sys.executable, "-S", "-c", entry, *arguments] if program else [sys.executable, "-S", "-c", *arguments]
+        )
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, env=environment, cwd=work, input=stdin
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    (work / "text.txt").write_text(
+        "the dog barked at the cat. the cat ran.\n\nthe dogs sleep.\n" * 30, encoding="utf-8"
+    )
+    run("tokenizer", "train", "text.txt", "--size", "60", "--out", "tok")
+    return run
+
+
+def test_there_is_no_torch_there(light):
+    code = (
+        "import importlib.util as u; print([n for n in ('torch', 'sklearn', 'matplotlib', 'jinja2') if u.find_spec(n)])"
+    )
+    assert light(code, program=False).stdout == "[]\n"
+
+
+def test_importing_bothways_loads_nothing_heavy(light):
+    code = f"import sys, bothways; print([name for name in {HEAVY} if name in sys.modules])"
+    assert light(code, program=False).stdout == "[]\n"
+
+
+def test_importing_bothways_loads_nothing_heavy_where_everything_is_installed():
+    code = f"import sys, bothways; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_loads_no_more_than_it_shows():
+    heavy = [name for name in HEAVY if name not in ("rich", "typer")] + ["numpy"]
+    code = (
+        "import sys; from bothways.cli import main; status = main(['--help']);"
+        f"print('loaded', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded []\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from bothways.batch import make_batch, pack; print(make_batch([[5, 6], [7]]).tokens)",
+        "import bothways as bw; print(bw.pack([[1, 2], [3, 0]], [[1, 1], [1, 0]]).tokens)",
+        "import bothways as bw; print(len(bw.Tokenizer.load('tok').encode(['the dog']).token_ids) - 1)",
+        "from bothways.text.documents import read_documents; print(sum(1 for _ in read_documents('text.txt')) and 3)",
+        "from bothways.model.families import family; print(family('bert').size('mini').layers - 1)",
+        "import numpy as np; from bothways.run.pooling import pool;"
+        "print(int(pool(np.full((2, 4), 3.0), np.array([0, 2]), 'mean')[0, 0]))",
+    ],
+)
+def test_text_families_and_decoders_work(light, code):
+    assert light(code, program=False).stdout == "3\n"
+
+
+def test_a_corpus_is_prepared(light):
+    made = light("corpus", "prepare", "text.txt", "--tokenizer", "tok", "--out", "corpus", "--json")
+    assert json.loads(made.stdout)["documents"] == 31
+
+
+def test_the_light_commands_work(light):
+    assert "pretrain" in light("--help").stdout
+    assert "bert" in light("families").stdout
+    assert "Devlin" in light("families", "bert").stdout
+    shown = json.loads(light("tokenizer", "show", "tok", "the dog", "--json").stdout)
+    assert shown["texts"][0]["tokens"] == ["[CLS]", "the", "dog", "[SEP]"]
+    described = json.loads(light("doctor", "--json").stdout)
+    assert described["torch"] is None
+    assert "pip install 'bothways[torch]'" in light("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quickstart", "--out", "quick"],
+        ["pretrain", "text.txt", "--out", "run"],
+        ["finetune", "classify", "table.csv", "--base", "model", "--out", "run"],
+        ["evaluate", "model", "table.csv"],
+        ["predict", "model", "table.csv"],
+        ["fill", "model", "the [MASK]"],
+        ["embed", "model", "table.csv", "vectors.npy"],
+        ["info", "model"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_needs_torch_says_which_extra_to_install(light, command):
+    done = light(*command, status=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("bothways: ")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'bothways[torch]'" in done.stderr
