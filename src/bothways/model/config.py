@@ -79,7 +79,7 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     if value in words or isinstance(value, (*plain, int) if float in plain else plain):
         return
     if words:
-        raise BothwaysError(f"{name} cannot be {value!r}{closest(str(value), words)}; there are {', '.join(words)}")
+        raise BothwaysError(f"{name} cannot be {value!r}; there are {', '.join(words)}{closest(str(value), words)}")
     raise BothwaysError(f"{name} must be {' or '.join(kind.__name__ for kind in plain)}, not {value!r}")
 
 

@@ -20,7 +20,7 @@ def check_pooling(pooling: str) -> str:
     """
     if pooling not in POOLINGS:
         raise BothwaysError(
-            f"there is no pooling {pooling!r}{closest(pooling, POOLINGS)}; there are {', '.join(POOLINGS)}"
+            f"there is no pooling {pooling!r}; there are {', '.join(POOLINGS)}{closest(pooling, POOLINGS)}"
         )
     return pooling
 

@@ -29,5 +29,5 @@ def family(name: str) -> Family:
     known = families()
     if name not in known:
         listed = ", ".join(known)
-        raise BothwaysError(f"the model family {name!r} is not supported{closest(name, known)}; supported are {listed}")
+        raise BothwaysError(f"the model family {name!r} is not supported; supported are {listed}{closest(name, known)}")
     return known[name]

@@ -54,5 +54,5 @@ class Family:
         name = name or self.default_size
         if name not in self.sizes:
             known = ", ".join(self.sizes)
-            raise BothwaysError(f"{self.title} has no size {name!r}{closest(name, self.sizes)}; its sizes are {known}")
+            raise BothwaysError(f"{self.title} has no size {name!r}; its sizes are {known}{closest(name, self.sizes)}")
         return self.sizes[name]

@@ -1,0 +1,268 @@
+"""What every family promises. The list of families comes from the code, so none can be left out."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import tiny
+from bothways.batch import make_batch, pack, unpack
+from bothways.errors import BothwaysError
+from bothways.model.build import build_encoder, build_head
+from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.families import families, family
+from bothways.run.folder import Saved, read_folder, write_folder
+
+FAMILIES = list(families())
+PUBLISHED = [(name, size) for name, members in families().items() for size in members.sizes]
+COMPOSITIONS = [(name, sorted(heads)) for name, members in families().items() for heads in members.architectures]
+TOLERANCE = 1e-5
+LENGTHS = (17, 512, 1, 2, 511, 2, 64)
+
+
+def theirs_of(config, architecture, **settings):
+    """The class of `transformers` with our configuration, every parameter random."""
+    members = family(config.family)
+    published = transformers.AutoConfig.for_model(**members.to_hf(config), **settings)
+    made = getattr(transformers, architecture)._from_config(published, attn_implementation="eager")
+    return tiny.randomise(made).eval()
+
+
+def ours_of(config, heads, seed=3):
+    """Our encoder and heads, every parameter random; a pooler where something reads it."""
+    if set(heads) == {"mlm"}:
+        config = config.derive(pooler=None)
+    configs = {kind: HeadConfig(kind=kind, labels=tiny.LABELS if kind == "classify" else ()) for kind in heads}
+    modules = {kind: tiny.randomise(build_head(head, config), seed + 1) for kind, head in configs.items()}
+    return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, None)
+
+
+def rectangle(vocabulary, lengths=LENGTHS, seed=0):
+    """Random tokens as `transformers` takes them: padded at the right, the second part of each row segment 1."""
+    draw = np.random.default_rng(seed)
+    shape = (len(lengths), max(lengths))
+    real = np.arange(shape[1]) < np.asarray(lengths)[:, None]
+    second = np.arange(shape[1]) >= [[draw.integers(1, length + 1)] for length in lengths]
+    ids = np.where(real, draw.integers(0, vocabulary, shape), 0)
+    return {"input_ids": ids, "attention_mask": real.astype(np.int64), "token_type_ids": (second & real).astype(int)}
+
+
+@torch.no_grad()
+def their_outputs(model, inputs, heads):
+    out = model(**{name: torch.from_numpy(value) for name, value in inputs.items()}, output_hidden_states=True)
+    if set(heads) == {"mlm", "nsp"}:
+        return out, {"mlm": out.prediction_logits, "nsp": out.seq_relationship_logits}
+    return out, dict.fromkeys(heads, out.logits) if heads else {}
+
+
+@torch.no_grad()
+def our_outputs(saved, batch):
+    out = saved.encoder(batch, hidden=True)
+    sources = {
+        kind: (out.sequence, saved.encoder.token_table) if kind == "mlm" else (out.pooled,) for kind in saved.heads
+    }
+    return out, {kind: head.eval()(*sources[kind]) for kind, head in saved.heads.items()}
+
+
+def assert_same(saved, theirs, inputs):
+    """Every layer's hidden states, the pooled output and all logits agree at every real token."""
+    batch = pack(**inputs)
+    out, logits = our_outputs(saved, batch)
+    expected, expected_logits = their_outputs(theirs, inputs, saved.heads)
+    real = torch.from_numpy(inputs["attention_mask"]).bool()
+    assert len(out.hidden) == len(expected.hidden_states) == saved.encoder.config.layers + 1
+    for ours, layer in zip(out.hidden, expected.hidden_states, strict=True):
+        assert (unpack(ours, batch) - layer)[real].abs().max() < TOLERANCE
+    rows = torch.from_numpy(batch.rows)
+    if getattr(expected, "pooler_output", None) is not None:
+        assert (out.pooled - expected.pooler_output[rows]).abs().max() < TOLERANCE
+    for kind, values in logits.items():
+        wanted = expected_logits[kind]
+        found = unpack(values, batch)[real] if kind == "mlm" else values
+        assert (found - (wanted[real] if kind == "mlm" else wanted[rows])).abs().max() < TOLERANCE
+        assert wanted.std() > 0.1, "the weights are too small for a difference to show"
+
+
+@pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
+def test_their_weights_give_the_same_numbers_here(name, heads, tmp_path):
+    config = tiny.config(name)
+    settings = {"num_labels": 3} if "classify" in heads else {}
+    theirs = theirs_of(config, families()[name].architectures[frozenset(heads)], **settings)
+    theirs.save_pretrained(tmp_path)
+    saved = read_folder(tmp_path)
+    assert set(saved.heads) == set(heads)
+    assert not str(saved.report)
+    assert_same(saved, theirs, rectangle(config.embeddings.vocab_size))
+
+
+@pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
+def test_our_weights_give_the_same_numbers_there(name, heads, tmp_path):
+    """Opened as a user opens them, by the class that our sentence names, with nothing missing and nothing left over."""
+    members = families()[name]
+    saved = ours_of(tiny.config(name), heads)
+    sentence = write_folder(saved, tmp_path / "model")
+    architecture = members.architectures[frozenset(heads)]
+    assert sentence == f"transformers opens model as {architecture}"
+    for opener in (getattr(transformers, architecture), auto_class(architecture)):
+        theirs, report = opener.from_pretrained(
+            tmp_path / "model", output_loading_info=True, attn_implementation="eager"
+        )
+        assert type(theirs).__name__ == architecture
+        assert not any(report.values()), report
+    assert_same(saved, theirs.eval(), rectangle(saved.encoder.config.embeddings.vocab_size))
+
+
+def auto_class(architecture):
+    task = architecture.partition("For")[2]
+    return getattr(transformers, f"AutoModelFor{task}" if task else "AutoModel")
+
+
+@pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
+def test_save_load_save_is_byte_equal(name, heads, tmp_path):
+    write_folder(ours_of(tiny.config(name), heads), tmp_path / "one")
+    write_folder(read_folder(tmp_path / "one"), tmp_path / "two")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "two").iterdir())
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_attention_weights_agree(name):
+    config = tiny.config(name)
+    theirs = theirs_of(config, families()[name].architectures[frozenset()])
+    saved = ours_of(config, [])
+    state = {families()[name].names.ours(key): value for key, value in theirs.state_dict().items()}
+    saved.encoder.load_state_dict({key.removeprefix("encoder."): state[key] for key in state if key})
+    inputs = rectangle(config.embeddings.vocab_size, (17, 1, 2, 40, 17))
+    with torch.no_grad():
+        expected = theirs(**{k: torch.from_numpy(v) for k, v in inputs.items()}, output_attentions=True).attentions
+        batch = pack(**inputs)
+        found = saved.encoder(batch, attentions=True).attentions
+    assert len(found) == len(expected) == config.layers
+    for ours, layer in zip(found, expected, strict=True):
+        for row, length, weights in zip(batch.rows, batch.lengths, ours, strict=True):
+            assert (weights - layer[row, :, :length, :length]).abs().max() < TOLERANCE
+            assert (weights.sum(-1) - 1).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_gets_a_gradient(name):
+    """Nothing dead was built."""
+    members = families()[name]
+    config = tiny.config(name, embeddings__positions=16)
+    saved = ours_of(config, members.heads)
+    parts = torch.nn.ModuleDict({"encoder": saved.encoder, **saved.heads}).train()
+    batch = make_batch([np.arange(16), np.arange(9)], [np.repeat((0, 1), 8), np.zeros(9, int)])
+    out = saved.encoder(batch)
+    for kind, head in saved.heads.items():
+        logits = head(out.sequence, saved.encoder.token_table) if kind == "mlm" else head(out.pooled)
+        torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 2).backward(retain_graph=True)
+    for key, value in parts.named_parameters():
+        assert value.grad is not None, key
+        # softmax does not see what is added to all scores alike, so the bias of keys has no effect
+        assert value.grad.abs().max() > 0 or key.endswith("key.bias"), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_names_are_read_and_written_alike(name):
+    """Ours to published and back is the identity, for every tensor, with the prefix and without it."""
+    members = families()[name]
+    saved = ours_of(tiny.config(name, layers=12), members.heads)
+    parts = {"encoder": saved.encoder, **saved.heads}
+    ours = [f"{part}.{key}" for part, module in parts.items() for key in module.state_dict()]
+    assert members.names.holds(ours)
+    for bare in (True, False):
+        published = [members.names.published(key, bare=bare) for key in ours]
+        assert len(set(published)) == len(ours)
+        assert [members.names.ours(key) for key in published] == ours
+    unused = {value.format(0) for value in members.names.names.values()} - set(ours)
+    assert not unused, "names that no module has"
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED)
+def test_published_sizes_have_the_published_parameters(name, size):
+    """As many, and of the same shape under the same name, as `transformers` makes from our config.json."""
+    members = families()[name]
+    config = members.sizes[size]
+    with torch.device("meta"):
+        ours = build_encoder(config)
+        theirs = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**members.to_hf(config)))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    expected = {key: value.shape for key, value in theirs.named_parameters()}
+    found = {members.names.published(f"encoder.{k}", bare=True): v.shape for k, v in ours.named_parameters()}
+    assert found == expected
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED)
+def test_config_json_says_the_same_there(name, size):
+    """Every key that we write is one that `transformers` knows, and what it writes back means the same to us."""
+    members = families()[name]
+    config = members.sizes[size]
+    written = members.to_hf(config)
+    assert members.from_hf(written) == config
+    theirs = transformers.AutoConfig.for_model(**written)
+    fresh = type(theirs)().to_dict()
+    assert not [key for key in written if key not in fresh]
+    assert members.from_hf(theirs.to_dict()) == config
+    assert EncoderConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_misspelt_key_is_refused_and_a_foreign_one_reported(name):
+    members = families()[name]
+    written = members.to_hf(members.size())
+    key = next(key for key in written if key.endswith("dropout_prob"))
+    with pytest.raises(BothwaysError, match=f"'{key}x'; did you mean '{key}'"):
+        members.from_hf({f"{k}x" if k == key else k: v for k, v in written.items()})
+    with pytest.warns(match="'owner_of_the_cat' that is not used"):
+        assert members.from_hf({**written, "owner_of_the_cat": "me"}) == members.size()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_describes_itself(name):
+    members = families()[name]
+    assert members.name == name
+    assert f"{members.title}" in members.paper
+    assert str(members.year) > "2017"
+    assert members.size() == members.sizes[members.default_size]
+    assert all(config.family == name for config in members.sizes.values())
+    assert set(itertools.chain(*members.architectures)) <= set(members.heads)
+    assert frozenset() in members.architectures
+    with pytest.raises(BothwaysError, match=f"has no size 'gigantic'.*{members.default_size}"):
+        members.size("gigantic")
+
+
+def test_an_unknown_family_is_refused_with_the_closest():
+    with pytest.raises(BothwaysError, match=r"'bart' is not supported; supported are bert.*; did you mean 'bert'"):
+        family("bart")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_setting_matters_to_the_modules(name):
+    """A configuration holds nothing that the encoder ignores: each changed setting changes its modules or output."""
+    base = tiny.config(name)
+    flat = dataclasses.asdict(base)
+    assert set(flat) == {field.name for field in dataclasses.fields(EncoderConfig)}
+    batch = make_batch([np.arange(5, 20)], [np.repeat((0, 1), (8, 7))])
+
+    def run(config):
+        torch.manual_seed(0)
+        encoder = build_encoder(config).train()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return encoder(batch).sequence, sum(p.numel() for p in encoder.parameters())
+
+    sequence, count = run(base)
+    changed = {
+        "layers": 2, "attention__heads": 6, "feed_forward__activation": "relu", "feed_forward__width": 80,
+        "norm_eps": 0.1, "dropout": 0.5, "init_std": 0.5, "pooler": None, "embeddings__norm_eps": 0.1,
+        "embeddings__dropout": 0.5, "embeddings__positions": 100, "embeddings__segments": 3,
+        "embeddings__pad_id": 7, "attention__dropout": 0.5,
+    }  # fmt: skip
+    for key, value in changed.items():
+        other, other_count = run(base.derive(**{key: value}))
+        assert count != other_count or not torch.equal(sequence, other), key
