@@ -1,0 +1,124 @@
+"""run.json tells all that a repetition needs, and no run overwrites another unasked."""
+
+import hashlib
+import json
+
+import pytest
+
+import learner
+from bothways.errors import BothwaysError
+from bothways.learn import runs
+from bothways.learn.runs import check_out, fingerprint, read_run, write_run
+
+
+def finished(out, **settings):
+    return write_run(out, command="pretrain", settings={"steps": 3, **settings}, seed=7, results={"loss": 1.5})
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = finished(tmp_path / "run", rate=1e-4, base=tmp_path)
+    content = read_run(tmp_path / "run")
+    assert content == read_run(path)
+    assert content["settings"] == {"steps": 3, "rate": 1e-4, "base": str(tmp_path)}
+    assert (content["seed"], content["results"]) == (7, {"loss": 1.5})
+    assert {"bothways", "torch", "numpy", "tokenizers"} <= content["versions"].keys()
+    assert content["machine"]["processor"]["cores"] >= 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "does not exist"), ("{", "cannot be read as JSON"), ("{}", "has no 'command'"), ("[]", "not the record")],
+)
+def test_what_is_no_record_is_refused(tmp_path, text, said):
+    path = tmp_path / "run.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BothwaysError, match=said):
+        read_run(path)
+
+
+def test_a_fingerprint_is_that_of_the_content(tmp_path):
+    file = tmp_path / "corpus.txt"
+    file.write_bytes(b"words\n" * 100)
+    found = fingerprint(file)
+    assert found["bytes"] == 600
+    assert found["sha256"] == hashlib.sha256(b"words\n" * 100).hexdigest()
+    file.write_bytes(b"words\n" * 99 + b"wordz\n")
+    assert fingerprint(file)["sha256"] != found["sha256"]
+    with pytest.raises(BothwaysError, match="cannot be read"):
+        fingerprint(tmp_path / "absent.txt")
+
+
+def test_a_long_file_is_fingerprinted_by_its_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_WHOLE", 1000)
+    file = tmp_path / "long"
+    content = bytearray(range(256)) * 20
+    file.write_bytes(content)
+    found = fingerprint(file)
+    assert not found["whole"]
+    for place, changes in ((0, True), (499, True), (2500, False), (len(content) - 500, True), (len(content) - 1, True)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        assert (fingerprint(file)["sha256"] != found["sha256"]) == changes, place
+
+
+def test_a_folder_is_fingerprinted_by_names_and_content(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.txt").write_text("a")
+    first = fingerprint(tmp_path / "one")
+    (tmp_path / "one" / "a.txt").rename(tmp_path / "one" / "b.txt")
+    assert fingerprint(tmp_path / "one")["sha256"] != first["sha256"]
+    assert first["bytes"] == 1
+
+
+def test_a_new_folder_or_an_empty_one_will_do(tmp_path):
+    assert check_out(tmp_path) is False
+    assert check_out(tmp_path / "deeper" / "still") is False
+    assert not (tmp_path / "deeper").exists()
+
+
+def test_a_finished_run_is_not_overwritten_unasked(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(
+        BothwaysError, match="holds another run, which is finished: choose another --out or --overwrite"
+    ):
+        check_out(tmp_path)
+    assert check_out(tmp_path, overwrite=True) is False
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_interrupted_run_goes_on_or_is_refused(tmp_path):
+    learner.run(tmp_path, steps=3)
+    assert check_out(tmp_path) is True
+    with pytest.raises(BothwaysError, match="not finished"):
+        check_out(tmp_path, resume=False)
+    check_out(tmp_path, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    write_run(tmp_path, command="pretrain", settings={}, seed=0)
+    (tmp_path / "log.jsonl").write_text("")
+    assert check_out(tmp_path) is False
+
+
+def test_a_model_that_no_run_wrote_is_not_touched(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_text("precious")
+    with pytest.raises(BothwaysError, match="holds a model already"):
+        check_out(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BothwaysError, match="is a file, not a folder"):
+        check_out(tmp_path / "file" / "run")
+
+
+def test_json_holds_what_json_can(tmp_path):
+    path = finished(tmp_path, names=("ä", "b"))
+    assert json.loads(path.read_text(encoding="utf-8"))["settings"]["names"] == ["ä", "b"]
