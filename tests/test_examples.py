@@ -169,6 +169,15 @@ def test_true_pairs_are_neighbours_in_the_corpus(pairs, many):
     assert 0 < cut < 0.5 * len(many)
 
 
+def test_tokens_are_cut_from_front_and_back_alike(pairs, many):
+    starts = pairs.corpus.sentence_starts + FIRST
+    texts = [text for pair in many for text in split(pair)]
+    front = np.asarray([text[0] not in starts for text in texts])
+    back = np.asarray([text[-1] + 1 not in starts for text in texts])
+    assert front.mean() > 0.1
+    assert front.mean() == pytest.approx(back.mean(), rel=0.1)
+
+
 def test_random_texts_come_from_another_document(pairs, many):
     heard = set()
     for pair in many:
