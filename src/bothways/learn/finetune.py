@@ -10,21 +10,19 @@ from typing import Any
 
 import torch
 
-from bothways.chance import derived_seed
 from bothways.errors import BothwaysError, closest
 from bothways.learn import loop
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Callback, Evaluation
-from bothways.learn.runs import check_out, write_run
+from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import classify
 from bothways.learn.tasks.classify import LabelledTexts
-from bothways.model.build import build_encoder, build_head
 from bothways.model.config import HeadConfig
 from bothways.progress import say
-from bothways.run.folder import Saved
 from bothways.run.model import Model, load
+from bothways.text.columns import infer_columns, read_examples
 from bothways.text.rows import read_rows
 
 TASKS = ("classify",)
@@ -121,6 +119,7 @@ def finetune(
         BothwaysError: The data, a setting or the folder does not do; the sentence says which and what to do.
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base")}
+    sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
     _check_task(task)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -179,7 +178,7 @@ def finetune(
         write_run(
             folder,
             command=f"finetune {task}",
-            settings=given | {"steps": history.steps},
+            settings=given | sources | {"steps": history.steps},
             data={"train": train_data.name, "dev": dev_data.name},
             seed=seed,
             results=_overall(scores) | {"steps": history.steps, "seconds": history.seconds},
@@ -228,8 +227,12 @@ def read_labelled(source: Any, text: str | None, text_pair: str | None, label: s
         BothwaysError: A column is absent, or a row has no text or no label.
     """
     rows = read_rows(source)
-    columns = rows.columns_for(text=text, text_pair=text_pair, label=label)
-    return columns.read(rows)
+    columns = infer_columns(rows, text, text_pair, label)
+    examples = list(read_examples(rows, columns))
+    pairs = [example.text_pair or "" for example in examples] if columns.text_pair else None
+    return LabelledTexts(
+        [example.text for example in examples], pairs, [str(example.label) for example in examples], rows.name
+    )
 
 
 def suited_rate(width: int, frozen: bool = False) -> float:
@@ -277,13 +280,10 @@ def _model(
     if hidden not in ("none", "gelu"):
         raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
     head = HeadConfig(kind="classify", labels=names, hidden=hidden, dropout=config.dropout)  # type: ignore[arg-type]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed("head", seed))
-        encoder = build_encoder(config)
-        classifier = build_head(head, config)
-    encoder.load_state_dict(start.encoder.state_dict(), strict=False)
-    saved = Saved(encoder, {"classify": classifier}, {"classify": head}, start.tokenizer, max_length=max_length)
-    return Model(saved, device=device, truncation=truncation)
+    model = Model.random(config, start.tokenizer, [head], seed=seed, device=device)
+    model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
+    model.max_length, model.truncation = max_length, truncation
+    return model
 
 
 def _overall(scores: dict[str, Any]) -> dict[str, float]:

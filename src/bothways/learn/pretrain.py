@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
 from bothways.learn.loop import History, train
 from bothways.learn.objectives import Recipe, recipe
 from bothways.learn.protocol import Callback, Evaluation, Item
-from bothways.learn.runs import check_out, write_run
+from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.stream import Stream, split_items
 from bothways.learn.tally import evaluate_items
-from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families import family as family_of
 from bothways.progress import say
-from bothways.run.folder import Saved
 from bothways.run.model import Model, load
 from bothways.text.documents import Source
 from bothways.text.prepare import prepare
@@ -191,7 +188,10 @@ def pretrain(
     write_run(
         folder,
         command="pretrain",
-        settings=settings_given | {"steps": history.steps},
+        # a budget of time or epochs came to so many steps; repeating the run means to take as many
+        settings=settings_given
+        | {"corpus": as_typed(corpus), "base": as_typed(base)}
+        | {"steps": history.steps, "minutes": None, "epochs": None},
         data={"corpus": prepared.fingerprint},
         seed=seed,
         results=scores | {"steps": history.steps, "seconds": history.seconds},
@@ -271,16 +271,12 @@ def _model(
     device: str | None,
 ) -> Model:
     """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed("weights", seed))
-        encoder = build_encoder(config.derive(pooler="tanh") if "nsp" in heads else config)
-        head_configs = {kind: HeadConfig(kind=kind) for kind in heads}  # type: ignore[arg-type]
-        made = {kind: build_head(head, encoder.config) for kind, head in head_configs.items()}
+    model = Model.random(config, tokenizer, [HeadConfig(kind=kind) for kind in heads], seed=seed, device=device)  # type: ignore[arg-type]
     if start is not None:
-        encoder.load_state_dict(start.encoder.state_dict(), strict=False)
-        for kind in made.keys() & start.heads.keys():
-            made[kind].load_state_dict(start.heads[kind].state_dict())
-    return Model(Saved(encoder, made, head_configs, tokenizer), device=device)
+        model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
+        for kind in model.heads.keys() & start.heads.keys():
+            model.heads[kind].load_state_dict(start.heads[kind].state_dict())
+    return model
 
 
 def _hold_out(count: int) -> tuple[np.ndarray, np.ndarray]:

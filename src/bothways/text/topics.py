@@ -30,12 +30,13 @@ _HUMPS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 class TopicTask(NamedTuple):
-    """A labelled task. A row has the keys ``"text"`` and ``"label"``."""
+    """A labelled task. A row has the keys ``"text"`` and ``"label"``; `held_out` names the modules of dev and test."""
 
     train: list[Row]
     dev: list[Row]
     test: list[Row]
     labels: list[str]
+    held_out: frozenset[str]
 
 
 def topic_task(
@@ -76,7 +77,7 @@ def topic_task(
 
 class _Class(NamedTuple):
     label: str
-    modules: list[list[str]]  # the paragraphs of each module, names taken out
+    modules: list[Document]  # with their paragraphs, names taken out
     rows: int  # how many to take
 
 
@@ -96,7 +97,11 @@ def _choose_classes(
     worth = [label for label, found in members.items() if len(found) >= _FEWEST_MODULES]
     labels = sorted(worth, key=lambda label: (-sizes[label], label))[:most]
     cleaned = _without_names({label: members[label] for label in labels}, min_words)
-    usable = {label: sum(map(len, found)) for label, found in cleaned.items() if len(found) >= _FEWEST_MODULES}
+    usable = {
+        label: sum(len(module.paragraphs) for module in found)
+        for label, found in cleaned.items()
+        if len(found) >= _FEWEST_MODULES
+    }
     labels = sorted(usable, key=lambda label: (-usable[label], label))
     rows = {n: min(usable[labels[n - 1]], per_class or _ALL_ROWS // n) for n in range(_FEWEST_CLASSES, len(labels) + 1)}
     largest = max((n * rows[n] for n in rows), default=0)
@@ -107,12 +112,12 @@ def _choose_classes(
 # Names
 
 
-def _without_names(members: dict[str, list[Document]], min_words: int) -> dict[str, list[list[str]]]:
+def _without_names(members: dict[str, list[Document]], min_words: int) -> dict[str, list[Document]]:
     """For each class its modules' paragraphs with the telling names taken out; a paragraph only where it is first."""
     telling = _telling_words(members)
     stems = [label.lower() for label in members if len(label) >= 5]
     seen: set[str] = set()
-    cleaned: dict[str, list[list[str]]] = {}
+    cleaned: dict[str, list[Document]] = {}
     for label, modules in members.items():
         kept = []
         for module in modules:
@@ -122,7 +127,7 @@ def _without_names(members: dict[str, list[Document]], min_words: int) -> dict[s
                     seen.add(text)
                     texts.append(text)
             if texts:
-                kept.append(texts)
+                kept.append(Document(texts, module.name))
         cleaned[label] = kept
     return cleaned
 
@@ -164,7 +169,7 @@ def _take_out(text: str, telling: frozenset[str], stems: list[str]) -> str:
 
 
 def _split(chosen: list[_Class], seed: int) -> TopicTask:
-    dealt: list[dict[str, list[list[str]]]] = []
+    dealt: list[dict[str, list[Document]]] = []
     for number, made in enumerate(chosen):
         order = generator("topic", seed, number).permutation(len(made.modules))
         dealt.append(_deal([made.modules[place] for place in order]))
@@ -176,21 +181,23 @@ def _split(chosen: list[_Class], seed: int) -> TopicTask:
             {"text": text, "label": made.label} for made, of in zip(chosen, texts, strict=True) for text in of[:wanted]
         ]
         splits[name] = [rows[place] for place in generator("topic rows", seed, number).permutation(len(rows))]
-    return TopicTask(splits["train"], splits["dev"], splits["test"], [made.label for made in chosen])
+    held_out = frozenset(module.name for of in dealt for name in ("dev", "test") for module in of[name])
+    return TopicTask(splits["train"], splits["dev"], splits["test"], [made.label for made in chosen], held_out)
 
 
-def _deal(modules: list[list[str]]) -> dict[str, list[list[str]]]:
+def _deal(modules: list[Document]) -> dict[str, list[Document]]:
     """Deals modules out to the splits, each to the one that is furthest behind its share."""
-    dealt: dict[str, list[list[str]]] = {name: [] for name in SHARES}
+    dealt: dict[str, list[Document]] = {name: [] for name in SHARES}
     filled = dict.fromkeys(SHARES, 0)
     for module in modules:
         name = min(SHARES, key=lambda split: filled[split] / SHARES[split])
         dealt[name].append(module)
-        filled[name] += len(module)
+        filled[name] += len(module.paragraphs)
     return dealt
 
 
-def _round_robin(modules: list[list[str]]) -> list[str]:
+def _round_robin(modules: list[Document]) -> list[str]:
     """The first paragraph of each module, then the second of each, and so on, so that many modules are heard."""
-    longest = max(map(len, modules), default=0)
-    return [module[place] for place in range(longest) for module in modules if place < len(module)]
+    texts = [module.paragraphs for module in modules]
+    longest = max(map(len, texts), default=0)
+    return [own[place] for place in range(longest) for own in texts if place < len(own)]
