@@ -1,11 +1,10 @@
 """Masked-LM pre-training: Bothways against the Trainer of `transformers`, side by side.
 
 Both sides train BERT-mini (4 layers, 256 wide) from random weights on the same blocks of 128 tokens with the same
-masking
-(15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same rates and
-decay), clipping and tokens a step. Each side runs in a process of its own, the sides in turn, several rounds; the first
-steps are not counted. What differs is how the work is done: each side in its default precision, and `transformers` in
-bf16 as well.
+masking (15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same
+rates and decay), clipping and tokens a step. Each side runs in a process of its own, the sides in turn, several rounds;
+the first steps are not counted. What differs is how the work is done: each side in its default precision, each also in
+the other one.
 
     python benchmarks/pretrain.py                       # speed: rounds of 12 counted steps
     python benchmarks/pretrain.py --curves --steps 200  # the loss curves, one run a side
@@ -24,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 LENGTH, BATCH, RATE, DECAY, WARMUP = 128, 32, 5e-4, 0.01, 0.1
 SIDES = ("bothways", "bothways float32", "transformers", "transformers bf16")
@@ -112,7 +112,7 @@ def run_bothways(args: argparse.Namespace, precision: str) -> dict:
     clock: list[float] = []
     losses: list[float] = []
 
-    def watch(event) -> None:
+    def watch(event: Any) -> None:
         clock.append(time.perf_counter())
         losses.append(event.values["loss.mlm"])
 

@@ -70,7 +70,7 @@ def finetune(
     hidden: str = "none",
     freeze: bool = False,
     dropout: float | None = None,
-    metric: str = "macro_f1",
+    metric: str | None = "macro_f1",
     evaluate_every: float | None = None,
     patience: int | None = None,
     seed: int = 0,
@@ -104,7 +104,7 @@ def finetune(
         hidden: ``"none"`` for one linear layer on the pooled output, ``"gelu"`` for two with GELU and dropout.
         freeze: Whether only the head learns.
         dropout: Overrides the encoder's dropout everywhere.
-        metric: What the best weights are chosen by: ``accuracy``, ``macro_f1``, ``mcc`` or ``loss``.
+        metric: What the best weights are chosen by: ``accuracy``, ``macro_f1`` or ``mcc``; None keeps the last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
         seed: All randomness follows from it.
