@@ -59,7 +59,7 @@ def saved(heads=("mlm", "nsp"), *, seed=0, texts=None, hidden="none", recipe=Non
         for kind in heads
     }
     encoder = randomise(build_encoder(made), seed)
-    modules = {kind: randomise(build_head(head, made), seed + 1) for kind, head in head_configs.items()}
+    modules = {kind: randomise(build_head(head, made), seed + 1).eval() for kind, head in head_configs.items()}
     return Saved(encoder.eval(), modules, head_configs, words, recipe or SentenceRecipe(), max_length)
 
 

@@ -258,7 +258,8 @@ class Model:
             raise BothwaysError(f"fill_mask gives at least one token for a mask; top cannot be {top}")
         for place, one in enumerate(texts):
             if mask not in one:
-                raise BothwaysError(f"text {place + 1} has no {mask} to fill in; write {mask} where a word is missing")
+                which = "the text" if isinstance(text, str) else f"text {place}"
+                raise BothwaysError(f"{which} has no {mask} to fill in; write {mask} where a word is missing")
         encoded = self.tokenizer.encode(texts, max_length=self.max_length, truncation="error")
         found: list[list[list[Fill]]] = [[] for _ in texts]
 
