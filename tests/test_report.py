@@ -212,6 +212,7 @@ def test_without_the_drawing_library_the_extra_is_named(monkeypatch):
     [
         (whole(1234567), "1,234,567"),
         (whole(1.266), "1.27"),
+        (whole(495.46), "495"),
         (whole(12345.6), "12,346"),
         (percent(0.8123), "81.2%"),
         (percent(0.0), "0.0%"),

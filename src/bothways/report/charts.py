@@ -80,13 +80,14 @@ def curves(
         if trained:
             steps, values = zip(*trained, strict=True)
             axes.plot(steps, values, color=FIRST, alpha=0.25, linewidth=0.9)
-            axes.plot(steps, _smooth(values), color=FIRST, linewidth=1.8, label="trained on")
+            mark = "o" if len(steps) == 1 else ""  # a line needs two points
+            axes.plot(steps, _smooth(values), color=FIRST, linewidth=1.8, marker=mark, markersize=4, label="trained on")
         if tested:
             steps, values = zip(*tested, strict=True)
             axes.plot(steps, values, color=SECOND, linewidth=1.2, marker="o", markersize=4, label="held out")
         axes.set_title(title)
         axes.set_xlabel("step")
-        axes.margins(x=0.02)
+        axes.set_xlim(0, 1.03 * max(step for step, _ in trained + tested))
         _number_axes(axes, [value for _, value in trained + tested], percent)
         axes.legend(loc="lower right" if percent else "upper right")
         return _svg(figure, name)
@@ -154,8 +155,11 @@ def heat_map(tokens: Sequence[str], weights: Sequence[Sequence[float]], title: s
     """
     margin = max(map(len, tokens)) * _LETTER + _GAP
     side = margin + len(tokens) * _CELL
-    strongest = max(max(row) for row in weights)
-    parts = [f'<svg class="heat" viewBox="0 0 {side:.0f} {side:.0f}" role="img" aria-label="{escape(title)}">']
+    strongest = max(*(max(row) for row in weights), 3 / len(tokens))  # looking everywhere alike stays pale
+    parts = [
+        f'<svg class="heat" viewBox="0 0 {side:.0f} {side:.0f}" style="max-width: {1.2 * side:.0f}px" '
+        f'role="img" aria-label="{escape(title)}">'
+    ]
     for i, token in enumerate(tokens):
         middle = margin + (i + 0.5) * _CELL
         label = escape(token)

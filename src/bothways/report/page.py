@@ -77,7 +77,7 @@ def render_page(data: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bothways", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(whole=whole, percent=percent, duration=duration, size=size, tokens=_token_parts)
+    environment.filters.update(whole=whole, percent=percent, duration=duration, size=size, words=_words)
     template = environment.get_template("page.html.j2")
     rendered: str = template.render({**dict.fromkeys(SECTIONS), **data, "pictures": _pictures(data, jinja2)})
     return rendered
@@ -151,7 +151,7 @@ def _against(ours: float, best: float, name: str, tested: int | None) -> str:
         return f"It beats the strongest baseline, {name}, by {points:.1f} points."
     return (
         f"The strongest baseline, {name}, is still ahead by {points:.1f} points ({best:.1%}): "
-        "a longer pre-training on more text is what changes that."
+        "a longer pre-training on more text is what usually changes that."
     )
 
 
@@ -162,8 +162,8 @@ def _alike(first: float, second: float, tested: int | None) -> bool:
 
 
 def whole(number: float) -> str:
-    """A count as people write it: 12,345; a number that is not whole keeps two places."""
-    return f"{number:,.0f}" if float(number).is_integer() or abs(number) >= 1000 else f"{number:,.2f}"
+    """A count as people write it: 12,345; a small number that is not whole keeps two places."""
+    return f"{number:,.0f}" if float(number).is_integer() or abs(number) >= 100 else f"{number:,.2f}"
 
 
 def percent(share: float, places: int = 1) -> str:
@@ -191,8 +191,13 @@ def size(count: float) -> str:
     return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
 
 
-def _token_parts(token: str) -> dict[str, Any]:
-    """A token as a chip: what it says, whether it goes on from the last, whether it is one of the special ones."""
-    special = token.startswith("[") and token.endswith("]") and len(token) > 2
-    goes_on = token.startswith("##") and len(token) > 2
-    return {"text": token[2:] if goes_on else token, "goes_on": goes_on, "special": special}
+def _words(tokens: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """Tokens as words of one part or several, each with what it says and whether it is a special token."""
+    words: list[list[dict[str, Any]]] = []
+    for token in tokens:
+        special = token.startswith("[") and token.endswith("]") and len(token) > 2
+        goes_on = token.startswith("##") and len(token) > 2
+        if not goes_on or not words:
+            words.append([])
+        words[-1].append({"text": token[2:] if goes_on else token, "special": special})
+    return words
