@@ -14,7 +14,7 @@ import typer
 
 from bothways.errors import BothwaysError, BothwaysWarning
 
-UNEXPECTED, MISTAKE, INTERRUPTED, NOBODY_READS = 1, 2, 130, 141
+UNEXPECTED, MISTAKE, INTERRUPTED, NOBODY_READS, TERMINATED = 1, 2, 130, 141, 143
 
 # optional dependencies, and the extra that installs each
 _EXTRAS = {
@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after ``bothways``; the process's own arguments when not given.
 
     Returns:
-        The exit code: 0, 2 after a mistake that the user can mend (one sentence on stderr), 130 after Ctrl-C, 141 when
-        nobody reads the output any more, 1 after anything unexpected. With ``--debug`` a traceback is printed too.
+        The exit code: 0, 2 after a mistake that the user can mend (one sentence on stderr), 130 after Ctrl-C, 143
+        after SIGTERM in training, 141 when nobody reads the output any more, 1 after anything unexpected. With
+        ``--debug`` a traceback is printed too.
     """
     from bothways.cli.commands import application
 
@@ -51,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if status == INTERRUPTED:  # typer has met the KeyboardInterrupt
                 return _say("stopped", INTERRUPTED, debug=False)
             return status if isinstance(status, int) else 0
-        except (BrokenPipeError, SystemExit):  # typer exits like this, and only then, when nobody reads the output
-            _stop_writing()
+        except (BrokenPipeError, SystemExit) as end:
+            if isinstance(end, SystemExit) and end.code == TERMINATED:  # training has said where it stopped
+                return TERMINATED
+            _stop_writing()  # typer exits like this when nobody reads the output
             return NOBODY_READS
         except (KeyboardInterrupt, typer.Abort):
             return _say("stopped", INTERRUPTED, debug)
