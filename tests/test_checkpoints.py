@@ -129,6 +129,13 @@ def test_counters_of_positions_are_dropped(path):
     assert_equal(found, expected)
 
 
+@pytest.mark.parametrize("also", ["architectures", "position_embedding_type"])
+def test_configurations_of_2018_named_no_family(path, also):
+    expected = read_folder(path)
+    rewrite_config(path, **{"model_type": ..., also: ..., "pruned_heads": {}, "_num_labels": 2, "eos_token_ids": 0})
+    assert_equal(read_folder(path), expected)
+
+
 def test_half_precision_is_read_as_float32(path):
     expected = read_folder(path)
     rewrite(path, lambda tensors: {name: value.bfloat16() for name, value in tensors.items()})
@@ -162,6 +169,8 @@ def test_labels_may_be_absent_but_not_in_disagreement(tmp_path):
     rewrite_config(path, id2label=..., classifier_dropout=None)
     assert read_folder(path).head_configs["classify"].labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert read_folder(path).head_configs["classify"].dropout == 0.1
+    rewrite_config(path, id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    assert read_folder(path).head_configs["classify"].labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     rewrite_config(path, id2label={"0": "yes", "1": "no"})
     with pytest.raises(BothwaysError, match="names the labels 0, 1, but the classifier has 3 classes"):
         read_folder(path)
@@ -317,7 +326,8 @@ def test_what_is_absent_is_named(path):
     ("changes", "message"),
     [
         ({"model_type": "llama"}, "the model family 'llama' is not supported; supported are .*bert"),
-        ({"model_type": ...}, "config.json names no model_type"),
+        ({"model_type": ..., "architectures": ["GPT2LMHeadModel"]}, "config.json names no model_type"),
+        ({"model_type": ..., "architectures": ..., "type_vocab_size": ...}, "config.json names no model_type"),
         ({"hidden_sizes": 48}, "unknown key 'hidden_sizes'; did you mean 'hidden_size'"),
         ({"vocab_size": ...}, "config.json lacks the key 'vocab_size'"),
         ({"vocab_size": 100}, "word_embeddings|tokens.weight is .* expected 100"),

@@ -19,7 +19,7 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
-from bothways.model.families import family
+from bothways.model.families import families, family
 from bothways.model.families.family import Family
 from bothways.run import sentence_folder
 from bothways.run.files import new_folder, read_json, write_json
@@ -64,15 +64,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The folder's ``config.json``.
 
     Raises:
-        BothwaysError: There is none, or it is not JSON.
+        BothwaysError: There is none, or it is not a JSON object.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
     config = read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise BothwaysError(f"{path} names no model_type, so its family is not known")
+    if not isinstance(config, dict):
+        raise BothwaysError(f"{path} does not describe a model")
     return config
+
+
+def _family_of(config: dict[str, Any], path: Path) -> Family:
+    """The family that a ``config.json`` names, or means: those of 2018 and 2019 named none."""
+    if "model_type" in config:
+        return family(str(config["model_type"]))
+    classes = config.get("architectures") or (["BertModel"] if "type_vocab_size" in config else [])
+    for members in families().values():
+        if set(classes) & set(members.architectures.values()):
+            return members
+    raise BothwaysError(f"{path} names no model_type, so its family is not known")
 
 
 def encoder_config(folder: Path) -> EncoderConfig:
@@ -83,7 +94,7 @@ def encoder_config(folder: Path) -> EncoderConfig:
     """
     config = read_config(folder)
     try:
-        return family(config["model_type"]).from_hf(config)
+        return _family_of(config, folder / "config.json").from_hf(config)
     except BothwaysError as error:
         raise BothwaysError(f"cannot open {folder}: {error}") from None
 
@@ -159,7 +170,9 @@ def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str,
     if problem not in (None, "single_label_classification"):
         message = f"the classifier of {folder} was trained for {problem}, but is read as choosing one class of several"
         warnings.warn(BothwaysWarning(message), stacklevel=4)
-    names = published.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}
+    names = published.get("id2label") or {}
+    if all(name == f"LABEL_{place}" for place, name in names.items()):  # nobody named them, nor always counted them
+        names = {str(place): f"LABEL_{place}" for place in range(classes)}
     if names.keys() != {str(place) for place in range(classes)}:
         raise BothwaysError(
             f"{folder / 'config.json'} names the labels {', '.join(names)}, but the classifier has {classes} classes, "

@@ -12,17 +12,17 @@ from bothways.errors import BothwaysError, BothwaysWarning, closest
 # labels (read by the folder reader), and the outputs a call returns by default.
 COMMON = frozenset(
     """
-    _name_or_path architectures add_cross_attention attn_implementation _attn_implementation_autoset
-    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label is_decoder is_encoder_decoder
-    label2id length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores prefix
-    problem_type pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate
-    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
-    tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
-    use_bfloat16 use_cache bothways
+    _attn_implementation _attn_implementation_autoset _name_or_path _num_labels add_cross_attention architectures
+    attn_implementation bad_words_ids begin_suppress_tokens bos_token_id bothways chunk_size_feed_forward
+    classifier_dropout cls_token_id cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
+    dtype early_stopping encoder_no_repeat_ngram_size eos_token_id eos_token_ids exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label is_decoder
+    is_encoder_decoder label2id label_list length_penalty mask_token_id max_length max_seq_length min_length
+    model_type no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_past output_scores prefix problem_type pruned_heads remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens task_specific_params
+    temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype
+    torchscript transformers_version typical_p unk_token_id use_bfloat16 use_cache vocab_file xla_device
     """.split()  # noqa: SIM905 (a word list reads better than a quoted one)
 )
 
