@@ -212,6 +212,21 @@ def test_config_json_says_the_same_there(name, size):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_no_setting_is_lost_in_a_folder(name, tmp_path):
+    """A model whose every setting is unusual comes back as it was."""
+    odd = {
+        "layers": 2, "width": 60, "embeddings__width": 60, "attention__heads": 5, "feed_forward__width": 70,
+        "feed_forward__activation": "gelu_tanh", "norm_eps": 1e-3, "embeddings__norm_eps": 1e-3, "dropout": 0.25,
+        "embeddings__dropout": 0.25, "attention__dropout": 0.35, "init_std": 0.5, "embeddings__positions": 99,
+        "embeddings__segments": 3, "embeddings__pad_id": 7, "embeddings__vocab_size": 123,
+    }  # fmt: skip
+    config = tiny.config(name, **odd)
+    assert families()[name].from_hf(families()[name].to_hf(config)) == config
+    write_folder(ours_of(config, []), tmp_path / "model")
+    assert read_folder(tmp_path / "model").encoder.config == config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_misspelt_key_is_refused_and_a_foreign_one_reported(name):
     members = families()[name]
     written = members.to_hf(members.size())

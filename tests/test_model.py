@@ -7,6 +7,7 @@ import torch
 import tiny
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.model.config import HeadConfig
 from bothways.run import model as module
 from bothways.run.pooling import POOLINGS, pool
 from bothways.run.sentence_folder import SentenceRecipe
@@ -346,6 +347,19 @@ def test_saving_and_loading_gives_the_same_answers(model, tmp_path):
     assert np.array_equal(again.follows(TEXTS[:2], TEXTS[2:4]), model.follows(TEXTS[:2], TEXTS[2:4]))
     with pytest.raises(BothwaysError, match="exists already"):
         model.save(tmp_path / "model")
+
+
+def test_a_random_model_has_a_pooler_where_something_reads_it():
+    """One that nothing reads would never learn, and others would find it unexpected."""
+    mlm, nsp = HeadConfig(kind="mlm"), HeadConfig(kind="nsp")
+    for heads, pooler in (([], True), ([mlm], False), ([nsp], True), ([mlm, nsp], True)):
+        model = module.Model.random(tiny.config(), None, heads, seed=4, device="cpu")
+        assert (model.encoder.pooler is not None) is pooler
+        assert (model.config.pooler is not None) is pooler
+        again = module.Model.random(tiny.config(), None, heads, seed=4, device="cpu")
+        assert torch.equal(model.encoder.token_table, again.encoder.token_table)
+    other = module.Model.random(tiny.config(), None, [mlm], seed=5, device="cpu")
+    assert not torch.equal(model.encoder.token_table, other.encoder.token_table)
 
 
 def test_parameters_shared_between_parts_count_once():

@@ -139,12 +139,12 @@ class Model:
         Args:
             config: What its encoder is.
             tokenizer: What makes its tokens.
-            heads: Its heads; one that reads the pooled output gives the encoder a pooler.
+            heads: Its heads; they decide whether the encoder has a pooler. Without heads the configuration does.
             seed: Of the weights.
             device: Where it lies.
         """
-        if any(head.kind != "mlm" for head in heads):
-            config = config.derive(pooler="tanh")
+        if heads:  # a pooler that nothing reads would never learn, and would be saved all the same
+            config = config.derive(pooler="tanh" if any(head.kind != "mlm" for head in heads) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed("weights", seed))
             encoder = build_encoder(config)
