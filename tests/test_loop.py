@@ -11,6 +11,7 @@ import learner
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import own_tensors
 from bothways.learn.loop import Evaluation, LoopSettings, train
+from bothways.learn.pace import fit
 from bothways.learn.tally import count_items
 from bothways.run.precision import resolve_precision
 
@@ -213,6 +214,24 @@ def test_a_time_budget_becomes_a_number_of_steps_that_repeats_the_run():
     assert same(own_tensors(timed), own_tensors(counted))
     strip = [{**line, "seconds": 0, "tokens_per_second": 0} for line in history.training]
     assert strip == [{**line, "seconds": 0, "tokens_per_second": 0} for line in again.training]
+
+
+@pytest.mark.parametrize(
+    ("every", "evaluation", "steps", "interval"),
+    [
+        (None, 0.0, 100, 100),
+        (None, 2.0, 80, 80),  # one evaluation at the end
+        (0.1, 0.1, 90, 9),  # ten, which take a tenth of the time
+        (0.1, 1.0, 80, 40),  # ten would take all of it, so two
+        (0.1, 40.0, 50, 50),  # a single one takes more than all of it, and training half
+        (10, 0.1, 90, 10),
+        (10, 1.0, 80, 40),
+        (1000, 1.0, 99, 1000),  # only at the end, which is soon
+    ],
+)
+def test_ten_seconds_hold_so_many_steps_of_a_tenth_with_their_evaluations(every, evaluation, steps, interval):
+    found = fit(10.0, 0.1, evaluation, learner.settings(steps=None, minutes=1, evaluate_every=every))
+    assert found == (pytest.approx(steps, abs=1), pytest.approx(interval, abs=1))
 
 
 def test_steps_and_minutes_together_end_with_whichever_is_first():

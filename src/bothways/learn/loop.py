@@ -24,7 +24,7 @@ from bothways.errors import BothwaysError, closest
 from bothways.learn.interrupt import Interruption
 from bothways.learn.keeper import Keeper
 from bothways.learn.optimizer import make_optimizer, rate, set_rate
-from bothways.learn.pace import decide_steps
+from bothways.learn.pace import decide_pace
 from bothways.learn.protocol import Callback, Evaluation, Item, Objective, StepEvent, Stream
 from bothways.learn.sentinel import all_finite, not_finite
 from bothways.learn.settings import LoopSettings
@@ -90,9 +90,8 @@ def train(
 
         model.train()
         if not state.steps:
-            state.steps = decide_steps(model, stream, settings, accumulate, measure)
+            state.steps, state.interval = decide_pace(model, stream, settings, accumulate, measure)
         warmup = settings.warmup_of(state.steps)
-        interval = settings.evaluation_interval(state.steps)
         with progress(title, total=state.steps - state.step, unit="steps") as bar:
             while state.stopped is None and not interruption.signal:
                 step_began = time.monotonic()
@@ -115,7 +114,7 @@ def train(
                 last = state.step == state.steps
                 if last or state.step % settings.log_every == 0:
                     keeper.log_step(learning_rate, norm)
-                measured = measure() if last or state.step % interval == 0 else {}
+                measured = measure() if last or state.step % state.interval == 0 else {}
                 if measured:
                     keeper.log_evaluation(measured)
                 values = {**tally.means(), "rate": learning_rate, "gradient_norm": norm}

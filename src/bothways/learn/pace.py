@@ -7,6 +7,7 @@ one, the stream goes back to its position, and random generators are seeded anew
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -21,16 +22,18 @@ from bothways.learn.settings import LoopSettings
 SHARE = 0.03
 """Of the budget, spent on the trial (at least `FEWEST` steps, at most `MOST`)."""
 FEWEST, MOST = 3, 30
+MEASURING = 0.25
+"""Of the time left after the trial, that evaluations may take; if they would take more, there are fewer of them."""
 
 
-def decide_steps(
+def decide_pace(
     model: nn.Module,
     stream: Stream,
     settings: LoopSettings,
     accumulate: Callable[[list[Item]], object],
     measure: Callable[[], object],
-) -> int:
-    """The steps of a run.
+) -> tuple[int, int]:
+    """The steps of a run, and the steps between its evaluations.
 
     Args:
         model: The model; it comes back as it was.
@@ -40,11 +43,12 @@ def decide_steps(
         measure: Runs an evaluation, to know what part of the time evaluations will take.
 
     Returns:
-        `steps`, or as many as fit into `minutes`, at least 1.
+        Steps: as set, or as many as fit into `minutes`, at least 1. Interval: as set, or longer if evaluations would
+        take too much of `minutes`.
     """
     if settings.minutes is None:
         assert settings.steps is not None  # the settings have checked it
-        return settings.steps
+        return settings.steps, settings.evaluation_interval(settings.steps)
     began = time.monotonic()
     budget = settings.minutes * 60
     position, weights = stream.state(), {name: tensor.clone() for name, tensor in own_tensors(model).items()}
@@ -54,8 +58,7 @@ def decide_steps(
     evaluation = time.monotonic() - before
     put_tensors(model, weights)
     stream.restore(position)
-    left = budget - (time.monotonic() - began)
-    return _steps_within(left, seconds, evaluation, settings)
+    return fit(budget - (time.monotonic() - began), seconds, evaluation, settings)
 
 
 def _seconds_a_step(
@@ -78,11 +81,29 @@ def _seconds_a_step(
     return sum(steady) / len(steady)
 
 
-def _steps_within(seconds: float, step: float, evaluation: float, settings: LoopSettings) -> int:
-    """The most steps that fit, with their evaluations, into so many seconds."""
+def fit(left: float, step: float, evaluation: float, settings: LoopSettings) -> tuple[int, int]:
+    """The most steps that fit, with their evaluations, into so many seconds.
+
+    Args:
+        left: The seconds.
+        step: Those that a step takes.
+        evaluation: Those that an evaluation takes.
+        settings: How often to evaluate, and how many steps to take at most.
+
+    Returns:
+        Steps, at least 1, and the steps between evaluations.
+    """
     every = settings.evaluate_every
-    if every is not None and every >= 1:
-        steps = int(seconds / (step + evaluation / every))
-    else:  # once at the end, or a known number of times
-        steps = int((seconds - evaluation / (every or 1)) / step)
-    return max(1, steps if settings.steps is None else min(steps, settings.steps))
+    if every is None:
+        wanted = 1.0
+    elif every < 1:
+        wanted = 1 / every
+    else:
+        wanted = left / (step * every + evaluation)
+    most = max(1, int(MEASURING * left / evaluation)) if evaluation > 0 else math.inf
+    # Training gets half of the time even where a single evaluation takes more than the other half.
+    steps = max(1, int(max(left - min(wanted, most) * evaluation, left / 2) / step))
+    if settings.steps is not None:
+        steps = min(steps, settings.steps)
+    interval = settings.evaluation_interval(steps)
+    return steps, interval if wanted <= most else max(interval, math.ceil(steps / most))

@@ -20,7 +20,8 @@ class LoopSettings:
         learning_rate: The highest rate, reached at the end of the warm-up.
         steps: Optimizer steps to take, or at most to take if `minutes` is given too.
         minutes: A time budget. Before the first step a few steps are tried out and undone to see how many fit, so the
-            run is one of that many `steps`, and giving that number repeats it exactly.
+            run is one of that many `steps`, and giving that number repeats it exactly. Evaluations that would take more
+            than a quarter of the time become fewer.
         warmup: Share of the steps in which the rate rises; 0.1 if `warmup_steps` is not given either.
         warmup_steps: The same as a number of steps.
         weight_decay: Decoupled weight decay, not applied to biases and norms.

@@ -14,6 +14,7 @@ class LoopState:
 
     Attributes:
         steps: Steps of the whole run; 0 until that is decided.
+        interval: Steps between evaluations.
         step: Steps taken so far.
         tokens: Tokens seen so far.
         seconds: Seconds the run has taken so far, those before an interruption included.
@@ -29,6 +30,7 @@ class LoopState:
     """
 
     steps: int = 0
+    interval: int = 0
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -92,6 +94,7 @@ class History:
         evaluations: Its lines on evaluation: ``step`` and the measured values.
         steps: Steps taken; given as `steps`, with the same seed, they repeat the run.
         planned: Steps that were to be taken.
+        interval: Steps between evaluations; a run with a metric is repeated by `steps` and this `evaluate_every`.
         tokens: Tokens seen.
         seconds: Seconds taken.
         tokens_per_second: Over all steps, without the time for evaluations and checkpoints.
@@ -104,6 +107,7 @@ class History:
     evaluations: list[dict[str, Any]]
     steps: int
     planned: int
+    interval: int
     tokens: int
     seconds: float
     tokens_per_second: float
@@ -124,6 +128,7 @@ class History:
             evaluations=[line for line in lines if line["event"] == "evaluation"],
             steps=state.step,
             planned=state.steps,
+            interval=state.interval,
             tokens=state.tokens,
             seconds=state.seconds,
             tokens_per_second=state.speed,
