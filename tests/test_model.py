@@ -185,6 +185,18 @@ def test_classify_is_softmax_of_the_heads_logits(model):
     assert model.classify(TEXTS[0]).label == answers[0].label
 
 
+@torch.no_grad()
+def test_the_two_layer_head_is_linear_gelu_linear():
+    """And drops values before both layers, in training only."""
+    head = tiny.saved(("classify",), hidden="gelu").heads["classify"]
+    pooled = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    inner = pooled @ head.hidden.weight.T + head.hidden.bias
+    inner = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
+    expected = inner @ head.output.weight.T + head.output.bias
+    assert (head(pooled) - expected).abs().max() < 1e-6
+    assert not torch.allclose(head.train()(pooled), expected)
+
+
 def test_pairs_are_classified_as_pairs(model):
     both = model.class_probabilities(TEXTS[:3], TEXTS[3:6])
     _, output = alone(model, TEXTS[1], TEXTS[4])

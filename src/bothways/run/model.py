@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -21,6 +20,7 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.run.answers import Classification, Fill, as_list, fill_in, mean_by_text
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find
 from bothways.run.pooling import check_pooling, normalize, pool
@@ -29,40 +29,12 @@ from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
 
+__all__ = ["Classification", "Fill", "Model", "load"]
+
 T = TypeVar("T")
 
 _BATCH_TOKENS = 4096
 """Tokens in a batch: enough to keep the processor busy, few enough to stay near its caches."""
-
-
-@dataclass(frozen=True)
-class Fill:
-    """A token for a masked place.
-
-    Attributes:
-        token: The token as in the vocabulary.
-        probability: Between 0 and 1, over the whole vocabulary.
-        text: The text with this token in the place (other masks stay).
-    """
-
-    token: str
-    probability: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a classifier says of a text.
-
-    Attributes:
-        label: The name of the likeliest class.
-        probability: Its probability.
-        probabilities: The probability of each class by name.
-    """
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
 
 
 def load(
@@ -251,7 +223,7 @@ class Model:
             BothwaysError: The model has no masked-token head, or a text has no mask or is too long.
         """
         head = self._head("mlm", "fill_mask")
-        texts = _as_list(text)
+        texts = as_list(text)
         mask_id, known = self.tokenizer.mask_id, self.tokenizer.size  # the table may have more rows than tokens
         mask = self.tokenizer.tokens[mask_id]
         if top < 1:
@@ -279,7 +251,7 @@ class Model:
         pieces = text.split(mask)
         before, after = mask.join(pieces[: which + 1]), mask.join(pieces[which + 1 :])
         tokens = [self.tokenizer.tokens[token] for token in ids]
-        return [Fill(token, value, _join(before, token, after)) for token, value in zip(tokens, values, strict=True)]
+        return [Fill(token, value, fill_in(before, token, after)) for token, value in zip(tokens, values, strict=True)]
 
     @overload
     def classify(  # type: ignore[overload-overlap]
@@ -300,7 +272,7 @@ class Model:
         Raises:
             BothwaysError: The model has no classifier.
         """
-        shares = self.class_probabilities(_as_list(texts), None if pairs is None else _as_list(pairs))
+        shares = self.class_probabilities(as_list(texts), None if pairs is None else as_list(pairs))
         answers = [self._classification(row) for row in shares]
         return answers[0] if isinstance(texts, str) else answers
 
@@ -318,7 +290,7 @@ class Model:
         out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
         for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
             out[batch.rows] = shares.cpu().numpy()
-        return _mean_by_text(out, encoded)
+        return mean_by_text(out, encoded)
 
     def _classification(self, shares: np.ndarray) -> Classification:
         best = int(shares.argmax())
@@ -339,11 +311,11 @@ class Model:
             BothwaysError: The model has no next-sentence head.
         """
         head = self._head("nsp", "follows")
-        encoded = self._encode(_as_list(a), _as_list(b))
+        encoded = self._encode(as_list(a), as_list(b))
         out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
         for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
             out[batch.rows] = shares[:, :1].cpu().numpy()
-        answers = _mean_by_text(out, encoded)[:, 0]
+        answers = mean_by_text(out, encoded)[:, 0]
         return float(answers[0]) if isinstance(a, str) else answers
 
     @overload
@@ -357,7 +329,7 @@ class Model:
             ``(L, D)`` float32 for one text, a list of them in the order of the texts for several. Under the policy
             ``window`` a long text gives its windows one after another.
         """
-        encoded = self._encode(_as_list(texts), None)
+        encoded = self._encode(as_list(texts), None)
         out = np.empty((len(encoded.token_ids), self.config.width), dtype=np.float32)
         for batch, states in self._run(encoded, lambda _, output: output.sequence):
             out[gather_index(encoded.starts[batch.rows], batch.lengths)] = states.float().cpu().numpy()
@@ -384,11 +356,11 @@ class Model:
         """
         recipe = self._saved.sentence
         way = check_pooling(pooling or recipe.pooling)
-        encoded = self._encode(_as_list(texts), None)
+        encoded = self._encode(as_list(texts), None)
         out = np.zeros((len(encoded.texts), self.config.width), dtype=np.float32)
         for batch, states in self._run(encoded, lambda _, output: output.sequence):
             out[batch.rows] = pool(states.float().cpu().numpy(), batch.starts, way)
-        out = _mean_by_text(out, encoded)
+        out = mean_by_text(out, encoded)
         if recipe.normalize if normalize_vectors is None else normalize_vectors:
             out = normalize(out)
         return out[0] if isinstance(texts, str) else out
@@ -431,23 +403,3 @@ class Model:
             with torch.inference_mode(), precision.autocast():
                 found = answer(batch, self.encoder(batch))
             yield batch, found
-
-
-def _as_list(texts: str | Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:
-    """One row a text from one row a sequence: a long text's windows are averaged, weighted by their tokens."""
-    if len(encoded) == encoded.truncation.all_texts:
-        return values
-    weights = encoded.lengths[:, None].astype(np.float32)
-    first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
-    return np.add.reduceat(values * weights, first, axis=0) / np.add.reduceat(weights, first, axis=0)
-
-
-def _join(before: str, token: str, after: str) -> str:
-    """A text with a token in the place of a mask; a continuation is glued to the word before it."""
-    if token.startswith("##"):
-        return before.rstrip() + token.removeprefix("##") + after
-    return before + token.removeprefix("Ġ").removeprefix("▁") + after
