@@ -21,6 +21,9 @@ OUT ?= quickstart
 ARGS ?=
 WORKERS ?= 2
 
+# Python finds itself through PATH, so there has to be one, also where the environment is empty.
+export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
+
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	$(if $(INDEX),--extra-index-url $(INDEX)) $(PIP_ARGS)
@@ -50,7 +53,7 @@ fix: $(VENV)/.installed-test
 # What is installed here becomes what is installed everywhere; local builds such as +cpu are the same version.
 constraints: $(VENV)/.installed-test
 	{ echo "# The versions that Bothways is tested with, all the way down; \`make constraints\` writes them anew."; \
-	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp
+	  $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
 clean:
@@ -70,4 +73,4 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Bothways needs Python 3.11 or newer, and '$(PYTHON)' is not: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "No environment could be made; if venv is missing (Debian, Ubuntu): apt install python3-venv"; exit 1; }
