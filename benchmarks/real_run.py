@@ -1,9 +1,9 @@
 """A real run: 20 minutes of pre-training on Wikipedia, then SST-2, against the same model without pre-training.
 
-BERT-mini is pre-trained (masked tokens and next sentence) on the slice of English Wikipedia in ``../shared/data``, with
-a vocabulary trained on the same text. Then 2,000 training examples of SST-2 are fine-tuned on with three seeds, from
-the pre-trained weights and from random ones, and the published dev set of 872 is scored. Majority and TF-IDF with logistic
-regression stand in the same table.
+BERT-mini is pre-trained (masked tokens and next sentence) on the slice of English Wikipedia in ``../shared/data``,
+with a vocabulary trained on the same text. Then 2,000 training examples of SST-2 are fine-tuned on with three seeds,
+from the pre-trained weights and from random ones, and the published dev set of 872 is scored. Majority and TF-IDF
+with logistic regression stand in the same table.
 
     python benchmarks/real_run.py --out runs/real
 

@@ -12,6 +12,7 @@ import torch
 
 from bothways.errors import BothwaysError, closest
 from bothways.learn import loop
+from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Callback, Evaluation
 from bothways.learn.runs import as_typed, check_out, write_run
@@ -179,10 +180,11 @@ def finetune(
             folder,
             command=f"finetune {task}",
             settings=given | sources | {"steps": history.steps},
-            data={"train": train_data.name, "dev": dev_data.name},
+            data={"train": train_data.describe(), "dev": dev_data.describe()},
             seed=seed,
             results=_overall(scores) | {"steps": history.steps, "seconds": history.seconds},
         )
+        Checkpoint(folder).discard()
     return Finetuned(model, history, scores, dev_data.name, folder)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bothways.errors import BothwaysError
+from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.loop import History, train
 from bothways.learn.objectives import Recipe, recipe
 from bothways.learn.protocol import Callback, Evaluation, Item
@@ -196,6 +197,7 @@ def pretrain(
         seed=seed,
         results=scores | {"steps": history.steps, "seconds": history.seconds},
     )
+    Checkpoint(folder).discard()
     return Pretrained(model, history, scores, folder)
 
 

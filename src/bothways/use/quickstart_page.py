@@ -92,8 +92,8 @@ def page_data(
             {"name": "Saved classifier", "bytes": _bytes(tuned)},
         ],
         "speeds": [
-            {"name": "Pre-training", "rate": history.tokens / history.seconds, "unit": "tokens/s"},
-            {"name": "Fine-tuning", "rate": tuned.history.tokens / tuned.history.seconds, "unit": "tokens/s"},
+            {"name": "Pre-training", "rate": history.tokens_per_second, "unit": "tokens/s"},
+            {"name": "Fine-tuning", "rate": tuned.history.tokens_per_second, "unit": "tokens/s"},
         ],
         "next": _next(result),
     }

@@ -5,6 +5,7 @@ Shapes: T tokens, S sequences, C classes.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class LabelledTexts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def describe(self) -> dict[str, object]:
+        """Where they came from, how many they are, and a hash of texts and labels, for the record of a run."""
+        digest = hashlib.sha256()
+        for text, pair, label in zip(self.texts, self.pairs or self.texts, self.labels, strict=True):
+            digest.update("\0".join((text, pair, label, "")).encode("utf-8", "surrogatepass"))
+        return {"name": self.name, "examples": len(self), "sha256": digest.hexdigest()}
 
     def take(self, places: Sequence[int] | np.ndarray, name: str) -> LabelledTexts:
         """Some of them, in the order given."""
