@@ -347,6 +347,19 @@ def test_a_damaged_config_is_one_sentence(path):
             read_folder(path)
 
 
+def test_our_own_file_damaged_is_one_sentence(path):
+    for text, message in (("[]", "is not what bothways writes"), ('{"heads": [{"kind": "mlmm"}]}', "cannot be 'mlmm'")):
+        (path / "bothways.json").write_text(text)
+        with pytest.raises(BothwaysError, match=message):
+            read_folder(path)
+
+
+def test_a_head_on_a_pooled_output_that_is_absent_is_one_sentence(path):
+    rewrite(path, lambda tensors: {name: value for name, value in tensors.items() if "pooler" not in name})
+    with pytest.raises(BothwaysError, match="the head 'nsp' needs the pooled output, which this encoder does not have"):
+        read_folder(path)
+
+
 def test_a_foreign_key_is_only_reported(path):
     rewrite_config(path, our_own_note="made on a rainy day")
     with pytest.warns(BothwaysWarning, match="config.json has a key 'our_own_note' that is not used here"):

@@ -311,6 +311,18 @@ def test_cut_texts_are_reported_and_counted():
         tiny.model((), embeddings__positions=8, truncation="error").embed("the " * 10)
 
 
+def test_a_shorter_limit_may_be_set_and_is_saved(tmp_path):
+    model = tiny.model((), truncation="head")
+    model.max_length = 6
+    assert model.hidden("the " * 10).shape == (6, 48)
+    model.save(tmp_path / "model")
+    assert module.load(tmp_path / "model").max_length == 6
+    with pytest.raises(BothwaysError, match="max_length is 513, but tiny takes at most 512 tokens"):
+        model.max_length = 513
+    model.max_length = None
+    assert model.max_length == 512
+
+
 # -- the model itself
 
 
