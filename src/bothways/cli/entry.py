@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after SIGTERM in training, 141 when nobody reads the output any more, 1 after anything unexpected. With
         ``--debug`` a traceback is printed too.
     """
+    # Threads that wait sleep instead of spinning: on a machine that is busy besides, that is several times faster.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from bothways.cli.commands import application
 
     typed = list(sys.argv[1:] if arguments is None else arguments)

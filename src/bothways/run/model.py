@@ -23,6 +23,7 @@ from bothways.model.encoder import Encoder, EncoderOutput
 from bothways.run.answers import Classification, Fill, as_list, fill_in, mean_by_text
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find
+from bothways.run.machine import apply_thread_limit
 from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
 from bothways.text.encoded import Encoded, gather_index
@@ -93,6 +94,7 @@ class Model:
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
         self.head_configs: dict[str, HeadConfig] = saved.head_configs
+        apply_thread_limit()
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = resolve_precision(precision, self.device).name
 
