@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
-from torch.nn import functional
 
-from bothways.learn.objectives.protocol import Loss, Targets
+from bothways.learn.objectives.protocol import Loss, Targets, class_loss
 from bothways.model.encoder import EncoderOutput
 
 
@@ -30,7 +28,4 @@ class NextSentence:
 
     def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
         """The sum of the cross-entropies over the pairs, float32; ``hits`` counts right guesses."""
-        logits = model["nsp"](output.pooled)
-        labels = torch.from_numpy(targets["nsp.labels"]).to(logits.device)
-        hits = (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32)
-        return Loss(functional.cross_entropy(logits, labels, reduction="sum"), hits)
+        return class_loss(model["nsp"](output.pooled), targets["nsp.labels"])

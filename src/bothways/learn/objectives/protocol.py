@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bothways.learn.protocol import Item
 from bothways.model.encoder import EncoderOutput
@@ -26,6 +27,13 @@ class Loss(NamedTuple):
 
     total: Tensor
     hits: Tensor
+
+
+def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
+    """The sum of the cross-entropies of ``(S, C)`` logits against ``(S,)`` classes, and how many were guessed right."""
+    right = torch.from_numpy(labels).to(logits.device)
+    hits = (logits.detach().argmax(-1) == right).sum(dtype=torch.float32)
+    return Loss(functional.cross_entropy(logits, right, reduction="sum"), hits)
 
 
 class EncoderObjective(Protocol):

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
-from torch.nn import functional
 
 from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.metrics import classification_scores
-from bothways.learn.objectives.protocol import Key, Loss, Targets
+from bothways.learn.objectives.protocol import Key, Loss, Targets, class_loss
 from bothways.model.encoder import EncoderOutput
 from bothways.run.model import Model
 from bothways.text.encoded import Encoded
@@ -174,10 +172,7 @@ class Classify:
 
     def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts right guesses."""
-        logits = model["classify"](output.pooled)
-        labels = torch.from_numpy(targets["classify.labels"]).to(logits.device)
-        hits = (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32)
-        return Loss(functional.cross_entropy(logits, labels, reduction="sum"), hits)
+        return class_loss(model["classify"](output.pooled), targets["classify.labels"])
 
 
 def score(model: Model, data: LabelledTexts) -> dict[str, object]:
