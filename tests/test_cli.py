@@ -23,7 +23,8 @@ from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
 from bothways.text.prepare import prepare
 from bothways.use import bulk
-from bothways.use.quickstart import quickstart
+from bothways.use.quickstart import Quickstart, quickstart
+from bothways.use.quickstart_page import _next as next_commands
 
 TEXT = "The dog barked at the cat. The cat ran to the house.\n\nA bird sees the dog. The dogs sleep in the house.\n\n"
 SMALL = ["--size", "tiny", "--max-length", "16", "--batch-tokens", "128", "--steps", "3", "--learning-rate", "0.001"]
@@ -86,13 +87,26 @@ def command_of(name):
     return found
 
 
+def check_typed(example):
+    """That a line of a shell names a command, with options that it has, and returns the command."""
+    typed = shlex.split(example[example.index("bothways ") :].split(" > ")[0].split(" | ")[0])[1:]
+    name = next(name for name in COMMANDS if typed[: len(name.split())] == name.split())
+    command = command_of(name)
+    given, left, _ = command.make_parser(command.context_class(command)).parse_args(typed[len(name.split()) :])
+    assert left == []
+    needed = {option.name for option in command.params if option.required} - set(given)
+    assert "again" in given or not needed  # --from brings what is needed
+    return name
+
+
 @pytest.mark.parametrize(("name", "example"), [(name, line) for name, (_, lines) in COMMANDS.items() for line in lines])
 def test_every_example_can_be_typed(name, example):
-    typed = shlex.split(example[example.index("bothways ") :].split(" > ")[0].split(" | ")[0])
-    words = name.split()
-    assert typed[1 : 1 + len(words)] == words
-    with command_of(name).make_context("bothways", typed[1 + len(words) :], resilient_parsing=True) as context:
-        assert context.args == []
+    assert check_typed(example) == name
+
+
+def test_what_the_report_says_to_type_next_can_be_typed():
+    commands = [row["command"] for row in next_commands(Quickstart(Path("quick"), Path("quick/report.html"), steps=7))]
+    assert {check_typed(command) for command in commands} >= {"fill", "predict", "quickstart"}
 
 
 def test_the_same_option_means_the_same_everywhere():

@@ -160,7 +160,7 @@ def _next(result: Quickstart) -> list[dict[str, str]]:
         {"command": f"bothways predict {out}/classifier texts.csv --out labels.csv", "what": "Classify a file."},
         {"command": "bothways pretrain my-texts/ --minutes 30 --out my-bert", "what": "Pre-train on your own texts."},
         {
-            "command": "bothways finetune classify --base my-bert --train labelled.csv --out my-classifier",
+            "command": "bothways finetune classify labelled.csv --base my-bert --out my-classifier",
             "what": "Teach it your own labels.",
         },
         {
