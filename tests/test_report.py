@@ -141,6 +141,20 @@ def test_an_empty_page_is_a_page():
     assert headings(render_page({})) == []
 
 
+def test_sections_without_content_break_nothing():
+    empty = {
+        "filled": [{"text": "a [MASK]", "words": []}],
+        "attention": {"tokens": [], "heads": [], "layer": 1},
+        "confusion": {"labels": [], "counts": []},
+        "comparison": {"task": "none", "rows": []},
+        "training": {"train": [], "held_out": []},
+        "vocabulary": {"samples": []},
+        "steps": [],
+        "next": [],
+    }
+    assert Page(render_page(empty)).open == []
+
+
 def test_an_unknown_section_is_an_error_that_names_the_closest():
     with pytest.raises(BothwaysError, match="did you mean 'confusion'"):
         render_page({"confusions": {}})

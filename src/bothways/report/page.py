@@ -95,7 +95,7 @@ def _pictures(data: Mapping[str, Any], jinja2: Any) -> dict[str, Any]:
             charts.curves("hits", "Masked words guessed right", train, held_out, "accuracy", percent=True),
         ]
         pictures["training"] = [Markup(svg) for svg in drawn if svg]
-    if attention := data.get("attention"):
+    if (attention := data.get("attention")) and attention["tokens"]:
         pictures["attention"] = [
             Markup(charts.heat_map(attention["tokens"], weights, f"Attention of head {number}"))
             for number, weights in enumerate(attention["heads"], start=1)
