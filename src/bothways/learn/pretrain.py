@@ -170,7 +170,7 @@ def pretrain(
         stream,
         settings,
         out=folder,
-        evaluate=evaluation,
+        evaluate=evaluation if held_out else None,
         callbacks=callbacks,
         title="Pre-training",
         identity={
@@ -256,7 +256,12 @@ def _config(
             )
     else:
         config = family_of(family).size(size)
-        config = config.derive(embeddings__vocab_size=tokenizer.size, embeddings__pad_id=tokenizer.pad_id)
+        config = config.derive(
+            embeddings__vocab_size=tokenizer.size,
+            embeddings__pad_id=tokenizer.pad_id,
+            init_std=config.init_std
+            * math.sqrt(768 / config.width),  # 0.02 suits a width of 768; narrower starts stall
+        )
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:
