@@ -44,6 +44,7 @@ def main() -> None:
             size=args.size,
             vocab_size=args.vocab_size,
             minutes=args.minutes,
+            dropout=0.0,  # one pass over the text: there is nothing to overfit
         )
     run = json.loads((base / "run.json").read_text())
     print("pre-training:", json.dumps(run["results"]))

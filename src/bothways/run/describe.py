@@ -8,7 +8,7 @@ from typing import Any
 from bothways.model.config import EncoderConfig
 from bothways.model.families import family
 from bothways.run.folder import read_config, read_folder
-from bothways.run.hub import find
+from bothways.run.hub import find_model
 
 
 def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, Any]:
@@ -27,9 +27,7 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     Raises:
         BothwaysError: There is no such model, or it cannot be read.
     """
-    folder = find(source, offline)
-    if (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
+    folder = find_model(source, offline)
     saved = read_folder(folder)
     config, tokenizer = saved.encoder.config, saved.tokenizer
     classify = saved.head_configs.get("classify")

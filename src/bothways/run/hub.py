@@ -38,6 +38,20 @@ def _may_be_id(name: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name)) and not (owner and Path(owner).is_dir())
 
 
+def find_model(source: str | Path, offline: bool = False) -> Path:
+    """The folder that holds a model's ``config.json``: what `find` finds, or its ``model`` if it is a run's folder.
+
+    Raises:
+        BothwaysError: There is no such folder.
+    """
+    folder = find(source, offline)
+    if not folder.is_dir():
+        raise BothwaysError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
+    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
+        return folder / "model"
+    return folder
+
+
 def offline_wanted(offline: bool = False) -> bool:
     """Whether the network is off limits, by argument or environment."""
     switches = ("BOTHWAYS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -22,7 +22,7 @@ from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
 from bothways.run.answers import Classification, Fill, as_list, fill_in, mean_by_text
 from bothways.run.folder import Saved, read_folder, write_folder
-from bothways.run.hub import find
+from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
 from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
@@ -58,11 +58,7 @@ def load(
     Raises:
         BothwaysError: There is no such model, its family is not supported, or its files do not fit together.
     """
-    folder = find(source, offline)
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    if not folder.is_dir():
-        raise BothwaysError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
+    folder = find_model(source, offline)
     return Model(read_folder(folder), device=device, precision=precision, truncation=truncation, name=str(source))
 
 

@@ -202,6 +202,7 @@ def _pretrain(corpus: Corpus, plan: Plan, out: Path, steps: int | None, seconds:
         minutes=None if steps is not None else seconds / 60,
         max_length=plan.max_length,
         batch_tokens=plan.batch_tokens,
+        dropout=0.0,  # minutes are too short to learn anything by heart
         seed=seed,
     )
 

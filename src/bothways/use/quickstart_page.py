@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.learn.finetune import Finetuned
 from bothways.learn.pretrain import Pretrained
+from bothways.report.page import verdict
 from bothways.run.model import Model
 from bothways.text.documents import Document
 from bothways.text.shards import Corpus
@@ -48,7 +49,7 @@ def page_data(
     model, history = pretrained.model, pretrained.history
     return {
         "title": "A BERT made from the documentation of this Python",
-        "summary": summary(result),
+        "summary": summary(result, len(task.test)),
         "seconds": result.seconds,
         "machine": _machine(machine),
         "made": made.strftime("%d %B %Y, %H:%M"),
@@ -99,17 +100,9 @@ def page_data(
     }
 
 
-def summary(result: Quickstart) -> str:
-    """One sentence with what came out, also where a baseline won."""
-    rows = {row["role"]: row for row in result.comparison}  # the last baseline is the strongest
-    ours, plain, linear = (rows[role]["accuracy"] for role in ("pretrained", "scratch", "baseline"))
-    gain = f"pre-training {'raised' if ours >= plain else 'lowered'} its accuracy from {plain:.1%} to {ours:.1%}"
-    if ours >= linear:
-        return f"In {result.seconds / 60:.1f} minutes, {gain}; TF-IDF with logistic regression reaches {linear:.1%}."
-    return (
-        f"In {result.seconds / 60:.1f} minutes, {gain}; TF-IDF with logistic regression still wins with {linear:.1%}, "
-        "as it usually does against minutes of pre-training."
-    )
+def summary(result: Quickstart, tested: int) -> str:
+    """What came out, in a sentence or two, also where a baseline won."""
+    return f"In {result.seconds / 60:.1f} minutes from raw text to a classifier. {verdict(result.comparison, tested)}"
 
 
 def attention(model: Model, text: str, longest: int = 24) -> dict[str, Any]:
