@@ -100,17 +100,6 @@ def test_sessions_give_what_stands_there(page):
     assert result.failed == 0
 
 
-def test_code_is_no_wider_than_the_rest():
-    lines = [
-        line
-        for page in PAGES
-        for language in ("python", "pycon")
-        for _, code in blocks(page, language)
-        for line in code.splitlines()
-    ]
-    assert max(map(len, lines)) <= 120
-
-
 # -- commands
 
 SHELL = [
