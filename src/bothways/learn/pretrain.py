@@ -129,7 +129,7 @@ def pretrain(
     folder = Path(out)
     check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    prepared = _prepared(corpus, folder, _tokenizer(tokenizer, start), vocab_size, lowercase, seed, text)
+    prepared = _prepared(corpus, folder, _tokenizer(tokenizer, start), vocab_size, lowercase, text)
     config = _config(start, family, size, prepared.tokenizer, max_length, dropout)
     plan = recipe(objective, prepared, max_length, mask_rate=mask_rate, seed=seed)
     train_numbers, held_numbers = _hold_out(len(plan.examples))
@@ -204,7 +204,7 @@ def pretrain(
 def suited_rate(width: int) -> float:
     """A highest learning rate for pre-training with small batches: smaller encoders bear larger ones.
 
-    1e-4 at width 768 as Devlin et al. 2018, growing with the inverse width, at most 1e-3.
+    1e-4 at width 768 as Devlin et al. 2018, growing with the inverse square of the width, at most 1e-3.
     """
     return min(1e-3, 1e-4 * (768 / width) ** 2)
 
@@ -221,7 +221,6 @@ def _prepared(
     tokenizer: Tokenizer | None,
     vocab_size: int,
     lowercase: bool,
-    seed: int,
     text: str,
 ) -> Corpus:
     """The prepared corpus: given, or made in the run's folder."""
