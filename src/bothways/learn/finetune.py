@@ -169,7 +169,16 @@ def finetune(
         evaluate=evaluation,
         callbacks=callbacks,
         title="Fine-tuning",
-        identity={"task": task, "examples": len(examples), "labels": list(names), "model": model.config.to_dict()},
+        identity={
+            "task": task,
+            "train": train_data.describe(),
+            "dev": dev_data.describe(),
+            "base": start.name,
+            "model": model.config.to_dict(),
+            "max_length": max_length,
+            "batch_size": batch_size,
+            "freeze": freeze,
+        },
         resume=resume,
     )
     model.encoder.requires_grad_(True)
