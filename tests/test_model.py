@@ -316,7 +316,9 @@ def test_a_shorter_limit_may_be_set_and_is_saved(tmp_path):
     model.max_length = 6
     assert model.hidden("the " * 10).shape == (6, 48)
     model.save(tmp_path / "model")
-    assert module.load(tmp_path / "model").max_length == 6
+    loaded = module.load(tmp_path / "model")
+    assert (loaded.max_length, loaded.truncation) == (6, "head")
+    assert module.load(tmp_path / "model", truncation="window").truncation == "window"
     with pytest.raises(BothwaysError, match="max_length is 513, but tiny takes at most 512 tokens"):
         model.max_length = 513
     model.max_length = None

@@ -16,7 +16,7 @@ from bothways.cli.options import (
     PrecisionName,
     Text,
     Threads,
-    TruncationPolicy,
+    TrainedTruncation,
     plain,
 )
 
@@ -39,7 +39,7 @@ def embed(
     normalize: Annotated[
         bool | None, plain("--normalize/--no-normalize", None, "Vectors of length 1; as the model was trained.")
     ] = None,
-    truncation: TruncationPolicy = "warn",
+    truncation: TrainedTruncation = None,
     device: DeviceName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,

@@ -50,6 +50,11 @@ TruncationPolicy = Annotated[
     data("--truncation", None, "Longer texts: cut and say so, refuse, keep head or head and tail, or read in windows."),
 ]
 
+TrainedTruncation = Annotated[
+    Truncation | None,
+    data("--truncation", None, "Longer texts: warn, error, head, head_tail or window; by default as in training."),
+]
+
 From = Annotated[
     Path | None,
     training(

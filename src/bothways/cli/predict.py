@@ -17,7 +17,7 @@ from bothways.cli.options import (
     Text,
     TextPair,
     Threads,
-    TruncationPolicy,
+    TrainedTruncation,
     written,
 )
 
@@ -33,7 +33,7 @@ def predict(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A table of texts, or - for standard input.")],
     text: Text = None,
     text_pair: TextPair = None,
-    truncation: TruncationPolicy = "warn",
+    truncation: TrainedTruncation = None,
     device: DeviceName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,

@@ -184,6 +184,8 @@ def pretrain(
         },
         resume=resume,
     )
+    longest = max(max_length, (start.max_length or 0) if start is not None else 0)
+    model.max_length = longest  # positions further on are random
     model.save(folder / "model", overwrite=True)
     scores = {name: history.evaluations[-1][name] for name in evaluation.names} if history.evaluations else {}
     write_run(

@@ -48,6 +48,7 @@ class Saved:
         tokenizer: The tokenizer, or None for a folder of weights alone.
         sentence: How texts become vectors.
         max_length: The longest text in tokens that it was made for, special tokens included; None: the encoder's limit.
+        truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
         report: Which tensors did not find their place.
     """
 
@@ -57,6 +58,7 @@ class Saved:
     tokenizer: Tokenizer | None
     sentence: sentence_folder.SentenceRecipe = field(default_factory=sentence_folder.SentenceRecipe)
     max_length: int | None = None
+    truncation: str = "warn"
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -126,8 +128,10 @@ def read_folder(folder: Path) -> Saved:
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
     sentence = sentence_folder.read(root)
-    longest = own_file(folder).get("max_length", sentence_folder.read_max_length(folder))
-    return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, report)
+    own = own_file(folder)
+    longest = own.get("max_length", sentence_folder.read_max_length(folder))
+    policy = own.get("truncation", "warn")
+    return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, policy, report)
 
 
 def own_file(folder: Path) -> dict[str, Any]:
@@ -217,8 +221,8 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         described["classifier_dropout"] = classify.dropout
     write_json(folder / "config.json", described)
     heads = [head.to_dict() for head in saved.head_configs.values()]
-    known = {"bothways": bothways.__version__, "max_length": saved.max_length, "heads": heads}
-    write_json(folder / OWN_FILE, known)
+    known = {"bothways": bothways.__version__, "max_length": saved.max_length, "truncation": saved.truncation}
+    write_json(folder / OWN_FILE, known | {"heads": heads})
     if saved.tokenizer is not None:
         saved.tokenizer.save(folder)
     sentence_folder.write(saved.sentence, folder, config.width, saved.max_length or config.longest)

@@ -44,7 +44,7 @@ def load(
     device: str | None = None,
     precision: str = "float32",
     offline: bool = False,
-    truncation: str = "warn",
+    truncation: str | None = None,
 ) -> Model:
     """Opens a saved model.
 
@@ -53,7 +53,8 @@ def load(
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
         precision: ``"float32"`` (exact), ``"bf16"``, or ``"auto"`` (bf16 where the device multiplies it natively).
         offline: Keeps hub ids to what was downloaded before.
-        truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
+        truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
+            None does as the model was trained.
 
     Raises:
         BothwaysError: There is no such model, its family is not supported, or its files do not fit together.
@@ -70,7 +71,6 @@ class Model:
         heads: The heads by kind: ``"mlm"``, ``"nsp"``, ``"classify"``.
         head_configs: Their configurations by kind.
         name: Where it came from.
-        truncation: What happens to texts that are too long.
         truncated: What was cut so far, over all calls.
     """
 
@@ -80,12 +80,12 @@ class Model:
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
-        truncation: str = "warn",
+        truncation: str | None = None,
         name: str = "this model",
     ) -> None:
         self._saved = saved
         self.name = name
-        self.truncation = truncation
+        self.truncation = truncation or saved.truncation
         self.truncated = Truncation()
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
@@ -159,6 +159,15 @@ class Model:
         if tokens is not None and self.config.longest is not None and tokens > self.config.longest:
             raise BothwaysError(f"max_length is {tokens}, but {self.name} takes at most {self.config.longest} tokens")
         self._saved.max_length = tokens
+
+    @property
+    def truncation(self) -> str:
+        """What happens to longer texts; saved with the model, so that it is the same in training and in use."""
+        return self._saved.truncation
+
+    @truncation.setter
+    def truncation(self, policy: str) -> None:
+        self._saved.truncation = policy
 
     @property
     def parameters(self) -> int:

@@ -46,7 +46,8 @@ class Plan:
     Attributes:
         size: Of the encoder.
         vocab_size: Of the tokenizer.
-        max_length: The most tokens in a sequence.
+        max_length: The most tokens in a sequence: few, because positions are learned one by one. Longer texts are
+            classified by windows.
         batch_tokens: Tokens in a step of pre-training: few, so that there are many steps.
         learning_rate: Of pre-training; an encoder this narrow bears a high one.
         mask_rate: More than BERT's 15 %, which brings small encoders sooner past the mere frequency of words (Wettig et
@@ -58,7 +59,7 @@ class Plan:
 
     size: str = "tiny"
     vocab_size: int = 8000
-    max_length: int = 64
+    max_length: int = 32
     batch_tokens: int = 1024
     learning_rate: float = 3e-3
     mask_rate: float = 0.3
@@ -231,7 +232,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         out=out,
         epochs=plan.epochs,
         max_length=plan.max_length,
-        truncation="head",
+        truncation="window",
         seed=seed,
     )
 
