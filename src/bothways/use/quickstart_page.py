@@ -151,7 +151,11 @@ def _next(result: Quickstart) -> list[dict[str, str]]:
     return [
         {"command": f'bothways fill {out}/pretrained "This function [MASK] a list."', "what": "Fill in words."},
         {"command": f"bothways predict {out}/classifier texts.csv --out labels.csv", "what": "Classify a file."},
-        {"command": "bothways pretrain my-texts/ --minutes 30 --out my-bert", "what": "Pre-train on your own texts."},
+        {
+            "command": "bothways pretrain my-texts/ --minutes 30 --max-length 32 --batch-tokens 1024 --mask-rate 0.3 "
+            "--dropout 0 --out my-bert",
+            "what": "Pre-train on your own texts.",
+        },
         {
             "command": "bothways finetune classify labelled.csv --base my-bert --out my-classifier",
             "what": "Teach it your own labels.",
