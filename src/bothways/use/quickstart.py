@@ -49,7 +49,7 @@ class Plan:
         max_length: The most tokens in a sequence: few, because positions are learned one by one. Longer texts are
             classified by windows.
         batch_tokens: Tokens in a step of pre-training: few, so that there are many steps.
-        learning_rate: Of pre-training; at 3e-3 this encoder never learns to look at its neighbours.
+        learning_rate: Of pre-training; a run at 3e-3 did not get past the frequency of words.
         mask_rate: More than BERT's 15 %, which brings small encoders sooner past the mere frequency of words (Wettig et
             al. 2023, "Should You Mask 15% in Masked Language Modeling?").
         rows: Labelled examples of each class over all splits; None for as many as there are good for.
