@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import tiny
@@ -151,7 +152,9 @@ def test_a_head_of_another_task_is_not_taken_for_ours(tmp_path):
     (path / "bothways.json").unlink()
     assert read_folder(path).head_configs["classify"].labels == tiny.LABELS
     rewrite_config(path, architectures=["BertForTokenClassification"])
-    with pytest.warns(BothwaysWarning, match=r"not used: classify\.output\.bias, classify\.output\.weight"):
+    assert read_folder(path).heads.keys() == {"tag"}
+    rewrite_config(path, architectures=["BertForSomethingElse"])
+    with pytest.warns(BothwaysWarning, match=r"not used: classifier\.bias, classifier\.weight"):
         assert not read_folder(path).heads
 
 
@@ -558,3 +561,15 @@ def test_weights_are_written_from_any_layout(tmp_path):
     found = weights.read_safetensors(tmp_path / "x.safetensors")
     assert torch.equal(found["a"], table.T)
     assert torch.equal(found["b"], table[1:])
+
+
+def test_a_composition_that_no_published_class_computes_is_kept_and_said(tmp_path):
+    """Blocks shared by layers are ALBERT's; in BERT's config.json there is no word for them."""
+    model = tiny.saved(("mlm", "classify"), blocks=1)
+    assert "bothways alone opens it" in write_folder(model, tmp_path / "model")
+    found = read_folder(tmp_path / "model")
+    assert found.encoder.config == model.encoder.config
+    assert len(found.encoder.stack.blocks) == 1
+    assert_equal(found, model)
+    with pytest.raises((ValueError, KeyError)):
+        transformers.AutoModel.from_pretrained(tmp_path / "model")

@@ -12,7 +12,7 @@ import tiny
 from bothways.batch import make_batch, pack, unpack
 from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
-from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.config import EncoderConfig
 from bothways.model.families import families, family
 from bothways.run.folder import Saved, read_folder, write_folder
 
@@ -20,6 +20,7 @@ FAMILIES = list(families())
 PUBLISHED = [(name, size) for name, members in families().items() for size in members.sizes]
 COMPOSITIONS = [(name, sorted(heads)) for name, members in families().items() for heads in members.architectures]
 TOLERANCE = 1e-5
+BY_TOKEN = ("mlm", "rtd", "tag", "answer")
 LENGTHS = (17, 512, 1, 2, 511, 2, 64)
 
 
@@ -33,9 +34,9 @@ def theirs_of(config, architecture, **settings):
 
 def ours_of(config, heads, seed=3):
     """Our encoder and heads, every parameter random; a pooler where something reads it."""
-    if set(heads) == {"mlm"}:
+    configs = {kind: tiny.head(config.family, kind) for kind in heads}
+    if heads and not any(head.needs_pooler for head in configs.values()):
         config = config.derive(pooler=None)
-    configs = {kind: HeadConfig(kind=kind, labels=tiny.LABELS if kind == "classify" else ()) for kind in heads}
     modules = {kind: tiny.randomise(build_head(head, config), seed + 1) for kind, head in configs.items()}
     return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, None)
 
@@ -52,18 +53,22 @@ def rectangle(vocabulary, lengths=LENGTHS, seed=0):
 
 @torch.no_grad()
 def their_outputs(model, inputs, heads):
-    out = model(**{name: torch.from_numpy(value) for name, value in inputs.items()}, output_hidden_states=True)
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    if set(heads) == {"choose"}:  # one example, the rows are its choices
+        out = model(**{name: value[None] for name, value in tensors.items()}, output_hidden_states=True)
+        return out, {"choose": out.logits[0]}
+    out = model(**tensors, output_hidden_states=True)
     if set(heads) == {"mlm", "nsp"}:
         return out, {"mlm": out.prediction_logits, "nsp": out.seq_relationship_logits}
+    if set(heads) == {"answer"}:
+        return out, {"answer": torch.stack((out.start_logits, out.end_logits), -1)}
     return out, dict.fromkeys(heads, out.logits) if heads else {}
 
 
 @torch.no_grad()
 def our_outputs(saved, batch):
     out = saved.encoder(batch, hidden=True)
-    sources = {
-        kind: (out.sequence, saved.encoder.token_table) if kind == "mlm" else (out.pooled,) for kind in saved.heads
-    }
+    sources = {kind: (out.sequence, saved.encoder.token_table) if kind == "mlm" else (out,) for kind in saved.heads}
     return out, {kind: head.eval()(*sources[kind]) for kind, head in saved.heads.items()}
 
 
@@ -81,15 +86,16 @@ def assert_same(saved, theirs, inputs):
         assert (out.pooled - expected.pooler_output[rows]).abs().max() < TOLERANCE
     for kind, values in logits.items():
         wanted = expected_logits[kind]
-        found = unpack(values, batch)[real] if kind == "mlm" else values
-        assert (found - (wanted[real] if kind == "mlm" else wanted[rows])).abs().max() < TOLERANCE
+        by_token = kind in BY_TOKEN
+        found = unpack(values, batch)[real] if by_token else values
+        assert (found - (wanted[real] if by_token else wanted[rows])).abs().max() < TOLERANCE
         assert wanted.std() > 0.1, "the weights are too small for a difference to show"
 
 
 @pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
 def test_their_weights_give_the_same_numbers_here(name, heads, tmp_path):
     config = tiny.config(name)
-    settings = {"num_labels": 3} if "classify" in heads else {}
+    settings = {"num_labels": 3} if {"classify", "tag"} & set(heads) else {}
     theirs = theirs_of(config, families()[name].architectures[frozenset(heads)], **settings)
     theirs.save_pretrained(tmp_path)
     saved = read_folder(tmp_path)
@@ -159,7 +165,8 @@ def test_every_parameter_gets_a_gradient(name):
     batch = make_batch([np.arange(16), np.arange(9)], [np.repeat((0, 1), 8), np.zeros(9, int)])
     out = saved.encoder(batch)
     for kind, head in saved.heads.items():
-        logits = head(out.sequence, saved.encoder.token_table) if kind == "mlm" else head(out.pooled)
+        logits = head(out.sequence, saved.encoder.token_table) if kind == "mlm" else head(out)
+        logits = torch.stack((logits, -logits), -1) if logits.ndim == 1 else logits
         torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 2).backward(retain_graph=True)
     for key, value in parts.named_parameters():
         assert value.grad is not None, key
@@ -167,20 +174,34 @@ def test_every_parameter_gets_a_gradient(name):
         assert value.grad.abs().max() > 0 or key.endswith("key.bias"), key
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_names_are_read_and_written_alike(name):
+@pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
+def test_names_are_read_and_written_alike(name, heads):
     """Ours to published and back is the identity, for every tensor, with the prefix and without it."""
-    members = families()[name]
-    saved = ours_of(tiny.config(name, layers=12), members.heads)
+    table = families()[name].table(heads)
+    saved = ours_of(tiny.config(name, layers=12), heads)
     parts = {"encoder": saved.encoder, **saved.heads}
     ours = [f"{part}.{key}" for part, module in parts.items() for key in module.state_dict()]
-    assert members.names.holds(ours)
+    assert table.holds(ours)
     for bare in (True, False):
-        published = [members.names.published(key, bare=bare) for key in ours]
+        published = [table.published(key, bare=bare) for key in ours]
         assert len(set(published)) == len(ours)
-        assert [members.names.ours(key) for key in published] == ours
-    unused = {value.format(0) for value in members.names.names.values()} - set(ours)
-    assert not unused, "names that no module has"
+        assert [table.ours(key) for key in published] == ours
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_name_stands_for_nothing(name):
+    """Every name in a family's tables is that of a tensor of one of its sizes or heads."""
+    members = families()[name]
+    ours = set()
+    with torch.device("meta"):
+        for config in members.sizes.values():
+            encoder = build_encoder(config.derive(layers=1, blocks=None))
+            ours |= {f"encoder.{key}" for key in encoder.state_dict()}
+            heads = {kind: build_head(tiny.head(name, kind), config) for kind in members.heads}
+            ours |= {f"{kind}.{key}" for kind, head in heads.items() for key in head.state_dict()}
+    named = {value.format(0) for value in members.table(members.heads).names.values()}
+    named |= {value.format(0) for head in members.heads.values() for value in head.names.values()}
+    assert named <= ours, "names that no module has"
 
 
 @pytest.mark.parametrize(("name", "size"), PUBLISHED)

@@ -177,7 +177,7 @@ def test_classify_is_softmax_of_the_heads_logits(model):
     for text, answer in zip(TEXTS, answers, strict=False):
         _, output = alone(model, text)
         with torch.no_grad():
-            shares = model.heads["classify"].eval()(output.pooled).softmax(-1)[0].numpy()
+            shares = model.heads["classify"].eval()(output).softmax(-1)[0].numpy()
         assert list(answer.probabilities) == list(tiny.LABELS)
         assert np.allclose(list(answer.probabilities.values()), shares, atol=1e-6)
         assert answer.label == tiny.LABELS[shares.argmax()]
@@ -193,15 +193,15 @@ def test_the_two_layer_head_is_linear_gelu_linear():
     inner = pooled @ head.hidden.weight.T + head.hidden.bias
     inner = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
     expected = inner @ head.output.weight.T + head.output.bias
-    assert (head(pooled) - expected).abs().max() < 1e-6
-    assert not torch.allclose(head.train()(pooled), expected)
+    assert (head.scores(pooled) - expected).abs().max() < 1e-6
+    assert not torch.allclose(head.train().scores(pooled), expected)
 
 
 def test_pairs_are_classified_as_pairs(model):
     both = model.class_probabilities(TEXTS[:3], TEXTS[3:6])
     _, output = alone(model, TEXTS[1], TEXTS[4])
     with torch.no_grad():
-        expected = model.heads["classify"](output.pooled).softmax(-1)[0].numpy()
+        expected = model.heads["classify"](output).softmax(-1)[0].numpy()
     assert np.allclose(both[1], expected, atol=1e-6)
     assert model.classify(TEXTS[1], TEXTS[4]).probability == pytest.approx(expected.max(), abs=1e-6)
     with pytest.raises(BothwaysError, match="3 texts and 2 second texts do not make pairs"):
@@ -215,7 +215,7 @@ def test_follows_is_the_first_class_of_the_head(model):
     for a, b, share in zip(TEXTS[:4], TEXTS[4:8], shares, strict=True):
         _, output = alone(model, a, b)
         with torch.no_grad():
-            expected = model.heads["nsp"](output.pooled).softmax(-1)[0, 0].item()
+            expected = model.heads["nsp"](output).softmax(-1)[0, 0].item()
         assert share == pytest.approx(expected, abs=1e-6)
         single = model.follows(a, b)
         assert isinstance(single, float)
@@ -287,7 +287,7 @@ def test_windows_of_a_long_text_are_averaged_by_their_tokens():
     assert len(long) > 3
     with torch.no_grad():
         outputs = [model.encoder(make_batch([encoded.sequence(place)])) for place in long]
-        shares = np.stack([model.heads["classify"](out.pooled).softmax(-1)[0].numpy() for out in outputs])
+        shares = np.stack([model.heads["classify"](out).softmax(-1)[0].numpy() for out in outputs])
     weights = encoded.lengths[long] / encoded.lengths[long].sum()
     found = model.class_probabilities(texts)
     assert found.shape == (3, 3)

@@ -1,4 +1,4 @@
-"""AdamW's groups and schedule."""
+"""The optimizers' groups, steps and schedule."""
 
 from itertools import pairwise
 
@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from bothways.errors import BothwaysError
 from bothways.learn.optimizer import make_optimizer, parameter_groups, rate, set_rate
+from bothways.model.parts.stack import Stack
 from learner import Network, settings
 
 
@@ -83,3 +85,48 @@ def test_the_rate_is_set_on_all_groups():
     optimizer = make_optimizer(Network(), settings())
     set_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def deep():
+    """A network with two linear layers that lie in a stack, one of them frozen."""
+    model = Network()
+    model.stack = Stack([nn.Linear(16, 16), nn.Linear(16, 16).requires_grad_(False)], [0, 1])
+    return model
+
+
+def test_muon_gets_the_matrices_of_the_stack_and_adamw_the_rest():
+    model = deep()
+    optimizer = make_optimizer(model, settings(optimizer="muon"))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = [{names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups]
+    assert groups[0] == {"stack.blocks.0.weight"}
+    assert set().union(*groups) == {name for name, value in model.named_parameters() if value.requires_grad}
+    assert sum(map(len, groups)) == len(set().union(*groups))
+
+
+def test_a_step_of_muon_turns_the_matrix_by_nearly_orthogonal_amounts():
+    """All singular values of the update are about the same, whatever those of the gradient are."""
+    model = deep()
+    optimizer = make_optimizer(model, settings(optimizer="muon", weight_decay=0.0))
+    set_rate(optimizer, 0.1)
+    weight = model.stack.blocks[0].weight
+    before = weight.detach().clone()
+    left, right = (torch.linalg.qr(torch.randn(16, 16)).Q for _ in range(2))
+    gradient = left @ torch.diag(torch.linspace(1, 20, 16)) @ right
+    weight.grad = gradient.clone()
+    optimizer.step()
+    update = torch.linalg.svdvals(before - weight.detach())
+    assert update.max() / update.min() < 3
+    assert (before - weight.detach()).square().mean().sqrt() == pytest.approx(0.1 * 0.2, rel=0.3)  # as AdamW's are
+    optimizer.zero_grad()
+    assert weight.grad is None
+
+
+def test_without_a_stack_muon_is_adamw():
+    optimizer = make_optimizer(Network(), settings(optimizer="muon"))
+    assert [type(part) for part in optimizer._parts] == [torch.optim.AdamW]
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(BothwaysError, match=r"optimizer must be adamw or muon, not 'adam'; did you mean 'adamw'"):
+        settings(optimizer="adam")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import learner
 from bothways.errors import BothwaysError
 from bothways.learn import loop as loop_module
 from bothways.learn.checkpoint import own_tensors
+from bothways.model.parts.stack import Stack
 
 CLOCK = ("seconds", "tokens_per_second")
 
@@ -70,8 +72,6 @@ def stop_after(out, step, **changes):
 
     def interrupt(event):
         if event.step == step:
-            import signal
-
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt, match=f"Stopped after step {step} of 60"):
@@ -128,8 +128,6 @@ def test_another_model_is_refused_by_name(stopped):
 def test_a_second_signal_stops_at_once(tmp_path):
     class Impatient(learner.NextAndParity):
         def backward(self, model, item, totals):
-            import signal
-
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("not reached")
@@ -168,3 +166,24 @@ def test_bf16_resumes_to_the_bit_too(tmp_path):
 def test_the_folder_holds_no_pickle(stopped):
     kinds = {path.suffix for path in Path(stopped).rglob("*") if path.is_file()}
     assert kinds <= {".safetensors", ".json", ".jsonl", ""}
+
+
+class Deep(learner.Network):
+    """The network with its linear layer in a stack, which Muon looks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack = Stack([self.mix], [0])
+
+
+def test_a_run_with_muon_resumes_to_the_same_bits(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected, _ = learner.run(whole, Deep(), optimizer="muon")
+    model = Deep()
+    stop = [lambda event: event.step == 17 and signal.raise_signal(signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt):
+        learner.run(broken, model, callbacks=stop, optimizer="muon")
+    found, _ = learner.run(broken, Deep(), optimizer="muon")
+    assert_same_bits(own_tensors(found), own_tensors(expected))
+    plain, _ = learner.run(None, Deep())
+    assert not torch.equal(plain.mix.weight, expected.mix.weight)

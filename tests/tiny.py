@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from bothways.model.build import build_encoder, build_head
-from bothways.model.config import HeadConfig
 from bothways.model.families import family
 from bothways.run.folder import Saved, write_folder
 from bothways.run.model import Model
@@ -49,15 +48,18 @@ def randomise(module, seed=0, spread=0.1):
     return module
 
 
+def head(name, kind):
+    """A family's head, with classes where it has any."""
+    return family(name).head(kind, labels=LABELS if kind in ("classify", "tag") else ())
+
+
 def saved(heads=("mlm", "nsp"), *, seed=0, texts=None, hidden="none", recipe=None, max_length=None, **changes):
     """A random model as a folder holds it, with a tokenizer that fits."""
     words = tokenizer() if texts is None else tokenizer(texts)
     made = config(**{"embeddings__vocab_size": words.size, **changes})
-    labels = {"classify": LABELS}
-    head_configs = {
-        kind: HeadConfig(kind=kind, labels=labels.get(kind, ()), hidden=hidden if kind == "classify" else "none")
-        for kind in heads
-    }
+    head_configs = {kind: head(made.family, kind) for kind in heads}
+    if hidden != "none":
+        head_configs["classify"] = head_configs["classify"].derive(hidden=hidden)
     encoder = randomise(build_encoder(made), seed)
     modules = {kind: randomise(build_head(head, made), seed + 1).eval() for kind, head in head_configs.items()}
     return Saved(encoder.eval(), modules, head_configs, words, recipe or SentenceRecipe(), max_length)

@@ -43,8 +43,9 @@ def _show_one(family: Any) -> None:
 
 
 def _described(family: Any) -> dict[str, Any]:
-    plain = ("name", "title", "year", "paper", "heads", "objectives", "tokenizer")
-    return {key: getattr(family, key) for key in plain} | {"sizes": _sizes(family)}
+    plain = ("name", "title", "year", "paper", "objectives", "tokenizer")
+    described = {key: getattr(family, key) for key in plain}
+    return described | {"heads": list(family.heads), "sizes": _sizes(family)}
 
 
 def _sizes(family: Any) -> dict[str, dict[str, int | None]]:

@@ -57,7 +57,9 @@ def classify(
     max_length: MaxLength = 128,
     truncation: TruncationPolicy = "warn",
     base: Annotated[str, option("Model", "--base", "MODEL", "The encoder to start from.")],
-    hidden: Annotated[Hidden, option("Model", "--hidden", None, "A linear classifier, or a hidden layer.")] = "none",
+    hidden: Annotated[
+        Hidden | None, option("Model", "--hidden", None, "A linear classifier, or a hidden layer.")
+    ] = None,
     dropout: Dropout = None,
     again: From = None,
     freeze: Annotated[bool, training("--freeze", None, "Train the classifier alone.")] = False,

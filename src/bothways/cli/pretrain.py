@@ -64,6 +64,9 @@ def pretrain(
     epochs: Annotated[float | None, training("--epochs", "N", "Passes over the corpus; one.")] = None,
     batch_tokens: BatchTokens = 4096,
     micro_tokens: MicroTokens = 16_384,
+    optimizer: Annotated[
+        str | None, training("--optimizer", "NAME", "adamw or muon; muon from random weights.")
+    ] = None,
     learning_rate: LearningRate = None,
     weight_decay: WeightDecay = 0.01,
     warmup: Warmup = 0.1,

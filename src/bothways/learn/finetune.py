@@ -20,7 +20,7 @@ from bothways.learn.settings import LoopSettings
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import classify
 from bothways.learn.tasks.classify import LabelledTexts
-from bothways.model.config import HeadConfig
+from bothways.model.families import family
 from bothways.progress import say
 from bothways.run.model import Model, load
 from bothways.text.columns import infer_columns, read_examples
@@ -68,7 +68,7 @@ def finetune(
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
-    hidden: str = "none",
+    hidden: str | None = None,
     freeze: bool = False,
     dropout: float | None = None,
     metric: str | None = "macro_f1",
@@ -102,7 +102,7 @@ def finetune(
         learning_rate: The highest rate; None takes one that suits the width.
         weight_decay: Of AdamW, on weight matrices.
         warmup: Share of the steps in which the rate rises.
-        hidden: ``"none"`` for one linear layer on the pooled output, ``"gelu"`` for two with GELU and dropout.
+        hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
         freeze: Whether only the head learns.
         dropout: Overrides the encoder's dropout everywhere.
         metric: What the best weights are chosen by: ``accuracy``, ``macro_f1`` or ``mcc``; None keeps the last.
@@ -275,7 +275,7 @@ def _with_dev(
 def _model(
     start: Model,
     names: tuple[str, ...],
-    hidden: str,
+    hidden: str | None,
     dropout: float | None,
     max_length: int,
     truncation: str,
@@ -283,14 +283,16 @@ def _model(
     device: str | None,
 ) -> Model:
     """A copy of the base with a new head; a pooler is added where the base lacks one."""
-    config = start.config.derive(pooler="tanh")
+    config = start.config
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
     if dropout is not None:
         config = config.derive(dropout=dropout, attention__dropout=dropout, embeddings__dropout=dropout)
-    if hidden not in ("none", "gelu"):
+    if hidden not in (None, "none", "gelu"):
         raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
-    head = HeadConfig(kind="classify", labels=names, hidden=hidden, dropout=config.dropout)  # type: ignore[arg-type]
+    head = family(config.family).head("classify", labels=names, dropout=config.dropout)
+    if hidden is not None:
+        head = head.derive(hidden=hidden)
     model = Model.random(config, start.tokenizer, [head], seed=seed, device=device)
     model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
     model.max_length, model.truncation = max_length, truncation

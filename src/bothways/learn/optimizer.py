@@ -1,18 +1,24 @@
-"""AdamW and its learning rate.
+"""The optimizers, AdamW and Muon, and their learning rate.
 
-Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"; the schedule is BERT's (Devlin et al. 2018,
-appendix A.2): linear warm-up, then linear decay to zero.
+AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization". Muon: Jordan et al. 2024, "Muon: An
+optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025, "Muon is Scalable for LLM Training",
+which makes its rates mean what AdamW's do. The schedule is BERT's (Devlin et al. 2018, appendix A.2): linear warm-up,
+then linear decay to zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import islice
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.settings import LoopSettings
+from bothways.model.parts.stack import Stack
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
@@ -42,8 +48,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, fused where the device has such a kernel.
+def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, over the trainable parameters.
 
     Raises:
         BothwaysError: No parameter is trainable.
@@ -51,11 +57,70 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Adam
     groups = parameter_groups(model, settings.weight_decay)
     if not groups:
         raise BothwaysError("the model has no parameter that may change: unfreeze the encoder or add a head")
+    if settings.optimizer == "adamw":
+        return _adamw(groups, settings)
+    hidden = hidden_matrices(model)
+    chosen = {id(parameter) for parameter in hidden}
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in chosen]
+    rest = [group for group in groups if group["params"]]
+    parts = [_adamw(rest, settings)] if rest else []
+    return Several([_muon(hidden, settings), *parts] if hidden else parts)
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable weights of the linear layers between embeddings and heads, each once."""
+    stacks = (stack for stack in model.modules() if isinstance(stack, Stack))
+    layers = (part for stack in stacks for part in stack.modules() if isinstance(part, nn.Linear))
+    weights = (cast(nn.Parameter, layer.weight) for layer in layers)
+    return list(dict.fromkeys(weight for weight in weights if weight.requires_grad))
+
+
+def _adamw(groups: list[dict], settings: LoopSettings) -> torch.optim.Optimizer:
+    """AdamW, fused where the device has such a kernel."""
     make = partial(torch.optim.AdamW, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
     try:
         return make(groups, fused=True)
     except RuntimeError:  # the device or the parameters' type has no fused kernel
         return make(groups)
+
+
+def _muon(matrices: list[nn.Parameter], settings: LoopSettings) -> torch.optim.Optimizer:
+    """Muon, its updates as large as AdamW's are."""
+    decay = settings.weight_decay
+    return torch.optim.Muon(
+        matrices, lr=settings.learning_rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+
+
+class Several(torch.optim.Optimizer):
+    """Optimizers of different parameters as one, with one state and one list of groups.
+
+    Args:
+        parts: Each steps its own groups.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self._parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Makes the parts work on this optimizer's groups and state."""
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.param_groups = list(islice(groups, len(part.param_groups)))
+            part.state = self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Puts a saved state back, and shares it with the parts."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Changes all parameters."""
+        for part in self._parts:
+            part.step()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -20,7 +20,7 @@ from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.stream import Stream, split_items
 from bothways.learn.tally import evaluate_items
-from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.config import EncoderConfig
 from bothways.model.families import family as family_of
 from bothways.progress import say
 from bothways.run.model import Model, load
@@ -69,6 +69,7 @@ def pretrain(
     batch_tokens: int = 4096,
     micro_tokens: int = 16_384,
     mask_rate: float = 0.15,
+    optimizer: str | None = None,
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
@@ -104,8 +105,10 @@ def pretrain(
         batch_tokens: Tokens in an optimizer step.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
         mask_rate: Share of the tokens that are to be guessed.
+        optimizer: ``"adamw"`` or ``"muon"``, which leaves the plateau of mere word frequencies several times sooner.
+            None takes Muon from random weights, and AdamW, with which published encoders were made, to continue.
         learning_rate: The highest rate; None takes one that suits the width.
-        weight_decay: Of AdamW, on weight matrices.
+        weight_decay: On weight matrices.
         warmup: Share of the steps in which the rate rises.
         dropout: Overrides the size's dropout everywhere.
         evaluate_every: Steps between evaluations on held-out examples, or a share of all steps if below 1.
@@ -145,6 +148,7 @@ def pretrain(
         steps = _steps_of(1.0 if epochs is None else epochs, plan, train_numbers, batch_tokens)
     model = _model(start, config, plan.heads, prepared.tokenizer, seed, device)
     settings = LoopSettings(
+        optimizer=optimizer or ("muon" if start is None else "adamw"),
         learning_rate=learning_rate or suited_rate(config.width),
         steps=steps,
         minutes=minutes,
@@ -279,7 +283,9 @@ def _model(
     device: str | None,
 ) -> Model:
     """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
-    model = Model.random(config, tokenizer, [HeadConfig(kind=kind) for kind in heads], seed=seed, device=device)  # type: ignore[arg-type]
+    model = Model.random(
+        config, tokenizer, [family_of(config.family).head(kind) for kind in heads], seed=seed, device=device
+    )
     if start is not None:
         model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
         for kind in model.heads.keys() & start.heads.keys():

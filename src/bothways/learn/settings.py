@@ -6,9 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, closest
 from bothways.run.precision import check_precision
 
+OPTIMIZERS = ("adamw", "muon")
 _NO_EFFECT = ("save_every", "save_minutes", "tensorboard")
 
 
@@ -24,6 +25,7 @@ class LoopSettings:
             than a quarter of the time become fewer.
         warmup: Share of the steps in which the rate rises; 0.1 if `warmup_steps` is not given either.
         warmup_steps: The same as a number of steps.
+        optimizer: ``"adamw"``, or ``"muon"`` for the matrices between embeddings and heads, AdamW for the rest.
         weight_decay: Decoupled weight decay, not applied to biases and norms.
         betas: Decay rates of AdamW's two averages.
         eps: What AdamW adds to the denominator; BERT's 1e-6.
@@ -46,6 +48,7 @@ class LoopSettings:
     minutes: float | None = None
     warmup: float | None = None
     warmup_steps: int | None = None
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
@@ -72,6 +75,9 @@ class LoopSettings:
         self._check("minutes", self.minutes is None or 0 < self.minutes < math.inf, "above 0")
         self._check("warmup", self.warmup is None or 0 <= self.warmup <= 1, "a share from 0 to 1")
         self._check("warmup_steps", self.warmup_steps is None or self.warmup_steps >= 0, "0 or more")
+        if self.optimizer not in OPTIMIZERS:
+            near = closest(self.optimizer, OPTIMIZERS)
+            raise BothwaysError(f"optimizer must be {' or '.join(OPTIMIZERS)}, not {self.optimizer!r}{near}")
         self._check("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
         self._check("eps", self.eps > 0, "above 0")

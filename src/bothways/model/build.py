@@ -5,46 +5,51 @@ from __future__ import annotations
 from torch import nn
 
 from bothways.errors import BothwaysError
-from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.config import AttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
-from bothways.model.heads.classify import ClassifyHead
+from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, TagHead
 from bothways.model.heads.mlm import MaskedTokenHead
-from bothways.model.heads.nsp import NextSentenceHead
+from bothways.model.heads.nsp import TwoTextsHead
+from bothways.model.heads.rtd import ReplacedTokenHead
 from bothways.model.parts.attention import Attention
-from bothways.model.parts.block import PostNormBlock
+from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.embeddings import Embeddings
-from bothways.model.parts.feed_forward import FeedForward
+from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
 from bothways.model.parts.pooler import Pooler
 from bothways.model.parts.stack import Stack
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """An encoder with random weights, drawn from torch's generator as BERT draws them."""
-    tables = config.embeddings
-    embeddings = Embeddings(
-        tables.vocab_size,
-        tables.width,
-        tables.positions,
-        tables.segments,
-        tables.norm_eps,
-        tables.dropout,
-        tables.pad_id,
+    blocks = [_block(config) for _ in range(max(config.schedule) + 1)]
+    norm = nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.norm_bias) if config.norm == "pre" else None
+    encoder = Encoder(
+        config,
+        embeddings=Embeddings(config.embeddings, config.width),
+        scheme=None,
+        stack=Stack(blocks, config.schedule, norm),
+        pooler=Pooler(config.width) if config.pooler else None,
     )
-    blocks = [
-        PostNormBlock(
-            attention=Attention(config.width, config.attention.heads, config.attention.dropout),
-            feed_forward=FeedForward(config.width, config.feed_forward.width, config.feed_forward.activation),
-            width=config.width,
-            norm_eps=config.norm_eps,
-            dropout=config.dropout,
-        )
-        for _ in range(config.layers)
-    ]
-    stack = Stack(blocks, schedule=range(config.layers))
-    pooler = Pooler(config.width) if config.pooler else None
-    encoder = Encoder(config, embeddings, stack, pooler)
     initialise(encoder, config.init_std)
     return encoder
+
+
+def _block(config: EncoderConfig) -> nn.Module:
+    inner = config.feed_forward
+    feed_forward = GatedFeedForward if inner.gated else FeedForward
+    block = PreNormBlock if config.norm == "pre" else PostNormBlock
+    return block(
+        attention=_attention(config.attention, config),
+        feed_forward=feed_forward(config.width, inner.width, inner.activation, inner.bias, inner.dropout),
+        width=config.width,
+        norm_eps=config.norm_eps,
+        dropout=config.dropout,
+        norm_bias=config.norm_bias,
+    )
+
+
+def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
+    return Attention(config.width, attention.heads, attention.dropout, attention.bias)
 
 
 def build_head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
@@ -53,20 +58,31 @@ def build_head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
     Raises:
         BothwaysError: The head reads the pooled output and the encoder has none.
     """
-    made: nn.Module
-    if head.kind == "mlm":
-        made = MaskedTokenHead(
-            config.width, config.embeddings.vocab_size, config.feed_forward.activation, config.norm_eps
-        )
-    else:
-        if config.pooler is None:
-            raise BothwaysError(f"the head {head.kind!r} needs the pooled output, which this encoder does not have")
-        if head.kind == "nsp":
-            made = NextSentenceHead(config.width)
-        else:
-            made = ClassifyHead(config.width, len(head.labels), head.hidden, head.dropout)
+    if head.needs_pooler and config.pooler is None:
+        raise BothwaysError(f"the head {head.kind!r} needs the pooled output, which this encoder does not have")
+    made = _head(head, config)
     initialise(made, config.init_std)
     return made
+
+
+def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
+    width, tables = config.width, config.embeddings
+    activation = config.feed_forward.activation if head.hidden == "none" else head.hidden
+    match head.kind:
+        case "mlm":
+            return MaskedTokenHead(width, tables.width, tables.vocab_size, activation, config.norm_eps, head.bias)
+        case "rtd":
+            return ReplacedTokenHead(width, activation)
+        case "nsp" | "sop":
+            return TwoTextsHead(width, head.dropout if head.kind == "sop" else 0.0)
+        case "classify":
+            return ClassifyHead(width, len(head.labels), head, config.norm_eps)
+        case "tag":
+            return TagHead(width, len(head.labels), head, config.norm_eps)
+        case "answer":
+            return AnswerHead(width, 2, head, config.norm_eps)
+        case "choose":
+            return ChooseHead(width, 1, head, config.norm_eps)
 
 
 def initialise(module: nn.Module, std: float) -> None:

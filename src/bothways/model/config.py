@@ -1,93 +1,16 @@
-"""What an encoder is, as a typed value: frozen dataclasses, an encoder's holding those of its parts.
-
-A configuration refuses what it does not know: an unknown key is an error that names the closest known one.
-"""
+"""What an encoder is, as a typed value: frozen dataclasses, an encoder's holding those of its parts."""
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
-from bothways.errors import BothwaysError, closest
+from bothways.errors import BothwaysError
+from bothways.model.value import Config, positive, share
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 Pooler = Literal["tanh"]
-
-
-class Config:
-    """What every configuration can do: become a plain dictionary and come back, strictly."""
-
-    def __post_init__(self) -> None:
-        for name, hint in typing.get_type_hints(type(self)).items():
-            _check_type(name, getattr(self, name), hint)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain dictionaries, strings and numbers."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str = "the configuration") -> Self:
-        """Makes the configuration from plain values.
-
-        Raises:
-            BothwaysError: A key is unknown (the closest known one is named) or missing.
-        """
-        hints = typing.get_type_hints(cls)
-        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        for key in values:
-            if key not in fields:
-                raise BothwaysError(f"{where} has an unknown key {key!r}{closest(key, fields)}")
-        for key, field in fields.items():
-            if key not in values and field.default is dataclasses.MISSING:
-                raise BothwaysError(f"{where} lacks the key {key!r}")
-        made = {key: _nested(hints[key], value, f"{where}, {key}") for key, value in values.items()}
-        return cls(**made)
-
-    def derive(self, **changes: Any) -> Self:
-        """A changed copy; the name of a part's setting is written ``part__setting``.
-
-        Raises:
-            BothwaysError: A name is unknown; the closest known one is named.
-        """
-        nested: dict[str, dict[str, Any]] = {}
-        flat: dict[str, Any] = {}
-        known = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        for name, value in changes.items():
-            part, _, rest = name.partition("__")
-            if part not in known:
-                raise BothwaysError(f"{type(self).__name__} has no setting {part!r}{closest(part, known)}")
-            if rest:
-                nested.setdefault(part, {})[rest] = value
-            else:
-                flat[part] = value
-        for part, inner in nested.items():
-            flat[part] = flat.get(part, getattr(self, part)).derive(**inner)
-        return dataclasses.replace(self, **flat)  # type: ignore[type-var]
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The types that a hint such as ``str | None`` allows."""
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-
-
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    words = [word for kind in _kinds(hint) for word in typing.get_args(kind) if typing.get_origin(kind) is Literal]
-    plain = tuple(typing.get_origin(kind) or kind for kind in _kinds(hint) if typing.get_origin(kind) is not Literal)
-    if value in words or isinstance(value, (*plain, int) if float in plain else plain):
-        return
-    if words:
-        raise BothwaysError(f"{name} cannot be {value!r}; there are {', '.join(words)}{closest(str(value), words)}")
-    raise BothwaysError(f"{name} must be {' or '.join(kind.__name__ for kind in plain)}, not {value!r}")
-
-
-def _nested(hint: Any, value: Any, where: str) -> Any:
-    for kind in _kinds(hint):
-        if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
-            return kind.from_dict(value, where)
-    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +19,13 @@ class EmbeddingsConfig(Config):
 
     Attributes:
         vocab_size: V, rows of the token table.
-        width: Width of the tables; projected up where it is not the encoder's.
-        positions: Rows of the learned position table, which is the longest input; 0 for none.
-        segments: Rows of the segment table; 0 for none.
+        width: E, width of the tables; projected to the encoder's after the norm where it is another.
+        positions: Rows of the learned position table; 0 for none.
+        position_offset: The row of a sequence's first position: tables that begin after the padding id have 2.
+        positions_added: Whether the position table is added to the tokens; False keeps it for a head that reads it.
+        segments: Rows of the segment table; 0 for none, 1 for a constant that is the same for every token.
         norm_eps: Epsilon of the layer norm.
+        norm_bias: Whether the norm has a bias.
         dropout: Share of values dropped after the norm, in training.
         pad_id: The token whose row begins as zero and learns nothing from being looked up.
     """
@@ -108,34 +34,142 @@ class EmbeddingsConfig(Config):
     width: int
     positions: int
     segments: int
+    position_offset: int = 0
+    positions_added: bool = True
     norm_eps: float = 1e-12
+    norm_bias: bool = True
     dropout: float = 0.1
     pad_id: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "vocab_size", "width")
-        _share(self, "dropout")
+        positive(self, "vocab_size", "width")
+        share(self, "dropout")
         if not 0 <= self.pad_id < self.vocab_size:
             raise BothwaysError(f"pad_id {self.pad_id} is outside the vocabulary of {self.vocab_size} tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig(Config):
-    """Full attention with H heads.
+    """Full attention with H heads; the kinds below add to it.
 
     Attributes:
         heads: H; the encoder's width must be a multiple of it.
         dropout: Share of attention weights dropped in training.
+        bias: Whether the projections have biases.
+        kind: ``full``: every token looks at every token of its sequence.
     """
 
     heads: int
     dropout: float = 0.1
+    bias: bool = True
+    kind: Literal["full"] = "full"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "heads")
-        _share(self, "dropout")
+        positive(self, "heads")
+        share(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalAttentionConfig(AttentionConfig):
+    """No token looks at a later one.
+
+    Attributes:
+        kind: ``causal``.
+    """
+
+    kind: Literal["causal"] = "causal"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketAttentionConfig(AttentionConfig):
+    """A learned bias for each head and bucket of distances is added to the scores, the same in all layers.
+
+    Attributes:
+        buckets: Half of them before, half behind; near distances have their own, farther ones share by logarithm.
+        max_distance: From which on all distances share the last bucket.
+        kind: ``buckets``.
+    """
+
+    buckets: int = 32
+    max_distance: int = 128
+    kind: Literal["buckets"] = "buckets"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisentangledAttentionConfig(AttentionConfig):
+    """Contents look at distances and distances at contents, beside contents at contents.
+
+    Attributes:
+        content_to_position: Whether the score gets the query's product with the distance's key.
+        position_to_content: Whether it gets the key's product with the distance's query.
+        max_distance: Distances beyond it are clipped to it.
+        buckets: Distances beyond half of so many share buckets by logarithm; 0 for none.
+        share_projections: Whether distances go through the tokens' own projections.
+        norm_table: Whether the table of distances goes through a layer norm.
+        fused: Whether query, key and value are one projection, interleaved by heads, with biases for query and value
+            only.
+        position_dropout: Share of values dropped from the table of distances, in training.
+        kind: ``disentangled``.
+    """
+
+    content_to_position: bool = True
+    position_to_content: bool = True
+    max_distance: int = 512
+    buckets: int = 0
+    share_projections: bool = False
+    norm_table: bool = False
+    fused: bool = False
+    position_dropout: float = 0.1
+    kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryAttentionConfig(AttentionConfig):
+    """Queries and keys are turned by angles that grow with the position.
+
+    Attributes:
+        base: Of the angles in layers where every token looks at every token.
+        local_base: Of the angles in layers with a window.
+        windows: For each layer how far a token looks to either side; 0 for all the way. Empty: all layers do.
+        kind: ``rotary``.
+    """
+
+    base: float = 10_000.0
+    local_base: float = 10_000.0
+    windows: tuple[int, ...] = ()
+    kind: Literal["rotary"] = "rotary"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowAttentionConfig(AttentionConfig):
+    """Tokens look at their neighbours; global tokens look at all and are looked at by all.
+
+    Attributes:
+        windows: For each layer how far a token looks to either side.
+        kind: ``windows``.
+    """
+
+    windows: tuple[int, ...] = ()
+    kind: Literal["windows"] = "windows"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseAttentionConfig(AttentionConfig):
+    """Blocks of tokens look at neighbouring blocks, at the first and last block, and at some random ones.
+
+    Attributes:
+        block: Tokens in a block.
+        random_blocks: Random blocks that each block looks at.
+        seed: Of their choice.
+        kind: ``sparse``.
+    """
+
+    block: int = 64
+    random_blocks: int = 3
+    seed: int = 0
+    kind: Literal["sparse"] = "sparse"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +178,37 @@ class FeedForwardConfig(Config):
 
     Attributes:
         width: Inner width.
-        activation: ``gelu`` (exact), ``gelu_tanh`` (its approximation), ``relu`` or ``silu``.
+        activation: ``gelu`` (exact), ``gelu_tanh`` (its approximation), ``relu``, ``silu`` or ``tanh``.
+        gated: Whether the first layer is twice as wide and its activated half multiplies the other.
+        bias: Whether the layers have biases.
+        dropout: Share of inner values dropped in training.
     """
 
     width: int
     activation: Activation = "gelu"
+    gated: bool = False
+    bias: bool = True
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "width")
+        positive(self, "width")
+        share(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionConfig(Config):
+    """A convolution over the embeddings, added to the first layer's output.
+
+    Attributes:
+        kernel: Tokens that it spans, an odd number.
+        groups: Groups of channels that do not mix.
+        activation: As in a feed-forward layer.
+    """
+
+    kernel: int
+    groups: int = 1
+    activation: Activation = "gelu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +222,16 @@ class EncoderConfig(Config):
         embeddings: The tables at the bottom.
         attention: How tokens look at each other.
         feed_forward: What each token does alone.
+        blocks: Blocks with parameters of their own, each applied at `layers` / `blocks` neighbouring layers; None for
+            as many as layers.
+        norm: ``"post"``: after each sum, as in BERT; ``"pre"``: before attention and feed-forward, and once at the end.
         norm_eps: Epsilon of the blocks' layer norms.
+        norm_bias: Whether they have biases.
         dropout: Share of values dropped after attention and feed-forward, in training.
+        convolution: A convolution beside the first layer.
         pooler: ``"tanh"`` for BERT's pooled output of the first token, None for none.
         init_std: Standard deviation of random initial weights.
+        max_length: The longest input that the encoder was made for, where no position table says it.
     """
 
     family: str
@@ -178,24 +240,43 @@ class EncoderConfig(Config):
     embeddings: EmbeddingsConfig
     attention: AttentionConfig
     feed_forward: FeedForwardConfig
+    blocks: int | None = None
+    norm: Literal["post", "pre"] = "post"
     norm_eps: float = 1e-12
+    norm_bias: bool = True
     dropout: float = 0.1
+    convolution: ConvolutionConfig | None = None
     pooler: Pooler | None = "tanh"
     init_std: float = 0.02
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "width", "layers")
-        _share(self, "dropout")
+        positive(self, "width", "layers")
+        share(self, "dropout")
         if self.width % self.attention.heads:
             raise BothwaysError(
                 f"the width {self.width} is not a multiple of the {self.attention.heads} heads; change one of them"
             )
+        if self.blocks is not None and not 1 <= self.blocks <= self.layers:
+            raise BothwaysError(f"{self.layers} layers cannot be made of {self.blocks} blocks; give 1 to {self.layers}")
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """For each layer the number of the block that it applies."""
+        blocks = self.layers if self.blocks is None else self.blocks
+        return tuple(layer * blocks // self.layers for layer in range(self.layers))
 
     @property
     def longest(self) -> int | None:
-        """The longest input in tokens, or None where positions set no limit."""
-        return self.embeddings.positions or None
+        """The longest input in tokens, or None where nothing sets a limit."""
+        tables = self.embeddings
+        added = tables.positions - tables.position_offset if tables.positions and tables.positions_added else None
+        limits = [limit for limit in (added, self.max_length) if limit]
+        return min(limits) if limits else None
+
+
+Kind = Literal["mlm", "nsp", "sop", "rtd", "classify", "tag", "answer", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,30 +284,36 @@ class HeadConfig(Config):
     """A head on an encoder.
 
     Attributes:
-        kind: ``"mlm"``, ``"nsp"`` or ``"classify"``.
+        kind: ``mlm`` (which token stood here), ``nsp`` (does the second text follow), ``sop`` (are two texts in order),
+            ``rtd`` (was this token replaced), ``classify``, ``tag`` (a class for each token), ``answer`` (where a span
+            begins and ends) or ``choose`` (which of several texts).
         labels: Names of the classes, in order, for heads that have classes.
-        hidden: ``"none"`` for a plain linear classifier, ``"gelu"`` for two layers with GELU and dropout between.
+        reads: What a head for whole sequences reads: the ``pooled`` output, the ``first`` token or the ``mean``.
+        hidden: ``"none"`` for a plain linear layer, else the activation after a hidden one. A masked-token head always
+            has one; ``"none"`` gives it the encoder's activation.
+        hidden_norm: Whether a layer norm follows the hidden layer.
+        bias: Whether the hidden layer, and its norm, have biases.
         dropout: Share of values dropped before the linear layers, in training.
     """
 
-    kind: Literal["mlm", "nsp", "classify"]
+    kind: Kind
     labels: tuple[str, ...] = ()
-    hidden: Literal["none", "gelu"] = "none"
+    reads: Literal["pooled", "first", "mean"] = "pooled"
+    hidden: Activation | Literal["none"] = "none"
+    hidden_norm: bool = False
+    bias: bool = True
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         super().__post_init__()
-        _share(self, "dropout")
+        share(self, "dropout")
 
+    @property
+    def needs_pooler(self) -> bool:
+        """Whether it reads the pooled output."""
+        return self.kind in ("nsp", "sop", "classify", "choose") and self.reads == "pooled"
 
-def _positive(config: Config, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise BothwaysError(f"{name} must be at least 1, not {getattr(config, name)}")
-
-
-def _share(config: Config, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise BothwaysError(f"{name} must be at least 0 and below 1, not {getattr(config, name)}")
+    def shape(self) -> HeadConfig:
+        """The same head without labels and dropout: what two heads with the same tensors share."""
+        return dataclasses.replace(self, labels=(), dropout=0.0)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bothways.batch import Array, TokenBatch
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
+from bothways.model.parts.context import Context
 from bothways.model.parts.stack import Stack
 
 
@@ -22,15 +24,40 @@ class EncoderOutput:
 
     Attributes:
         sequence: ``(T, D)`` the hidden state of each token.
+        starts: ``(S + 1,)`` where each sequence begins, on the host.
         pooled: ``(S, D)`` one vector a sequence, or None if the encoder has no pooler.
         hidden: The embeddings' and each layer's output ``(T, D)``, if asked for.
         attentions: For each layer and sequence the attention weights ``(H, L, L)``, if asked for.
     """
 
     sequence: Tensor
+    starts: np.ndarray
     pooled: Tensor | None
     hidden: list[Tensor] | None = None
     attentions: list[list[Tensor]] | None = None
+
+    def vectors(self, reads: str) -> Tensor:
+        """One vector a sequence.
+
+        Args:
+            reads: ``"pooled"``, ``"first"`` (token) or ``"mean"``.
+
+        Returns:
+            ``(S, D)``.
+        """
+        if reads == "pooled":
+            assert self.pooled is not None  # a head that reads it is not built without it
+            return self.pooled
+        if reads == "first":
+            return first_tokens(self.sequence, self.starts)
+        lengths = torch.from_numpy(np.diff(self.starts)).to(self.sequence.device)
+        sums = torch.segment_reduce(self.sequence.float(), "sum", lengths=lengths, axis=0)
+        return (sums / lengths[:, None]).to(self.sequence.dtype)
+
+
+def first_tokens(x_TD: Tensor, starts: np.ndarray) -> Tensor:
+    """``(S, D)`` the first token of each sequence."""
+    return x_TD.index_select(0, torch.from_numpy(starts[:-1]).to(x_TD.device))
 
 
 class Encoder(nn.Module):
@@ -39,14 +66,24 @@ class Encoder(nn.Module):
     Args:
         config: What it was built from.
         embeddings: From ids, positions and segments ``(T,)`` to ``(T, D)``.
-        stack: From ``(T, D)`` and the plan to ``(T, D)``.
+        scheme: What all layers share about positions: its ``prepare`` takes a `Context` and returns what attention
+            finds there as ``prepared``. None where positions are only added to the tokens.
+        stack: From ``(T, D)`` and the context to ``(T, D)``.
         pooler: From ``(S, D)`` to ``(S, D)``, or None.
     """
 
-    def __init__(self, config: EncoderConfig, embeddings: nn.Module, stack: Stack, pooler: nn.Module | None) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        embeddings: nn.Module,
+        scheme: nn.Module | None,
+        stack: Stack,
+        pooler: nn.Module | None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.embeddings = embeddings
+        self.scheme = scheme
         self.stack = stack
         self.pooler = pooler
 
@@ -72,15 +109,17 @@ class Encoder(nn.Module):
             BothwaysError: A sequence is empty or longer than the position table, or an id is outside its table.
         """
         batch = self.at_door(batch)
+        context = self.context(batch, attentions=attentions)
         x_TD = self.embeddings(batch.token_ids, batch.positions, batch.segment_ids)
         layers: list[Tensor] | None = [x_TD] if hidden else None
-        weights: list[list[Tensor]] | None = [] if attentions else None
-        x_TD = self.stack(x_TD, batch.plan, layers, weights)
-        pooled = None
-        if self.pooler is not None:
-            first = torch.from_numpy(batch.starts[:-1]).to(x_TD.device)
-            pooled = self.pooler(x_TD.index_select(0, first))
-        return EncoderOutput(x_TD, pooled, layers, weights)
+        x_TD = self.stack(x_TD, context, layers)
+        pooled = None if self.pooler is None else self.pooler(first_tokens(x_TD, batch.starts))
+        return EncoderOutput(x_TD, batch.starts, pooled, layers, context.attentions)
+
+    def context(self, batch: TokenBatch, *, attentions: bool = False) -> Context:
+        """What the layers share about a batch that has passed the door."""
+        context = Context.of(batch, self.config.layers if attentions else None)
+        return context if self.scheme is None else replace(context, prepared=self.scheme.prepare(context))  # type: ignore[operator]
 
     def at_door(self, batch: TokenBatch) -> TokenBatch:
         """The batch with its token arrays as tensors on this encoder's device, checked against its tables."""
@@ -93,13 +132,18 @@ class Encoder(nn.Module):
             raise BothwaysError("a sequence has no tokens; leave it out of the batch")
         tables = self.config.embeddings
         _check_ids(batch.token_ids, tables.vocab_size, "token", "the tokenizer belongs to another model")
-        _check_ids(batch.segment_ids, tables.segments, "segment", "this model knows fewer segments")
+        if tables.segments > 1:  # a family without segments, or with a constant one, does not look at them
+            _check_ids(batch.segment_ids, tables.segments, "segment", "this model knows fewer segments")
         device = self.device
         token_ids, segment_ids, positions = (
             torch.as_tensor(array).to(device, torch.int64)
             for array in (batch.token_ids, batch.segment_ids, batch.positions)
         )
-        return replace(batch, token_ids=token_ids, segment_ids=segment_ids, positions=positions)
+        chosen = batch.global_tokens
+        global_tokens = None if chosen is None else torch.as_tensor(chosen).to(device, torch.bool)
+        return replace(
+            batch, token_ids=token_ids, segment_ids=segment_ids, positions=positions, global_tokens=global_tokens
+        )
 
 
 def _check_ids(ids: Array, count: int, what: str, why: str) -> None:

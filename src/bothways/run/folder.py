@@ -8,6 +8,7 @@ published class exists in ``heads.safetensors``.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,9 @@ def encoder_config(folder: Path) -> EncoderConfig:
     Raises:
         BothwaysError: The family is not supported, or a key is not understood.
     """
+    own = own_file(folder).get("encoder")
+    if own is not None:  # a composition that no published class computes
+        return EncoderConfig.from_dict(own, str(folder / OWN_FILE))
     config = read_config(folder)
     try:
         return _family_of(config, folder / "config.json").from_hf(config)
@@ -108,10 +112,14 @@ def read_folder(folder: Path) -> Saved:
         BothwaysError: Something is missing, damaged, not supported, or does not fit together.
     """
     root, folder = folder, sentence_folder.encoder_folder(folder)
-    config = encoder_config(folder)
+    config, own = encoder_config(folder), own_file(folder)
     members = family(config.family)
     report = LoadReport()
-    tensors = to_ours(read_tensors(folder), members.names, report)
+    published = read_tensors(folder)
+    if "encoder" in own:
+        tensors = published
+    else:
+        tensors = to_ours(published, members.table(_kinds(folder, members, published)), report)
     if (folder / HEADS_FILE).is_file():
         tensors |= read_safetensors(folder / HEADS_FILE)
     if not any(name.startswith("encoder.pooler.") for name in tensors):
@@ -128,7 +136,6 @@ def read_folder(folder: Path) -> Saved:
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
     sentence = sentence_folder.read(root)
-    own = own_file(folder)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
     policy = own.get("truncation", "warn")
     return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, policy, report)
@@ -146,6 +153,26 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
 
 
+def _kinds(folder: Path, members: Family, published: Tensors) -> list[str]:
+    """The heads whose published names a checkpoint holds.
+
+    Several kinds of heads may bear the same names: ``classifier`` classifies sequences, tokens or choices. The class in
+    ``config.json`` says which; a checkpoint that names no class has the first kind that fits, and a head under such
+    names in a class that is not known is left alone.
+    """
+    classes = read_config(folder).get("architectures") or []
+    stated = frozenset().union(*(members.kinds_of(name) or () for name in classes))
+    shared = Counter(theirs for head in members.heads.values() for theirs in head.names)
+    found: list[str] = []
+    for kind, head in members.heads.items():
+        alone = all(shared[theirs] == 1 for theirs in head.names)
+        taken = {theirs for other in found for theirs in members.heads[other].names}
+        fits = any(theirs in published for theirs in head.names) and not taken & head.names.keys()
+        if kind in stated or (fits and (alone or not classes)):
+            found.append(kind)
+    return found
+
+
 def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
     """The heads whose tensors a folder holds: as our own file says, else as the published names tell."""
     listed = own_file(folder).get("heads")
@@ -155,23 +182,20 @@ def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Fa
     published = read_config(folder)
     found: dict[str, HeadConfig] = {}
     for kind in members.heads:
-        if kind != "classify" and any(name.startswith(f"{kind}.") for name in tensors):
-            found[kind] = HeadConfig(kind=kind)  # type: ignore[arg-type]
-    architectures = published.get("architectures") or ["SequenceClassification"]
-    # tagging and multiple choice call their head "classifier" too
-    if "classify.output.weight" in tensors and any("SequenceClassification" in name for name in architectures):
-        dropout = published.get("classifier_dropout")
-        found["classify"] = HeadConfig(
-            kind="classify",
-            labels=_labels(published, len(tensors["classify.output.weight"]), folder),
-            dropout=config.dropout if dropout is None else dropout,
-        )
+        if not any(name.startswith(f"{kind}.") for name in tensors):
+            continue
+        head = members.head(kind)
+        if kind in ("classify", "tag"):
+            labels = _labels(published, kind, len(tensors[f"{kind}.output.weight"]), folder)
+            dropout = published.get("classifier_dropout")
+            head = head.derive(labels=labels, dropout=config.dropout if dropout is None else dropout)
+        found[kind] = head
     return found
 
 
-def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str, ...]:
+def _labels(published: dict[str, Any], kind: str, classes: int, folder: Path) -> tuple[str, ...]:
     problem = published.get("problem_type") or ("regression" if classes == 1 else None)
-    if problem not in (None, "single_label_classification"):
+    if kind == "classify" and problem not in (None, "single_label_classification"):
         message = f"the classifier of {folder} was trained for {problem}, but is read as choosing one class of several"
         warnings.warn(BothwaysWarning(message), stacklevel=4)
     names = published.get("id2label") or {}
@@ -202,37 +226,64 @@ def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:
 
 def _write_files(saved: Saved, folder: Path, title: str) -> str:
     config, members = saved.encoder.config, family(saved.encoder.config.family)
-    shared = _published_heads(saved, members)
-    architecture = members.architectures[frozenset(shared)]
+    known: dict[str, Any] = {
+        "bothways": bothways.__version__,
+        "max_length": saved.max_length,
+        "truncation": saved.truncation,
+        "heads": [head.to_dict() for head in saved.head_configs.values()],
+    }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}
-    own: Tensors = {}
     for kind, head in saved.heads.items():
-        values = {f"{kind}.{name}": value for name, value in head.state_dict().items()}
-        (tensors if kind in shared else own).update(values)
-    published = {members.names.published(name, bare=not shared): value for name, value in tensors.items()}
-    write_safetensors(published, folder / "model.safetensors")
-    if own:
-        write_safetensors(own, folder / HEADS_FILE)
-    described = members.to_hf(config) | {"architectures": [architecture], "dtype": "float32"}
-    classify = saved.head_configs.get("classify")
-    if classify is not None:
-        described["id2label"] = {str(place): label for place, label in enumerate(classify.labels)}
-        described["label2id"] = {label: place for place, label in enumerate(classify.labels)}
-        described["classifier_dropout"] = classify.dropout
-    write_json(folder / "config.json", described)
-    heads = [head.to_dict() for head in saved.head_configs.values()]
-    known = {"bothways": bothways.__version__, "max_length": saved.max_length, "truncation": saved.truncation}
-    write_json(folder / OWN_FILE, known | {"heads": heads})
+        tensors |= {f"{kind}.{name}": value for name, value in head.state_dict().items()}
+    if is_published(config):
+        sentence = _write_published(saved, members, tensors, folder, title)
+    else:
+        write_safetensors(tensors, folder / "model.safetensors")
+        write_json(folder / "config.json", {"model_type": f"bothways-{config.family}", "architectures": []})
+        known["encoder"] = config.to_dict()
+        sentence = f"{title} is a composition that no published class computes: bothways alone opens it"
+    write_json(folder / OWN_FILE, known)
     if saved.tokenizer is not None:
         saved.tokenizer.save(folder)
     sentence_folder.write(saved.sentence, folder, config.width, saved.max_length or config.longest)
-    rest = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only" if own else ""
-    return f"transformers opens {title} as {architecture}{rest}"
+    return sentence
+
+
+def is_published(config: EncoderConfig) -> bool:
+    """Whether the family's own ``config.json`` can say all that a configuration says."""
+    members = family(config.family)
+    return members.from_hf(members.to_hf(config)).derive(pooler=config.pooler) == config
+
+
+def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Path, title: str) -> str:
+    """Writes weights and configuration under published names; returns what other libraries will see."""
+    shared = _published_heads(saved, members)
+    architecture = members.architectures[frozenset(shared)]
+    table = members.table(shared)
+    own = {name: value for name, value in tensors.items() if name.split(".")[0] not in ("encoder", *shared)}
+    rest = {name: value for name, value in tensors.items() if name not in own}
+    published = {table.published(name, bare=not shared): value for name, value in rest.items()}
+    write_safetensors(published, folder / "model.safetensors")
+    if own:
+        write_safetensors(own, folder / HEADS_FILE)
+    described = members.to_hf(saved.encoder.config) | {"architectures": [architecture], "dtype": "float32"}
+    labelled = [head for kind, head in saved.head_configs.items() if head.labels and kind in shared]
+    for head in labelled or [head for head in saved.head_configs.values() if head.labels]:
+        described["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
+        described["label2id"] = {label: place for place, label in enumerate(head.labels)}
+        described["classifier_dropout"] = head.dropout
+    write_json(folder / "config.json", described)
+    beside = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only"
+    return f"transformers opens {title} as {architecture}{beside if own else ''}"
 
 
 def _published_heads(saved: Saved, members: Family) -> list[str]:
     """The largest set of heads that one published class has; ties go to the earlier one in the family's table."""
-    plain = {kind for kind, head in saved.head_configs.items() if head.hidden == "none"}
+    plain = {
+        kind
+        for kind, head in saved.head_configs.items()
+        if kind in members.heads and head.shape() == members.heads[kind].config.shape()
+    }
     possible: list[frozenset[str]] = [
         heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)
     ]
@@ -242,4 +293,4 @@ def _published_heads(saved: Saved, members: Family) -> list[str]:
 
 def _fits(heads: frozenset[str], saved: Saved, members: Family) -> bool:
     names = (f"{kind}.{name}" for kind in heads for name in saved.heads[kind].state_dict())
-    return members.names.holds(names)
+    return members.table(heads).holds(names)

@@ -114,7 +114,7 @@ class Model:
             device: Where it lies.
         """
         if heads:  # a pooler that nothing reads would never learn, and would be saved all the same
-            config = config.derive(pooler="tanh" if any(head.kind != "mlm" for head in heads) else None)
+            config = config.derive(pooler="tanh" if any(head.needs_pooler for head in heads) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed("weights", seed))
             encoder = build_encoder(config)
@@ -295,7 +295,7 @@ class Model:
         head = self._head("classify", "classify")
         encoded = self._encode(texts, pairs)
         out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1)):
             out[batch.rows] = shares.cpu().numpy()
         return mean_by_text(out, encoded)
 
@@ -320,7 +320,7 @@ class Model:
         head = self._head("nsp", "follows")
         encoded = self._encode(as_list(a), as_list(b))
         out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output.pooled), -1)):
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1)):
             out[batch.rows] = shares[:, :1].cpu().numpy()
         answers = mean_by_text(out, encoded)[:, 0]
         return float(answers[0]) if isinstance(a, str) else answers

@@ -28,4 +28,4 @@ class NextSentence:
 
     def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
         """The sum of the cross-entropies over the pairs, float32; ``hits`` counts right guesses."""
-        return class_loss(model["nsp"](output.pooled), targets["nsp.labels"])
+        return class_loss(model["nsp"](output), targets["nsp.labels"])

@@ -172,7 +172,7 @@ class Classify:
 
     def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts right guesses."""
-        return class_loss(model["classify"](output.pooled), targets["classify.labels"])
+        return class_loss(model["classify"](output), targets["classify.labels"])
 
 
 def score(model: Model, data: LabelledTexts) -> dict[str, object]:

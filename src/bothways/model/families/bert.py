@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bothways.model.config import AttentionConfig, EmbeddingsConfig, EncoderConfig, FeedForwardConfig
-from bothways.model.families.family import Family
+from bothways.model.config import AttentionConfig, EmbeddingsConfig, EncoderConfig, FeedForwardConfig, HeadConfig
+from bothways.model.families.family import Family, FamilyHead
 from bothways.model.families.hf import HF_ACTIVATIONS, Reader
 from bothways.model.families.names import NameTable
 
@@ -81,15 +81,6 @@ NAMES = NameTable(
         "encoder.layer.{}.output.LayerNorm.bias": "encoder.stack.blocks.{}.feed_forward_norm.bias",
         "pooler.dense.weight": "encoder.pooler.dense.weight",
         "pooler.dense.bias": "encoder.pooler.dense.bias",
-        "cls.predictions.transform.dense.weight": "mlm.dense.weight",
-        "cls.predictions.transform.dense.bias": "mlm.dense.bias",
-        "cls.predictions.transform.LayerNorm.weight": "mlm.norm.weight",
-        "cls.predictions.transform.LayerNorm.bias": "mlm.norm.bias",
-        "cls.predictions.bias": "mlm.bias",
-        "cls.seq_relationship.weight": "nsp.output.weight",
-        "cls.seq_relationship.bias": "nsp.output.bias",
-        "classifier.weight": "classify.output.weight",
-        "classifier.bias": "classify.output.bias",
     },
     spellings={".gamma": ".weight", ".beta": ".bias"},
     tied={
@@ -98,6 +89,39 @@ NAMES = NameTable(
     },
     dropped=(r"embeddings\.position_ids", r"embeddings\.token_type_ids"),
 )
+
+
+HEADS = {
+    "mlm": FamilyHead(
+        HeadConfig(kind="mlm"),
+        {
+            "cls.predictions.transform.dense.weight": "mlm.dense.weight",
+            "cls.predictions.transform.dense.bias": "mlm.dense.bias",
+            "cls.predictions.transform.LayerNorm.weight": "mlm.norm.weight",
+            "cls.predictions.transform.LayerNorm.bias": "mlm.norm.bias",
+            "cls.predictions.bias": "mlm.bias",
+        },
+    ),
+    "nsp": FamilyHead(
+        HeadConfig(kind="nsp"),
+        {"cls.seq_relationship.weight": "nsp.output.weight", "cls.seq_relationship.bias": "nsp.output.bias"},
+    ),
+    "classify": FamilyHead(
+        HeadConfig(kind="classify"),
+        {"classifier.weight": "classify.output.weight", "classifier.bias": "classify.output.bias"},
+    ),
+    "tag": FamilyHead(
+        HeadConfig(kind="tag"), {"classifier.weight": "tag.output.weight", "classifier.bias": "tag.output.bias"}
+    ),
+    "answer": FamilyHead(
+        HeadConfig(kind="answer", dropout=0.0),
+        {"qa_outputs.weight": "answer.output.weight", "qa_outputs.bias": "answer.output.bias"},
+    ),
+    "choose": FamilyHead(
+        HeadConfig(kind="choose"),
+        {"classifier.weight": "choose.output.weight", "classifier.bias": "choose.output.bias"},
+    ),
+}
 
 
 def from_hf(config: dict[str, Any]) -> EncoderConfig:
@@ -172,7 +196,7 @@ FAMILY = Family(
     paper="Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding, NAACL 2019",
     sizes=SIZES,
     default_size="base",
-    heads=("mlm", "nsp", "classify"),
+    heads=HEADS,
     objectives=("mlm", "nsp"),
     tokenizer="wordpiece",
     names=NAMES,
@@ -184,5 +208,8 @@ FAMILY = Family(
         frozenset({"nsp"}): "BertForNextSentencePrediction",
         frozenset({"mlm", "nsp"}): "BertForPreTraining",
         frozenset({"classify"}): "BertForSequenceClassification",
+        frozenset({"tag"}): "BertForTokenClassification",
+        frozenset({"answer"}): "BertForQuestionAnswering",
+        frozenset({"choose"}): "BertForMultipleChoice",
     },
 )

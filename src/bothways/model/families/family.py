@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bothways.errors import BothwaysError, closest
-from bothways.model.config import EncoderConfig
+from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families.names import NameTable
+
+
+@dataclass(frozen=True)
+class FamilyHead:
+    """A head as a family's published checkpoints have it.
+
+    Attributes:
+        config: Its layers; labels and dropout come with a checkpoint.
+        names: Published names of its tensors beside ours.
+    """
+
+    config: HeadConfig
+    names: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +35,11 @@ class Family:
         paper: Authors, title, place.
         sizes: Published sizes by name.
         default_size: The size meant when none is given.
-        heads: Kinds of heads its published checkpoints have.
+        heads: The heads that its published checkpoints have, by kind. Where a checkpoint does not say which it carries,
+            the first that fits is taken.
         objectives: How the paper pre-trains it.
         tokenizer: Kind of its tokenizer.
-        names: Names of its tensors in published checkpoints.
+        names: Names of its encoder's tensors in published checkpoints.
         from_hf: Translates the Hugging Face ``config.json`` (as a dictionary); complains about keys it does not know.
         to_hf: The reverse.
         architectures: For a set of heads, the class name in ``transformers`` that opens a checkpoint with them.
@@ -37,7 +51,7 @@ class Family:
     paper: str
     sizes: dict[str, EncoderConfig]
     default_size: str
-    heads: tuple[str, ...]
+    heads: dict[str, FamilyHead]
     objectives: tuple[str, ...]
     tokenizer: str
     names: NameTable
@@ -56,3 +70,23 @@ class Family:
             known = ", ".join(self.sizes)
             raise BothwaysError(f"{self.title} has no size {name!r}; its sizes are {known}{closest(name, self.sizes)}")
         return self.sizes[name]
+
+    def head(self, kind: str, **settings: Any) -> HeadConfig:
+        """A head of this family: as published where it is known, else a plain one on the first token.
+
+        Args:
+            kind: Of the head.
+            settings: `labels`, `dropout` and whatever else is to differ.
+        """
+        known = self.heads.get(kind)
+        base = known.config if known else HeadConfig(kind=kind, reads="first")  # type: ignore[arg-type]
+        return base.derive(**settings)
+
+    def table(self, kinds: Iterable[str]) -> NameTable:
+        """The names of the encoder's tensors and of those of some heads."""
+        heads = {theirs: ours for kind in kinds for theirs, ours in self.heads[kind].names.items()}
+        return replace(self.names, names=self.names.names | heads)
+
+    def kinds_of(self, architecture: str) -> frozenset[str] | None:
+        """The heads of a class in ``transformers``; None for a class that is not known."""
+        return next((kinds for kinds, name in self.architectures.items() if name == architecture), None)

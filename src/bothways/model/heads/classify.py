@@ -1,36 +1,76 @@
-"""Classification of whole sequences.
+"""Heads that score: classes of a sequence, of a token, of one text among several.
 
-Shapes: S sequences, D width, C classes.
+All are the same two or three layers; they differ in what they read. Shapes: T tokens, S sequences, N of either, D
+width, C classes.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from bothways.model.config import HeadConfig
+from bothways.model.encoder import EncoderOutput
 from bothways.model.parts.dropout import Dropout
+from bothways.model.parts.feed_forward import ACTIVATIONS
 
 
-class ClassifyHead(nn.Module):
-    """A classifier on the pooled output.
+class Scorer(nn.Module):
+    """Dropout, a hidden layer with its activation where there is one, and a linear layer.
 
     Args:
         width: D.
         classes: C.
-        hidden: ``"none"``: dropout and one linear layer, as Devlin et al. 2018 fine-tune. ``"gelu"``: dropout, linear,
-            GELU, dropout, linear, which helps where the encoder is frozen.
-        dropout: Share of values dropped before each linear layer, in training.
+        head: Which layers there are, and what dropout; `HeadConfig` says what each setting means.
+        norm_eps: Epsilon of the norm after the hidden layer.
     """
 
-    def __init__(self, width: int, classes: int, hidden: str, dropout: float) -> None:
+    def __init__(self, width: int, classes: int, head: HeadConfig, norm_eps: float) -> None:
         super().__init__()
-        self.dropout = Dropout(dropout)
-        self.hidden = nn.Linear(width, width) if hidden == "gelu" else None
+        self.reads = head.reads
+        self.dropout = Dropout(head.dropout)
+        self.hidden = self.norm = None
+        if head.hidden != "none":
+            self.hidden = nn.Linear(width, width, bias=head.bias)
+            self.activation = ACTIVATIONS[head.hidden]
+            self.norm = nn.LayerNorm(width, eps=norm_eps, bias=head.bias) if head.hidden_norm else None
         self.output = nn.Linear(width, classes)
 
-    def forward(self, pooled_SD: Tensor) -> Tensor:
-        """From the pooled output ``(S, D)`` to logits ``(S, C)``, float32."""
-        x_SD = self.dropout(pooled_SD)
+    def scores(self, x_ND: Tensor) -> Tensor:
+        """From ``(N, D)`` to logits ``(N, C)``, float32."""
+        x_ND = self.dropout(x_ND)
         if self.hidden is not None:
-            x_SD = self.dropout(functional.gelu(self.hidden(x_SD)))
-        return self.output(x_SD).float()
+            x_ND = self.activation(self.hidden(x_ND))
+            x_ND = self.dropout(x_ND if self.norm is None else self.norm(x_ND))
+        return self.output(x_ND).float()
+
+
+class ClassifyHead(Scorer):
+    """Classes of whole sequences (Devlin et al. 2018, section 4.1)."""
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Logits ``(S, C)``, float32."""
+        return self.scores(output.vectors(self.reads))
+
+
+class ChooseHead(Scorer):
+    """One score a sequence, to be compared with those of the other choices (Devlin et al. 2018, section 4.4)."""
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Logits ``(S,)``, float32."""
+        return self.scores(output.vectors(self.reads)).squeeze(-1)
+
+
+class TagHead(Scorer):
+    """A class for each token (Devlin et al. 2018, section 5.3)."""
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Logits ``(T, C)``, float32."""
+        return self.scores(output.sequence)
+
+
+class AnswerHead(Scorer):
+    """For each token how well an answer begins and ends there (Devlin et al. 2018, section 4.2)."""
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Logits ``(T, 2)`` of beginning and end, float32."""
+        return self.scores(output.sequence)

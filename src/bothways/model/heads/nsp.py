@@ -1,4 +1,6 @@
-"""The next-sentence head: does the second text follow the first (Devlin et al. 2018, section 3.1).
+"""Heads for two texts: does the second follow the first, are they in their order.
+
+Devlin et al. 2018, section 3.1; Lan et al. 2019, section 3.1.
 
 Shapes: S sequences, D width.
 """
@@ -7,18 +9,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bothways.model.encoder import EncoderOutput
+from bothways.model.parts.dropout import Dropout
 
-class NextSentenceHead(nn.Module):
-    """A linear layer on the pooled output; class 0 is "follows", class 1 "does not".
+
+class TwoTextsHead(nn.Module):
+    """A linear layer on the pooled output; class 0 is "follows" or "in order", class 1 that it is not so.
 
     Args:
         width: D.
+        dropout: Share of values dropped before it, in training.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, 2)
 
-    def forward(self, pooled_SD: Tensor) -> Tensor:
-        """From the pooled output ``(S, D)`` to logits ``(S, 2)``, float32."""
-        return self.output(pooled_SD).float()
+    def forward(self, output: EncoderOutput) -> Tensor:
+        """Logits ``(S, 2)``, float32."""
+        return self.output(self.dropout(output.vectors("pooled"))).float()

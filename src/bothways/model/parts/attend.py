@@ -33,6 +33,7 @@ def attend(
     plan: Sequence[Rectangle],
     *,
     dropout: float = 0.0,
+    scale: float | None = None,
     score: Score | None = None,
     weights: list[Tensor] | None = None,
 ) -> Tensor:
@@ -46,6 +47,7 @@ def attend(
         v_THK: ``(T, H, K)`` values.
         plan: The batch as rectangles, in order, covering all T tokens.
         dropout: Share of attention weights that is dropped.
+        scale: What the products of queries and keys are multiplied by; 1 / √K when not given.
         score: What a family adds to the scores.
         weights: If a list is given, the attention weights ``(H, L, L)`` of each sequence are appended to it.
 
@@ -56,7 +58,8 @@ def attend(
     sizes = [piece.sequences * piece.length for piece in pieces]
     parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
     kernel = _fused if _prefers_fused(q_THK) and score is None and weights is None else _dense
-    out = [kernel(q, k, v, piece, dropout, score, weights) for piece, q, k, v in parts]
+    factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
+    out = [kernel(q, k, v, piece, dropout, factor, score, weights) for piece, q, k, v in parts]
     if not out:
         return torch.empty_like(q_THK)  # a batch without tokens
     return out[0] if len(out) == 1 else torch.cat(out)
@@ -79,10 +82,17 @@ def _prefers_fused(q: Tensor) -> bool:
 
 
 def _dense(
-    q: Tensor, k: Tensor, v: Tensor, piece: Rectangle, dropout: float, score: Score | None, weights: list[Tensor] | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    piece: Rectangle,
+    dropout: float,
+    scale: float,
+    score: Score | None,
+    weights: list[Tensor] | None,
 ) -> Tensor:
     q, k, v = (_rectangle(x, piece) for x in (q, k, v))
-    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-1, -2)  # (N, H, L, L)
+    scores = (q * scale) @ k.transpose(-1, -2)  # (N, H, L, L)
     if score is not None:
         scores = scores + score(q, k)
     shares = torch.softmax(scores, dim=-1)
@@ -93,10 +103,17 @@ def _dense(
 
 
 def _fused(
-    q: Tensor, k: Tensor, v: Tensor, piece: Rectangle, dropout: float, score: Score | None, weights: list[Tensor] | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    piece: Rectangle,
+    dropout: float,
+    scale: float,
+    score: Score | None,
+    weights: list[Tensor] | None,
 ) -> Tensor:
     q, k, v = (_rectangle(x, piece) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
     return out.transpose(1, 2).reshape(-1, *out.shape[1::2])
 
 
@@ -106,7 +123,12 @@ def _rectangle(x: Tensor, piece: Rectangle) -> Tensor:
 
 
 def attend_one_by_one(
-    q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, starts: Sequence[int], score: Score | None = None
+    q_THK: Tensor,
+    k_THK: Tensor,
+    v_THK: Tensor,
+    starts: Sequence[int],
+    score: Score | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """The reference: the same as `attend`, one sequence at a time, in the plainest way.
 
@@ -116,6 +138,7 @@ def attend_one_by_one(
         v_THK: ``(T, H, K)`` values.
         starts: ``(S + 1,)`` where each sequence begins.
         score: What a family adds to the scores.
+        scale: What the products are multiplied by; 1 / √K when not given.
 
     Returns:
         ``(T, H, K)``.
@@ -123,7 +146,8 @@ def attend_one_by_one(
     out = []
     for a, b in itertools.pairwise(starts):
         q, k, v = (x[a:b].transpose(0, 1) for x in (q_THK, k_THK, v_THK))  # (H, L, K)
-        scores = torch.einsum("hqk,hpk->hqp", q, k)[None] / math.sqrt(q.shape[-1])  # (1, H, L, L)
+        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+        scores = torch.einsum("hqk,hpk->hqp", q, k)[None] * factor  # (1, H, L, L)
         if score is not None:
             scores = scores + score(q[None], k[None])
         out.append(torch.einsum("hqp,hpk->hqk", scores[0].softmax(-1), v).transpose(0, 1))

@@ -5,44 +5,63 @@ Shapes: T tokens, H heads, K head width, D = H · K model width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from bothways.batch import Rectangle
-from bothways.model.parts.attend import attend
+from bothways.model.parts.attend import Score, attend
+from bothways.model.parts.context import Context
 
 
 class Attention(nn.Module):
     """Multi-head self-attention, every token to every token of its sequence.
 
+    Other kinds of attention override `project` (what queries, keys and values are) or `score` (what is added to their
+    products).
+
     Args:
         width: D.
         heads: H.
         dropout: Share of attention weights dropped in training.
+        bias: Whether the projections have biases.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, bias: bool = True) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=bias)
+        self.value = nn.Linear(width, width, bias=bias)
+        self.output = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x_TD: Tensor, plan: Sequence[Rectangle], weights: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """Mixes the tokens of each sequence.
 
         Args:
             x_TD: ``(T, D)`` hidden states.
-            plan: The batch as rectangles.
-            weights: If a list is given, the attention weights ``(H, L, L)`` of each sequence are appended to it.
+            context: What the layers share.
+            layer: The layer's number, from 0.
 
         Returns:
             ``(T, D)``.
         """
-        q_THK, k_THK, v_THK = (
-            layer(x_TD).unflatten(1, (self.heads, -1)) for layer in (self.query, self.key, self.value)
+        q_THK, k_THK, v_THK = self.project(x_TD, context, layer)
+        mixed_THK = attend(
+            q_THK,
+            k_THK,
+            v_THK,
+            context.plan,
+            dropout=self.dropout if self.training else 0.0,
+            score=self.score(context, layer),
+            weights=context.weights(layer),
         )
-        rate = self.dropout if self.training else 0.0
-        return self.output(attend(q_THK, k_THK, v_THK, plan, dropout=rate, weights=weights).flatten(1))
+        return self.output(mixed_THK.flatten(1))
+
+    def project(self, x_TD: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``(T, H, K)``."""
+        q_THK, k_THK, v_THK = (
+            projection(x_TD).unflatten(1, (self.heads, -1)) for projection in (self.query, self.key, self.value)
+        )
+        return q_THK, k_THK, v_THK
+
+    def score(self, context: Context, layer: int) -> Score | None:
+        """What is added to the scores of a rectangle; nothing here."""
+        return None

@@ -5,11 +5,9 @@ Shapes: T tokens, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from bothways.batch import Rectangle
+from bothways.model.parts.context import Context
 from bothways.model.parts.dropout import Dropout
 
 
@@ -17,33 +15,49 @@ class PostNormBlock(nn.Module):
     """The block of Vaswani et al. 2017 and BERT: the norm stands after the sum.
 
     Args:
-        attention: From ``(T, D)`` and the plan to ``(T, D)``.
+        attention: From ``(T, D)``, the context and the layer's number to ``(T, D)``.
         feed_forward: From ``(T, D)`` to ``(T, D)``.
         width: D.
         norm_eps: Epsilon of both norms.
         dropout: Share of values dropped before each sum, in training.
+        norm_bias: Whether the norms have biases.
     """
 
     def __init__(
-        self, attention: nn.Module, feed_forward: nn.Module, width: int, norm_eps: float, dropout: float
+        self,
+        attention: nn.Module,
+        feed_forward: nn.Module,
+        width: int,
+        norm_eps: float,
+        dropout: float,
+        norm_bias: bool = True,
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(width, eps=norm_eps)
+        self.attention_norm = nn.LayerNorm(width, eps=norm_eps, bias=norm_bias)
         self.feed_forward = feed_forward
-        self.feed_forward_norm = nn.LayerNorm(width, eps=norm_eps)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=norm_eps, bias=norm_bias)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x_TD: Tensor, plan: Sequence[Rectangle], weights: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """One layer.
 
         Args:
             x_TD: ``(T, D)`` hidden states.
-            plan: The batch as rectangles.
-            weights: If a list is given, attention weights are appended to it.
+            context: What the layers share.
+            layer: The layer's number, from 0.
 
         Returns:
             ``(T, D)``.
         """
-        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, plan, weights)))
+        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, context, layer)))
         return self.feed_forward_norm(x_TD + self.dropout(self.feed_forward(x_TD)))
+
+
+class PreNormBlock(PostNormBlock):
+    """The norm stands before attention and feed-forward, and the sum stays as it is (Xiong et al. 2020)."""
+
+    def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
+        """One layer; arguments as in `PostNormBlock`."""
+        x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), context, layer))
+        return x_TD + self.dropout(self.feed_forward(self.feed_forward_norm(x_TD)))

@@ -1,6 +1,6 @@
 """From token ids to hidden states.
 
-Shapes: T tokens, V vocabulary, D width.
+Shapes: T tokens, V vocabulary, E width of the tables, D the encoder's width.
 """
 
 from __future__ import annotations
@@ -8,45 +8,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bothways.model.config import EmbeddingsConfig
 from bothways.model.parts.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """Token, position and segment added up, normed, dropped out.
+    """Token, position and segment added up, normed, dropped out, and projected where the encoder is wider.
 
     Args:
-        vocab_size: V.
+        tables: Which tables there are; `EmbeddingsConfig` says what each setting means.
         width: D.
-        positions: Rows of the position table: the longest input.
-        segments: Rows of the segment table.
-        norm_eps: Epsilon of the norm.
-        dropout: Share of values dropped in training.
-        pad_id: The token whose row begins as zero and learns nothing from being looked up.
     """
 
-    def __init__(
-        self, vocab_size: int, width: int, positions: int, segments: int, norm_eps: float, dropout: float, pad_id: int
-    ) -> None:
+    def __init__(self, tables: EmbeddingsConfig, width: int) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocab_size, width, padding_idx=pad_id)
-        self.positions = nn.Embedding(positions, width)
-        self.segments = nn.Embedding(segments, width)
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
-        self.dropout = Dropout(dropout)
+        self.tokens = nn.Embedding(tables.vocab_size, tables.width, padding_idx=tables.pad_id)
+        self.positions = nn.Embedding(tables.positions, tables.width) if tables.positions else None
+        self.segments = nn.Embedding(tables.segments, tables.width) if tables.segments else None
+        self.norm = nn.LayerNorm(tables.width, eps=tables.norm_eps, bias=tables.norm_bias)
+        self.dropout = Dropout(tables.dropout)
+        self.projection = nn.Linear(tables.width, width) if tables.width != width else None
+        self.position_offset, self.positions_added = tables.position_offset, tables.positions_added
 
     def forward(self, token_ids_T: Tensor, positions_T: Tensor, segment_ids_T: Tensor) -> Tensor:
         """Looks the tokens up.
 
         Args:
             token_ids_T: ``(T,)`` integers below V.
-            positions_T: ``(T,)`` integers below the rows of the position table.
-            segment_ids_T: ``(T,)`` integers below the rows of the segment table.
+            positions_T: ``(T,)`` the place of each token in its sequence, from 0.
+            segment_ids_T: ``(T,)`` integers below the rows of the segment table; ignored by a table of one row.
 
         Returns:
             ``(T, D)``.
         """
-        x_TD = self.tokens(token_ids_T) + self.segments(segment_ids_T) + self.positions(positions_T)
-        return self.dropout(in_compute_type(self.norm(x_TD)))
+        x_TE = self.tokens(token_ids_T)
+        if self.segments is not None:
+            constant = self.segments.num_embeddings == 1
+            x_TE = x_TE + (self.segments.weight if constant else self.segments(segment_ids_T))
+        if self.positions is not None and self.positions_added:
+            x_TE = x_TE + self.positions(positions_T + self.position_offset)
+        x_TE = self.dropout(in_compute_type(self.norm(x_TE)))
+        return x_TE if self.projection is None else self.projection(x_TE)
 
 
 def in_compute_type(values: Tensor) -> Tensor:

@@ -9,45 +9,39 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from bothways.batch import Rectangle
+from bothways.model.parts.context import Context
 
 
 class Stack(nn.Module):
     """Blocks and a schedule of them: ``0, 1, 2, ...`` for BERT, ``0, 0, 0, ...`` where layers share one block.
 
     Args:
-        blocks: From ``(T, D)``, the plan and a list for weights to ``(T, D)``.
+        blocks: From ``(T, D)``, the context and the layer's number to ``(T, D)``.
         schedule: The number of the block that each layer applies.
+        norm: Applied to the last layer's output, where blocks begin with a norm.
     """
 
-    def __init__(self, blocks: Iterable[nn.Module], schedule: Sequence[int]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], schedule: Sequence[int], norm: nn.Module | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.schedule = tuple(schedule)
+        self.norm = norm
 
-    def forward(
-        self,
-        x_TD: Tensor,
-        plan: Sequence[Rectangle],
-        hidden: list[Tensor] | None = None,
-        weights: list[list[Tensor]] | None = None,
-    ) -> Tensor:
+    def forward(self, x_TD: Tensor, context: Context, hidden: list[Tensor] | None = None) -> Tensor:
         """Applies all layers.
 
         Args:
             x_TD: ``(T, D)`` hidden states.
-            plan: The batch as rectangles.
+            context: What the layers share.
             hidden: If a list is given, each layer's output ``(T, D)`` is appended to it.
-            weights: If a list is given, each layer's list of attention weights is appended to it.
 
         Returns:
             ``(T, D)``, the last layer's output.
         """
-        for block in self.schedule:
-            layer_weights: list[Tensor] | None = None if weights is None else []
-            x_TD = self.blocks[block](x_TD, plan, layer_weights)
+        for layer, block in enumerate(self.schedule):
+            x_TD = self.blocks[block](x_TD, context, layer)
+            if self.norm is not None and layer == len(self.schedule) - 1:
+                x_TD = self.norm(x_TD)
             if hidden is not None:
                 hidden.append(x_TD)
-            if weights is not None and layer_weights is not None:
-                weights.append(layer_weights)
         return x_TD
