@@ -12,6 +12,7 @@ from bothways.run.model import Model
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.normalize import Normalization
 from bothways.text.tokenizer import Tokenizer
+from cases import case
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 KNOWN = """
@@ -34,8 +35,7 @@ def tokenizer(text=KNOWN, max_length=None):
 def config(name="bert", **changes):
     """A family's smallest size, made narrower."""
     small = min(family(name).sizes.values(), key=lambda size: (size.layers, size.width))
-    narrow = {"width": 48, "embeddings__width": 48, "attention__heads": 4, "feed_forward__width": 96, "layers": 3}
-    return small.derive(**{**narrow, "embeddings__vocab_size": 211, **changes})
+    return small.derive(**{**case(name).NARROW, "embeddings__vocab_size": 211, **changes})
 
 
 @torch.no_grad()
