@@ -148,7 +148,7 @@ def pretrain(
         steps = _steps_of(1.0 if epochs is None else epochs, plan, train_numbers, batch_tokens)
     model = _model(start, config, plan.heads, prepared.tokenizer, seed, device)
     settings = LoopSettings(
-        optimizer=optimizer or ("muon" if start is None else "adamw"),
+        optimizer=optimizer,
         learning_rate=learning_rate or suited_rate(config.width),
         steps=steps,
         minutes=minutes,
@@ -207,11 +207,14 @@ def pretrain(
     return Pretrained(model, history, scores, folder)
 
 
-def suited_rate(width: int) -> float:
+def suited_rate(width: int, optimizer: str) -> float:
     """A highest learning rate for pre-training with small batches: smaller encoders bear larger ones.
 
-    1e-4 at width 768 as Devlin et al. 2018, growing with the inverse square of the width, at most 1e-3.
+    AdamW: 1e-4 at width 768 as Devlin et al. 2018, growing with the inverse square of the width, at most 1e-3. Muon:
+    1.5e-3 up to width 256, where it was tried (benchmarks/README.md), then falling with the width.
     """
+    if optimizer == "muon":
+        return 1.5e-3 * min(1.0, 256 / width)
     return min(1e-3, 1e-4 * (768 / width) ** 2)
 
 
