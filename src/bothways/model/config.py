@@ -20,6 +20,7 @@ class EmbeddingsConfig(Config):
     Attributes:
         vocab_size: V, rows of the token table.
         width: E, width of the tables; projected to the encoder's after the norm where it is another.
+        always_projected: Whether there is such a projection even where the widths agree.
         positions: Rows of the learned position table; 0 for none.
         position_offset: The row of a sequence's first position: tables that begin after the padding id have 2.
         positions_added: Whether the position table is added to the tokens; False keeps it for a head that reads it.
@@ -34,6 +35,7 @@ class EmbeddingsConfig(Config):
     width: int
     positions: int
     segments: int
+    always_projected: bool = False
     position_offset: int = 0
     positions_added: bool = True
     norm_eps: float = 1e-12
@@ -265,7 +267,8 @@ class EncoderConfig(Config):
     def schedule(self) -> tuple[int, ...]:
         """For each layer the number of the block that it applies."""
         blocks = self.layers if self.blocks is None else self.blocks
-        return tuple(layer * blocks // self.layers for layer in range(self.layers))
+        # where layers are no multiple of blocks: rounded as published checkpoints of such models were computed
+        return tuple(int(layer / (self.layers / blocks)) for layer in range(self.layers))
 
     @property
     def longest(self) -> int | None:
@@ -294,6 +297,7 @@ class HeadConfig(Config):
         hidden_norm: Whether a layer norm follows the hidden layer.
         bias: Whether the hidden layer, and its norm, have biases.
         dropout: Share of values dropped before the linear layers, in training.
+        input_dropout: Whether they are also dropped before a hidden layer, or only after it.
     """
 
     kind: Kind
@@ -303,6 +307,7 @@ class HeadConfig(Config):
     hidden_norm: bool = False
     bias: bool = True
     dropout: float = 0.1
+    input_dropout: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))

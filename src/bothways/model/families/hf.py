@@ -67,9 +67,9 @@ class Reader:
         if value not in allowed:
             raise BothwaysError(f"{self.where} says {key} = {value!r}, which is not supported; {allowed[0]!r} is")
 
-    def activation(self, key: str) -> Any:
+    def activation(self, key: str, default: str = "gelu") -> Any:
         """The activation under a key, in our words."""
-        value = self.get(key, "gelu")
+        value = self.get(key, default)
         if value not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise BothwaysError(f"{self.where} says {key} = {value!r}, which is not supported; there are {known}")

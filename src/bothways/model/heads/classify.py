@@ -26,7 +26,7 @@ class Scorer(nn.Module):
 
     def __init__(self, width: int, classes: int, head: HeadConfig, norm_eps: float) -> None:
         super().__init__()
-        self.reads = head.reads
+        self.reads, self.input_dropout = head.reads, head.input_dropout
         self.dropout = Dropout(head.dropout)
         self.hidden = self.norm = None
         if head.hidden != "none":
@@ -37,11 +37,10 @@ class Scorer(nn.Module):
 
     def scores(self, x_ND: Tensor) -> Tensor:
         """From ``(N, D)`` to logits ``(N, C)``, float32."""
-        x_ND = self.dropout(x_ND)
         if self.hidden is not None:
-            x_ND = self.activation(self.hidden(x_ND))
-            x_ND = self.dropout(x_ND if self.norm is None else self.norm(x_ND))
-        return self.output(x_ND).float()
+            x_ND = self.activation(self.hidden(self.dropout(x_ND) if self.input_dropout else x_ND))
+            x_ND = x_ND if self.norm is None else self.norm(x_ND)
+        return self.output(self.dropout(x_ND)).float()
 
 
 class ClassifyHead(Scorer):

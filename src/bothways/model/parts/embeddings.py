@@ -27,7 +27,8 @@ class Embeddings(nn.Module):
         self.segments = nn.Embedding(tables.segments, tables.width) if tables.segments else None
         self.norm = nn.LayerNorm(tables.width, eps=tables.norm_eps, bias=tables.norm_bias)
         self.dropout = Dropout(tables.dropout)
-        self.projection = nn.Linear(tables.width, width) if tables.width != width else None
+        projected = tables.always_projected or tables.width != width
+        self.projection = nn.Linear(tables.width, width) if projected else None
         self.position_offset, self.positions_added = tables.position_offset, tables.positions_added
 
     def forward(self, token_ids_T: Tensor, positions_T: Tensor, segment_ids_T: Tensor) -> Tensor:
