@@ -1,0 +1,5 @@
+"""CamemBERT, as RoBERTa."""
+
+from cases.roberta import MATTERS, NARROW, ODD
+
+__all__ = ["MATTERS", "NARROW", "ODD"]

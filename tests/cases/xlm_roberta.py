@@ -1,0 +1,5 @@
+"""XLM-R, as RoBERTa."""
+
+from cases.roberta import MATTERS, NARROW, ODD
+
+__all__ = ["MATTERS", "NARROW", "ODD"]
