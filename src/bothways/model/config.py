@@ -28,6 +28,7 @@ class EmbeddingsConfig(Config):
         norm_eps: Epsilon of the layer norm.
         norm_bias: Whether the norm has a bias.
         dropout: Share of values dropped after the norm, in training.
+        dropout_first: Whether they are dropped before the norm instead.
         pad_id: The token whose row begins as zero and learns nothing from being looked up.
     """
 
@@ -41,6 +42,7 @@ class EmbeddingsConfig(Config):
     norm_eps: float = 1e-12
     norm_bias: bool = True
     dropout: float = 0.1
+    dropout_first: bool = False
     pad_id: int = 0
 
     def __post_init__(self) -> None:
@@ -161,10 +163,12 @@ class WindowAttentionConfig(AttentionConfig):
 class SparseAttentionConfig(AttentionConfig):
     """Blocks of tokens look at neighbouring blocks, at the first and last block, and at some random ones.
 
+    Sequences of at most (5 + 2 · `random_blocks`) blocks have full attention; only theirs is dropped out.
+
     Attributes:
         block: Tokens in a block.
         random_blocks: Random blocks that each block looks at.
-        seed: Of their choice.
+        seed: Of their choice in training.
         kind: ``sparse``.
     """
 
@@ -172,6 +176,14 @@ class SparseAttentionConfig(AttentionConfig):
     random_blocks: int = 3
     seed: int = 0
     kind: Literal["sparse"] = "sparse"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "block")
+        if self.random_blocks < 0 or self.seed < 0:
+            raise BothwaysError(
+                f"random_blocks ({self.random_blocks}) and seed ({self.seed}) must not be below 0; change them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,10 +304,12 @@ class HeadConfig(Config):
             begins and ends) or ``choose`` (which of several texts).
         labels: Names of the classes, in order, for heads that have classes.
         reads: What a head for whole sequences reads: the ``pooled`` output, the ``first`` token or the ``mean``.
-        hidden: ``"none"`` for a plain linear layer, else the activation after a hidden one. A masked-token head always
-            has one; ``"none"`` gives it the encoder's activation.
+        hidden: ``"none"`` for a plain linear layer, else the activation after a hidden one, ``"encoder"`` for the
+            encoder's. A masked-token head always has one; ``"none"`` gives it the encoder's activation.
         hidden_norm: Whether a layer norm follows the hidden layer.
         bias: Whether the hidden layer, and its norm, have biases.
+        feed_forward: Whether an answer head begins as a block ends: with a feed-forward layer of the encoder's inner
+            width, added to what came in and normed.
         dropout: Share of values dropped before the linear layers, in training.
         input_dropout: Whether they are also dropped before a hidden layer, or only after it.
     """
@@ -303,9 +317,10 @@ class HeadConfig(Config):
     kind: Kind
     labels: tuple[str, ...] = ()
     reads: Literal["pooled", "first", "mean"] = "pooled"
-    hidden: Activation | Literal["none"] = "none"
+    hidden: Activation | Literal["none", "encoder"] = "none"
     hidden_norm: bool = False
     bias: bool = True
+    feed_forward: bool = False
     dropout: float = 0.1
     input_dropout: bool = True
 

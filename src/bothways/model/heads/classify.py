@@ -73,3 +73,24 @@ class AnswerHead(Scorer):
     def forward(self, output: EncoderOutput) -> Tensor:
         """Logits ``(T, 2)`` of beginning and end, float32."""
         return self.scores(output.sequence)
+
+
+class DeepAnswerHead(AnswerHead):
+    """An answer head that begins as a block ends: a feed-forward layer, added to what came in and normed.
+
+    Args:
+        width: D.
+        feed_forward: From ``(T, D)`` to ``(T, D)``.
+        head: What dropout; `HeadConfig` says what each setting means.
+        norm_eps: Epsilon of the norm.
+    """
+
+    def __init__(self, width: int, feed_forward: nn.Module, head: HeadConfig, norm_eps: float) -> None:
+        super().__init__(width, 2, head, norm_eps)
+        self.feed_forward = feed_forward
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+
+    def scores(self, x_ND: Tensor) -> Tensor:
+        """From ``(N, D)`` to logits ``(N, 2)``, float32."""
+        added_ND = self.dropout(self.feed_forward(self.dropout(x_ND)))
+        return self.output(self.norm(x_ND + added_ND)).float()

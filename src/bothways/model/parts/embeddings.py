@@ -30,6 +30,7 @@ class Embeddings(nn.Module):
         projected = tables.always_projected or tables.width != width
         self.projection = nn.Linear(tables.width, width) if projected else None
         self.position_offset, self.positions_added = tables.position_offset, tables.positions_added
+        self.dropout_first = tables.dropout_first
 
     def forward(self, token_ids_T: Tensor, positions_T: Tensor, segment_ids_T: Tensor) -> Tensor:
         """Looks the tokens up.
@@ -48,7 +49,10 @@ class Embeddings(nn.Module):
             x_TE = x_TE + (self.segments.weight if constant else self.segments(segment_ids_T))
         if self.positions is not None and self.positions_added:
             x_TE = x_TE + self.positions(positions_T + self.position_offset)
-        x_TE = self.dropout(in_compute_type(self.norm(x_TE)))
+        if self.dropout_first:
+            x_TE = in_compute_type(self.norm(self.dropout(x_TE)))
+        else:
+            x_TE = self.dropout(in_compute_type(self.norm(x_TE)))
         return x_TE if self.projection is None else self.projection(x_TE)
 
 
