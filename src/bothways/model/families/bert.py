@@ -124,8 +124,12 @@ HEADS = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> EncoderConfig:
+def from_hf(config: dict[str, Any], also: frozenset[str] = frozenset()) -> EncoderConfig:
     """Our configuration from BERT's ``config.json``.
+
+    Args:
+        config: The file as a dictionary.
+        also: Keys that another family has beside BERT's and reads itself.
 
     Raises:
         BothwaysError: A key is unknown, missing, or has a value this family does not compute.
@@ -135,7 +139,7 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
         "pooler_size_per_head", "pooler_type", "gradient_checkpointing",
     }  # fmt: skip
-    read = Reader(config, ignored=frozenset(ignored))
+    read = Reader(config, ignored=also | ignored)
     read.only("position_embedding_type", "absolute")
     read.only("is_decoder", False)  # would look one way only
     read.only("add_cross_attention", False)
