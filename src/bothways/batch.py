@@ -12,9 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from bothways.errors import BothwaysError
+
+GlobalRule = Literal["none", "first", "first_text", "second_text"]
+"""Which tokens of a sequence are global; see `mark_global`."""
 
 Array = Any  # a NumPy array on the text side, a torch tensor past the model's door
 
@@ -129,6 +134,42 @@ def _flat(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
 
 
+def mark_global(batch: TokenBatch, rule: GlobalRule, separator: int | None = None) -> TokenBatch:
+    """The batch with its global tokens marked.
+
+    Args:
+        batch: Of NumPy arrays or tensors.
+        rule: ``none``; the ``first`` token of each sequence; those of the ``first_text``, which stand before the first
+            separator; or those of the ``second_text``, which stand behind the separators that end the first.
+        separator: The id of the token that ends a text; the last two rules need it.
+
+    Raises:
+        BothwaysError: The rule needs a separator and none is given.
+    """
+    if rule == "none":
+        return batch
+    positions = _on_host(batch.positions)
+    if rule == "first":
+        return replace(batch, global_tokens=positions == 0)
+    if separator is None:
+        raise BothwaysError(f"the tokens of the {rule.replace('_', ' ')} are not known without a separator token")
+    separators = _on_host(batch.token_ids) == separator
+    ends = _first_place(separators, batch)
+    if rule == "first_text":
+        return replace(batch, global_tokens=(positions < ends) & (ends < np.repeat(batch.lengths, batch.lengths)))
+    begins = _first_place(~separators & (positions > ends), batch)
+    return replace(batch, global_tokens=positions >= begins)
+
+
+def _first_place(flags: np.ndarray, batch: TokenBatch) -> np.ndarray:
+    """``(T,)`` for each token the first place in its sequence with a flag; the sequence's length if there is none."""
+    flagged = np.flatnonzero(flags)
+    sequences, first = np.unique(batch.sequence_of_token[flagged], return_index=True)
+    places = batch.lengths.copy()
+    places[sequences] = flagged[first] - batch.starts[sequences]
+    return np.repeat(places, batch.lengths)
+
+
 def budget_batches(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarray]:
     """Splits sequences into batches of at most `budget` tokens, similar lengths together.
 
@@ -154,13 +195,19 @@ def budget_batches(lengths: Sequence[int] | np.ndarray, budget: int) -> list[np.
     return batches
 
 
-def pack(input_ids: Array, attention_mask: Array | None = None, token_type_ids: Array | None = None) -> TokenBatch:
+def pack(
+    input_ids: Array,
+    attention_mask: Array | None = None,
+    token_type_ids: Array | None = None,
+    global_attention_mask: Array | None = None,
+) -> TokenBatch:
     """Turns the padded rectangle that other libraries use into a packed batch.
 
     Args:
         input_ids: ``(S, L)`` token ids, NumPy or torch.
         attention_mask: ``(S, L)`` nonzero where a token is real; all real when not given.
         token_type_ids: ``(S, L)`` segment ids; all 0 when not given.
+        global_attention_mask: ``(S, L)`` nonzero where a token is global, for families that have such tokens.
 
     Returns:
         The batch, of NumPy arrays; `rows` remembers the row of each sequence, so that `unpack` restores the order.
@@ -169,10 +216,14 @@ def pack(input_ids: Array, attention_mask: Array | None = None, token_type_ids: 
     ids = _on_host(input_ids)
     real = np.ones(ids.shape, dtype=bool) if attention_mask is None else _on_host(attention_mask).astype(bool)
     segments = np.zeros_like(ids) if token_type_ids is None else _on_host(token_type_ids)
-    return make_batch(
+    batch = make_batch(
         [row[keep] for row, keep in zip(ids, real, strict=True)],
         [row[keep] for row, keep in zip(segments, real, strict=True)],
     )
+    if global_attention_mask is None:
+        return batch
+    marked = _on_host(global_attention_mask).astype(bool)
+    return replace(batch, global_tokens=marked[batch.rows][real[batch.rows]])
 
 
 def unpack(values: Array, batch: TokenBatch, fill: float = 0.0) -> Array:

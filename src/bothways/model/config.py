@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from bothways.batch import GlobalRule
 from bothways.errors import BothwaysError
 from bothways.model.value import Config, positive, share
 
@@ -91,7 +92,7 @@ class BucketAttentionConfig(AttentionConfig):
     """A learned bias for each head and bucket of distances is added to the scores, the same in all layers.
 
     Attributes:
-        buckets: Half of them before, half behind; near distances have their own, farther ones share by logarithm.
+        buckets: Half of them before, half after; near distances have their own, farther ones share by logarithm.
         max_distance: From which on all distances share the last bucket.
         kind: ``buckets``.
     """
@@ -99,6 +100,16 @@ class BucketAttentionConfig(AttentionConfig):
     buckets: int = 32
     max_distance: int = 128
     kind: Literal["buckets"] = "buckets"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.buckets < 4 or self.buckets % 4:
+            raise BothwaysError(f"buckets must be a multiple of 4, not {self.buckets}: half lie on either side")
+        if self.max_distance <= self.buckets // 4:
+            raise BothwaysError(
+                f"max_distance must be more than {self.buckets // 4}, a quarter of the {self.buckets} buckets, "
+                f"not {self.max_distance}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +162,19 @@ class WindowAttentionConfig(AttentionConfig):
     """Tokens look at their neighbours; global tokens look at all and are looked at by all.
 
     Attributes:
-        windows: For each layer how far a token looks to either side.
+        windows: For each layer how far a token looks to either side; a single one holds for all layers.
         kind: ``windows``.
     """
 
-    windows: tuple[int, ...] = ()
+    windows: tuple[int, ...]
     kind: Literal["windows"] = "windows"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if len(set(self.windows)) == 1:  # one way to say it, so that equal configurations are equal
+            object.__setattr__(self, "windows", tuple(self.windows[:1]))
+        super().__post_init__()
+        if not self.windows or min(self.windows) < 1:
+            raise BothwaysError(f"windows must be at least 1 token to either side, one a layer, not {self.windows}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +290,9 @@ class EncoderConfig(Config):
             raise BothwaysError(
                 f"the width {self.width} is not a multiple of the {self.attention.heads} heads; change one of them"
             )
+        if isinstance(self.attention, WindowAttentionConfig) and len(self.attention.windows) not in (1, self.layers):
+            count = len(self.attention.windows)
+            raise BothwaysError(f"{self.layers} layers cannot have {count} windows; give one, or one a layer")
         if self.blocks is not None and not 1 <= self.blocks <= self.layers:
             raise BothwaysError(f"{self.layers} layers cannot be made of {self.blocks} blocks; give 1 to {self.layers}")
 
@@ -312,6 +333,8 @@ class HeadConfig(Config):
             width, added to what came in and normed.
         dropout: Share of values dropped before the linear layers, in training.
         input_dropout: Whether they are also dropped before a hidden layer, or only after it.
+        global_tokens: Which tokens see all and are seen by all while the head is at work, where the attention has such
+            tokens: a rule of `mark_global`.
     """
 
     kind: Kind
@@ -323,6 +346,7 @@ class HeadConfig(Config):
     feed_forward: bool = False
     dropout: float = 0.1
     input_dropout: bool = True
+    global_tokens: GlobalRule = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
