@@ -124,7 +124,7 @@ def read_folder(folder: Path) -> Saved:
         tensors |= read_safetensors(folder / HEADS_FILE)
     if not any(name.startswith("encoder.pooler.") for name in tensors):
         config = config.derive(pooler=None)
-    head_configs = _heads_of(folder, config, tensors, members)
+    head_configs = _heads_of(folder, tensors, members)
     encoder = build_encoder(config)
     heads = {kind: build_head(head, config) for kind, head in head_configs.items()}
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
@@ -173,7 +173,7 @@ def _kinds(folder: Path, members: Family, published: Tensors) -> list[str]:
     return found
 
 
-def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
+def _heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
     """The heads whose tensors a folder holds: as our own file says, else as the published names tell."""
     listed = own_file(folder).get("heads")
     if listed is not None:
@@ -186,11 +186,17 @@ def _heads_of(folder: Path, config: EncoderConfig, tensors: Tensors, members: Fa
             continue
         head = members.head(kind)
         if kind in ("classify", "tag"):
-            labels = _labels(published, kind, len(tensors[f"{kind}.output.weight"]), folder)
-            dropout = published.get("classifier_dropout")
-            head = head.derive(labels=labels, dropout=config.dropout if dropout is None else dropout)
+            head = head.derive(labels=_labels(published, kind, len(tensors[f"{kind}.output.weight"]), folder))
+        if _drops(members, kind):
+            stated = (published.get(key) for key in members.heads[kind].dropout)
+            head = head.derive(dropout=next((value for value in stated if value is not None), head.dropout))
         found[kind] = head
     return found
+
+
+def _drops(members: Family, kind: str) -> bool:
+    """Whether a head has dropout as published."""
+    return kind in ("sop", "classify", "tag", "answer", "choose") and members.heads[kind].config.dropout > 0
 
 
 def _labels(published: dict[str, Any], kind: str, classes: int, folder: Path) -> tuple[str, ...]:
@@ -252,7 +258,7 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
 def is_published(config: EncoderConfig) -> bool:
     """Whether the family's own ``config.json`` can say all that a configuration says."""
     members = family(config.family)
-    return members.from_hf(members.to_hf(config)).derive(pooler=config.pooler) == config
+    return members.is_published and members.from_hf(members.to_hf(config)).derive(pooler=config.pooler) == config
 
 
 def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Path, title: str) -> str:
@@ -267,14 +273,24 @@ def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Pa
     if own:
         write_safetensors(own, folder / HEADS_FILE)
     described = members.to_hf(saved.encoder.config) | {"architectures": [architecture], "dtype": "float32"}
-    labelled = [head for kind, head in saved.head_configs.items() if head.labels and kind in shared]
-    for head in labelled or [head for head in saved.head_configs.values() if head.labels]:
-        described["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
-        described["label2id"] = {label: place for place, label in enumerate(head.labels)}
-        described["classifier_dropout"] = head.dropout
-    write_json(folder / "config.json", described)
+    write_json(folder / "config.json", _said_of_heads(saved, members, shared) | described)
     beside = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only"
     return f"transformers opens {title} as {architecture}{beside if own else ''}"
+
+
+def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str, Any]:
+    """What ``config.json`` says about heads: their labels, and dropout where they have their own."""
+    said: dict[str, Any] = {}
+    labelled = [head for kind, head in saved.head_configs.items() if head.labels and kind in shared]
+    if not labelled and not {"answer", "sop"} & set(shared):  # there the number of labels is these heads' size too
+        labelled = [head for head in saved.head_configs.values() if head.labels]
+    for head in labelled:
+        said["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
+        said["label2id"] = {label: place for place, label in enumerate(head.labels)}
+    for kind in shared:
+        if _drops(members, kind) and members.heads[kind].dropout:
+            said[members.heads[kind].dropout[0]] = saved.head_configs[kind].dropout
+    return said
 
 
 def _published_heads(saved: Saved, members: Family) -> list[str]:

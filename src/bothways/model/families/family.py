@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 from bothways.errors import BothwaysError, closest
 from bothways.model.config import EncoderConfig, HeadConfig
@@ -18,10 +18,17 @@ class FamilyHead:
     Attributes:
         config: Its layers; labels and dropout come with a checkpoint.
         names: Published names of its tensors beside ours.
+        dropout: Keys of ``config.json`` that say its dropout: the first one that is there and not null counts, and the
+            first of all is written. Where none is there, `config` says it.
     """
 
     config: HeadConfig
     names: dict[str, str]
+    dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
+
+
+def _unpublished(_: Any) -> NoReturn:
+    raise BothwaysError("this family has no published config.json; bothways alone reads and writes its folders")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +49,8 @@ class Family:
         names: Names of its encoder's tensors in published checkpoints.
         from_hf: Translates the Hugging Face ``config.json`` (as a dictionary); complains about keys it does not know.
         to_hf: The reverse.
-        architectures: For a set of heads, the class name in ``transformers`` that opens a checkpoint with them.
+        architectures: For a set of heads, the class name in ``transformers`` that opens a checkpoint with them. Empty
+            for a family that is not published: it needs no names and translations either.
     """
 
     name: str
@@ -54,10 +62,15 @@ class Family:
     heads: dict[str, FamilyHead]
     objectives: tuple[str, ...]
     tokenizer: str
-    names: NameTable
-    from_hf: Callable[[dict[str, Any]], EncoderConfig]
-    to_hf: Callable[[EncoderConfig], dict[str, Any]]
-    architectures: dict[frozenset[str], str]
+    names: NameTable = field(default_factory=lambda: NameTable(names={}, prefix=""))
+    from_hf: Callable[[dict[str, Any]], EncoderConfig] = _unpublished
+    to_hf: Callable[[EncoderConfig], dict[str, Any]] = _unpublished
+    architectures: dict[frozenset[str], str] = field(default_factory=dict)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether other libraries have a class for it."""
+        return bool(self.architectures)
 
     def size(self, name: str | None = None) -> EncoderConfig:
         """The configuration of a published size.
