@@ -14,18 +14,20 @@ from bothways.model.parts.dropout import Dropout
 
 
 class TwoTextsHead(nn.Module):
-    """A linear layer on the pooled output; class 0 is "follows" or "in order", class 1 that it is not so.
+    """A linear layer on one vector a sequence; class 0 is "follows" or "in order", class 1 that it is not so.
 
     Args:
         width: D.
         dropout: Share of values dropped before it, in training.
+        reads: Which vector: the ``pooled`` output, or without one the ``first`` token or the ``mean``.
     """
 
-    def __init__(self, width: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, dropout: float = 0.0, reads: str = "pooled") -> None:
         super().__init__()
+        self.reads = reads
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, 2)
 
     def forward(self, output: EncoderOutput) -> Tensor:
         """Logits ``(S, 2)``, float32."""
-        return self.output(self.dropout(output.vectors("pooled"))).float()
+        return self.output(self.dropout(output.vectors(self.reads))).float()
