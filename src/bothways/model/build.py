@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bothways.errors import BothwaysError
-from bothways.model.config import AttentionConfig, EncoderConfig, HeadConfig
+from bothways.model.config import AttentionConfig, BucketAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, TagHead
 from bothways.model.heads.mlm import MaskedTokenHead
@@ -13,6 +13,7 @@ from bothways.model.heads.nsp import TwoTextsHead
 from bothways.model.heads.rtd import ReplacedTokenHead
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock, PreNormBlock
+from bothways.model.parts.buckets import BucketAttention, DistanceBias
 from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
 from bothways.model.parts.pooler import Pooler
@@ -26,7 +27,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     encoder = Encoder(
         config,
         embeddings=Embeddings(config.embeddings, config.width),
-        scheme=None,
+        scheme=_scheme(config.attention),
         stack=Stack(blocks, config.schedule, norm),
         pooler=Pooler(config.width) if config.pooler else None,
     )
@@ -48,8 +49,21 @@ def _block(config: EncoderConfig) -> nn.Module:
     )
 
 
+def _scheme(attention: AttentionConfig) -> nn.Module | None:
+    match attention:
+        case BucketAttentionConfig(buckets=buckets, max_distance=far):
+            return DistanceBias(attention.heads, buckets, far)
+        case _:
+            return None
+
+
 def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
-    return Attention(config.width, attention.heads, attention.dropout, attention.bias)
+    plain = (config.width, attention.heads, attention.dropout, attention.bias)
+    match attention:
+        case BucketAttentionConfig():
+            return BucketAttention(*plain)
+        case _:
+            return Attention(*plain)
 
 
 def build_head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
