@@ -1,10 +1,11 @@
 """Attention within a window, over packed sequences, at a cost that grows with the length and not with its square.
 
 A long sequence is cut into chunks of queries; each chunk meets the band of keys that any of its queries may see. A
-short one is a single chunk. `attend_window_one_by_one` is the reference that both are tested against.
+short one is a single chunk. Global tokens join the keys of every chunk of their sequence. `attend_window_one_by_one` is
+the reference that all are tested against.
 
-Shapes: T tokens, S sequences, H heads, K head width; in a rectangle N sequences of L tokens, cut into B chunks of C
-queries with bands of J keys; M = N · B chunks in all.
+Shapes: T tokens, P global ones, S sequences, H heads, K head width; in a rectangle N sequences of L tokens, each with
+at most G global ones, cut into B chunks of C queries with bands of J keys; M = N · B chunks in all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from torch.nn import functional as F
 from bothways.batch import Rectangle
 from bothways.model.parts.attend import attend
 from bothways.model.parts.dropout import drop
+from bothways.model.parts.global_tokens import GlobalTokens
 
 _MOST_SCORES = 2**24
 """So many attention weights exist at a time at most, unless one chunk has more."""
@@ -38,10 +41,12 @@ def attend_window(
     dropout: float = 0.0,
     scale: float | None = None,
     weights: list[Tensor] | None = None,
+    chosen: GlobalTokens | None = None,
 ) -> Tensor:
     """Every token attends to the tokens of its own sequence at most `window` places away, itself among them.
 
-    Beltagy et al. 2020, section 3.1, without dilation.
+    Beltagy et al. 2020, section 3.1, without dilation. Global tokens are seen from everywhere; what they see themselves
+    is for `attend_global`.
 
     Args:
         q_THK: ``(T, H, K)`` queries.
@@ -53,23 +58,24 @@ def attend_window(
         scale: What the products of queries and keys are multiplied by; 1 / √K when not given.
         weights: If a list is given, the attention weights ``(H, L, L)`` of each sequence are appended to it; they take
             memory that grows with the square of the length.
+        chosen: The global tokens, if there are any.
 
     Returns:
         ``(T, H, K)``.
     """
     factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
     sizes = [rectangle.sequences * rectangle.length for rectangle in plan]
-    parts = zip(plan, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
+    everywhere = [None] * len(plan) if chosen is None else _everywhere(k_THK, v_THK, plan, chosen)
+    parts = zip(plan, everywhere, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
     out = []
-    for (_, sequences, length), q, k, v in parts:
+    for (_, sequences, length), beside, q, k, v in parts:
         if length <= window + 1:  # everything is near
             whole = [Rectangle(0, sequences, length)]
             out.append(attend(q, k, v, whole, dropout=dropout, scale=factor, weights=weights))
         else:
-            shape = (sequences, length)
-            q, k, v = (x.unflatten(0, shape) for x in (q, k, v))
+            q, k, v = (x.unflatten(0, (sequences, length)) for x in (q, k, v))
             chunks = _Chunks.of(length, window, whole=weights is not None)
-            out.append(_in_chunks(q, k, v, chunks, window, dropout, factor, weights).flatten(0, 1))
+            out.append(_in_chunks(q, k, v, chunks, window, beside, dropout, factor, weights).flatten(0, 1))
     if not out:
         return torch.empty_like(q_THK)  # a batch without tokens
     return out[0] if len(out) == 1 else torch.cat(out)
@@ -123,24 +129,69 @@ class _Chunks:
         return ((queries[:, :, None] - keys[:, None, :]).abs() <= window) & inside[:, None, :]
 
 
+class _Everywhere(NamedTuple):
+    """The global tokens of a rectangle, keys and values for all of their sequence.
+
+    Attributes:
+        flags: ``(N, L)`` booleans, which tokens they are.
+        k: ``(N, H, G, K)`` their keys, a slot each.
+        v: ``(N, H, G, K)`` their values.
+        taken: ``(N, G)`` booleans, False for a slot that is free.
+    """
+
+    flags: Tensor
+    k: Tensor
+    v: Tensor
+    taken: Tensor
+
+
+def _everywhere(
+    k_THK: Tensor, v_THK: Tensor, plan: Sequence[Rectangle], chosen: GlobalTokens
+) -> list[_Everywhere | None]:
+    k_PHK, v_PHK = k_THK[chosen.tokens], v_THK[chosen.tokens]
+    found: list[_Everywhere | None] = []
+    for (start, sequences, length), slots in zip(plan, chosen.slots, strict=True):
+        if slots is None:
+            found.append(None)
+        else:
+            flags = chosen.flags[start : start + sequences * length].view(sequences, length)
+            k, v = (x[slots.numbers].transpose(1, 2) for x in (k_PHK, v_PHK))
+            found.append(_Everywhere(flags, k, v, slots.taken))
+    return found
+
+
 def _in_chunks(
     q_NLHK: Tensor,
     k_NLHK: Tensor,
     v_NLHK: Tensor,
     chunks: _Chunks,
     window: int,
+    beside: _Everywhere | None,
     dropout: float,
     scale: float,
     weights: list[Tensor] | None,
 ) -> Tensor:
-    q, k, v = chunks.queries(q_NLHK), chunks.bands(k_NLHK), chunks.bands(v_NLHK)
-    near = chunks.near(window, q.device)
-    bias = torch.zeros(near.shape, dtype=q.dtype, device=q.device).masked_fill_(~near, -math.inf)  # (B, C, J)
-    step = max(1, _MOST_SCORES // (q.shape[1] * near[0].numel()))
-    numbers = torch.arange(len(q), device=q.device) % chunks.count
-    parts = zip(*(x.split(step) for x in (q, k, v, numbers)), strict=True)
-    kernel = _fused if _prefers_fused(q) and weights is None else _dense
-    out = [kernel(q, k, v, bias[number, None], dropout, scale, weights) for q, k, v, number in parts]
+    """``(N, L, H, K)``: a few chunks at a time, each with its band and the global tokens of its sequence."""
+    q_MHCK, k_MHJK, v_MHJK = chunks.queries(q_NLHK), chunks.bands(k_NLHK), chunks.bands(v_NLHK)
+    near = chunks.near(window, q_MHCK.device)
+    flags = None if beside is None else chunks.bands(beside.flags[:, :, None, None])[:, 0, None, :, 0]  # (M, 1, J)
+    kernel = _fused if _prefers_fused(q_MHCK) and weights is None else _dense
+    keys = k_MHJK.shape[2] + (0 if beside is None else beside.k.shape[2])
+    step = max(1, _MOST_SCORES // (q_MHCK.shape[1] * chunks.size * keys))
+    numbers = torch.arange(len(q_MHCK), device=q_MHCK.device)
+    out = []
+    for number, q, k, v in zip(*(x.split(step) for x in (numbers, q_MHCK, k_MHJK, v_MHJK)), strict=True):
+        seen = near[number % chunks.count]  # (some of M, C, J)
+        if beside is not None and flags is not None:
+            sequence, here = number // chunks.count, flags[number]
+            if chunks.count == 1:  # all tokens of the sequence are among the keys as it is
+                seen = seen | here
+            else:  # global tokens join the keys and leave the band, so that none is seen twice
+                k, v = torch.cat((k, beside.k[sequence]), 2), torch.cat((v, beside.v[sequence]), 2)
+                taken = beside.taken[sequence, None].expand(-1, chunks.size, -1)
+                seen = torch.cat((seen & ~here, taken), 2)
+        bias = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill_(~seen, -math.inf)
+        out.append(kernel(q, k, v, bias[:, None], dropout, scale, weights))
     return chunks.sequences(out[0] if len(out) == 1 else torch.cat(out))
 
 
@@ -172,6 +223,7 @@ def attend_window_one_by_one(
     starts: Sequence[int],
     window: int,
     scale: float | None = None,
+    flags_T: Tensor | None = None,
 ) -> Tensor:
     """The reference: the same as `attend_window`, one token at a time, in the plainest way.
 
@@ -182,6 +234,7 @@ def attend_window_one_by_one(
         starts: ``(S + 1,)`` where each sequence begins.
         window: How far a token sees to either side.
         scale: What the products are multiplied by; 1 / √K when not given.
+        flags_T: ``(T,)`` booleans, the tokens that are seen from everywhere, if there are any.
 
     Returns:
         ``(T, H, K)``.
@@ -190,7 +243,11 @@ def attend_window_one_by_one(
     out = []
     for start, end in itertools.pairwise(starts):
         for token in range(start, end):
-            seen = slice(max(start, token - window), min(end, token + window + 1))
+            seen = [
+                other
+                for other in range(start, end)
+                if abs(other - token) <= window or (flags_T is not None and flags_T[other])
+            ]
             scores = torch.einsum("hk,thk->ht", q_THK[token], k_THK[seen]) * factor
             out.append(torch.einsum("ht,thk->hk", scores.softmax(-1), v_THK[seen]))
     return torch.stack(out)
