@@ -258,7 +258,7 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
 def is_published(config: EncoderConfig) -> bool:
     """Whether the family's own ``config.json`` can say all that a configuration says."""
     members = family(config.family)
-    if not members.is_published:
+    if not members.is_published or (config.pooler and not members.names.holds(["encoder.pooler.dense.weight"])):
         return False
     said = members.from_hf(members.to_hf(config)).derive(pooler=config.pooler)
     return said.schedule == config.schedule and said.derive(blocks=config.blocks) == config  # None: one a layer
