@@ -74,8 +74,12 @@ HEADS = {
 }
 
 
-def from_hf(config: dict[str, Any]) -> EncoderConfig:
+def from_hf(config: dict[str, Any], also: frozenset[str] = frozenset()) -> EncoderConfig:
     """Our configuration from RoBERTa's ``config.json``: BERT's keys, with positions that follow the padding id.
+
+    Args:
+        config: The file as a dictionary.
+        also: Keys that another family has beside RoBERTa's and reads itself.
 
     Raises:
         BothwaysError: A key is unknown, missing, or has a value this family does not compute.
@@ -83,7 +87,7 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
     stated = {"pad_token_id": 1, **config}
     if stated["pad_token_id"] is None:
         raise BothwaysError("config.json says pad_token_id = null, but positions begin after that id; RoBERTa's is 1")
-    read = bert.from_hf(stated)
+    read = bert.from_hf(stated, also)
     return read.derive(family="roberta", embeddings__position_offset=read.embeddings.pad_id + 1)
 
 
