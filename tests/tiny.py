@@ -5,6 +5,7 @@ import re
 import numpy as np
 import torch
 
+from bothways.batch import mark_global
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import family
 from bothways.run.folder import Saved, write_folder
@@ -51,6 +52,12 @@ def randomise(module, seed=0, spread=0.1):
 def head(name, kind):
     """A family's head, with classes where it has any."""
     return family(name).head(kind, labels=LABELS if kind in ("classify", "tag") else ())
+
+
+def marked(batch, saved, separator=2):
+    """A batch with the tokens marked that the first of a model's heads with such a wish wants to be global."""
+    rules = [head.global_tokens for head in saved.head_configs.values() if head.global_tokens != "none"]
+    return mark_global(batch, rules[0], separator) if rules else batch
 
 
 def saved(heads=("mlm", "nsp"), *, seed=0, texts=None, hidden="none", recipe=None, max_length=None, **changes):

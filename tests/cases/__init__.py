@@ -5,7 +5,8 @@ Each file has
 - ``NARROW``: changes that make the family's smallest size small enough for tests (three layers, 48 wide);
 - ``ODD``: changes that give every setting an unusual value, all of which the family's ``config.json`` must carry;
 - ``MATTERS``: changes each of which must change parameters or output;
-- ``LENGTHS`` if the common ones do not suit: lengths in tokens of the sequences in a batch.
+- ``LENGTHS`` if the common ones do not suit: lengths in tokens of the sequences in a batch;
+- ``ATTENTIONS = False`` if `transformers` gives its attention weights in another shape than ``(H, L, L)``.
 """
 
 import importlib
