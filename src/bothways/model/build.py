@@ -5,7 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from bothways.errors import BothwaysError
-from bothways.model.config import AttentionConfig, BucketAttentionConfig, EncoderConfig, HeadConfig
+from bothways.model.config import (
+    AttentionConfig,
+    BucketAttentionConfig,
+    EncoderConfig,
+    HeadConfig,
+    WindowAttentionConfig,
+)
 from bothways.model.encoder import Encoder
 from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, TagHead
 from bothways.model.heads.mlm import MaskedTokenHead
@@ -16,8 +22,10 @@ from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.buckets import BucketAttention, DistanceBias
 from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
+from bothways.model.parts.global_tokens import GlobalTokenScheme
 from bothways.model.parts.pooler import Pooler
 from bothways.model.parts.stack import Stack
+from bothways.model.parts.window_attention import WindowAttention
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
@@ -53,6 +61,8 @@ def _scheme(attention: AttentionConfig) -> nn.Module | None:
     match attention:
         case BucketAttentionConfig(buckets=buckets, max_distance=far):
             return DistanceBias(attention.heads, buckets, far)
+        case WindowAttentionConfig():
+            return GlobalTokenScheme()
         case _:
             return None
 
@@ -62,6 +72,8 @@ def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
     match attention:
         case BucketAttentionConfig():
             return BucketAttention(*plain)
+        case WindowAttentionConfig(windows=windows):
+            return WindowAttention(*plain, windows)
         case _:
             return Attention(*plain)
 
