@@ -100,7 +100,7 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
         case "rtd":
             return ReplacedTokenHead(width, activation)
         case "nsp" | "sop":
-            return TwoTextsHead(width, head.dropout if head.kind == "sop" else 0.0)
+            return TwoTextsHead(width, head.dropout if head.kind == "sop" else 0.0, head.reads)
         case "classify":
             return ClassifyHead(width, len(head.labels), head, config.norm_eps)
         case "tag":
