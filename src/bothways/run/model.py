@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bothways.batch import TokenBatch
+from bothways.batch import TokenBatch, mark_global
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
@@ -26,11 +26,12 @@ from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
 from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
+from bothways.run.spot import Spot, spots
 from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
 
-__all__ = ["Classification", "Fill", "Model", "load"]
+__all__ = ["Classification", "Fill", "Model", "Spot", "load"]
 
 T = TypeVar("T")
 
@@ -295,7 +296,7 @@ class Model:
         head = self._head("classify", "classify")
         encoded = self._encode(texts, pairs)
         out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1)):
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1), "classify"):
             out[batch.rows] = shares.cpu().numpy()
         return mean_by_text(out, encoded)
 
@@ -320,10 +321,33 @@ class Model:
         head = self._head("nsp", "follows")
         encoded = self._encode(as_list(a), as_list(b))
         out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1)):
+        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1), "nsp"):
             out[batch.rows] = shares[:, :1].cpu().numpy()
         answers = mean_by_text(out, encoded)[:, 0]
         return float(answers[0]) if isinstance(a, str) else answers
+
+    @overload
+    def spot(self, text: str) -> list[Spot]: ...  # type: ignore[overload-overlap]
+    @overload
+    def spot(self, text: Sequence[str]) -> list[list[Spot]]: ...
+    def spot(self, text: Any) -> Any:
+        """Says of each word how likely it was put there in place of another (Clark et al. 2020, section 2).
+
+        Args:
+            text: One text or several.
+
+        Returns:
+            For one text its words in order, each with its place, its probability and whether it looks replaced; for
+            several texts a list of such lists.
+
+        Raises:
+            BothwaysError: The model has no replaced-token head.
+        """
+        head = self._head("rtd", "spot")
+        texts = as_list(text)
+        encoded = self._encode(texts, None, offsets=True)
+        found = spots(texts, encoded, self._by_token(encoded, lambda output: torch.sigmoid(head(output)), ()))
+        return found[0] if isinstance(text, str) else found
 
     @overload
     def hidden(self, texts: str) -> np.ndarray: ...  # type: ignore[overload-overlap]
@@ -337,9 +361,7 @@ class Model:
             ``window`` a long text gives its windows one after another.
         """
         encoded = self._encode(as_list(texts), None)
-        out = np.empty((len(encoded.token_ids), self.config.width), dtype=np.float32)
-        for batch, states in self._run(encoded, lambda _, output: output.sequence):
-            out[gather_index(encoded.starts[batch.rows], batch.lengths)] = states.float().cpu().numpy()
+        out = self._by_token(encoded, lambda output: output.sequence, (self.config.width,))
         first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
         found = np.split(out, encoded.starts[first[1:]]) if len(first) else []
         return found[0] if isinstance(texts, str) else found
@@ -393,20 +415,44 @@ class Model:
             raise BothwaysError(f"{method} needs the head {kind!r}, which {self.name} does not have ({has})")
         return self.heads[kind]
 
-    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
-        encoded = self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=self.truncation)
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, *, offsets: bool = False) -> Encoded:
+        encoded = self.tokenizer.encode(
+            texts, pairs, max_length=self.max_length, truncation=self.truncation, offsets=offsets
+        )
         self.truncated += encoded.truncation
         return encoded
 
+    def _by_token(
+        self, encoded: Encoded, answer: Callable[[EncoderOutput], torch.Tensor], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """What `answer` makes of each token, ``(T, *shape)`` float32, in the order of `encoded`."""
+        out = np.empty((len(encoded.token_ids), *shape), dtype=np.float32)
+        for batch, values in self._run(encoded, lambda _, output: answer(output)):
+            out[gather_index(encoded.starts[batch.rows], batch.lengths)] = values.float().cpu().numpy()
+        return out
+
+    def mark(self, batch: TokenBatch, kind: str) -> TokenBatch:
+        """A batch with the tokens marked that are global while a head is at work; most heads want none.
+
+        Args:
+            batch: Any.
+            kind: Of the head.
+        """
+        return mark_global(batch, self.head_configs[kind].global_tokens, self.tokenizer.roles.get("sep"))
+
     def _run(
-        self, encoded: Encoded, answer: Callable[[TokenBatch, EncoderOutput], T]
+        self, encoded: Encoded, answer: Callable[[TokenBatch, EncoderOutput], T], kind: str | None = None
     ) -> Iterator[tuple[TokenBatch, T]]:
-        """Encodes batch by batch and yields what `answer` makes of it; a batch's `rows` are places in `encoded`."""
+        """Encodes batch by batch and yields what `answer` makes of it; a batch's `rows` are places in `encoded`.
+
+        A head's `kind` says which tokens are global.
+        """
         self.encoder.eval()
         for head in self.heads.values():
             head.eval()
         precision = resolve_precision(self.precision, self.device)
-        for batch in encoded.batches(_BATCH_TOKENS):
+        for plain in encoded.batches(_BATCH_TOKENS):
+            batch = plain if kind is None else self.mark(plain, kind)
             with torch.inference_mode(), precision.autocast():
                 found = answer(batch, self.encoder(batch))
             yield batch, found
