@@ -8,6 +8,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import (
     AttentionConfig,
     BucketAttentionConfig,
+    DisentangledAttentionConfig,
     EncoderConfig,
     HeadConfig,
     WindowAttentionConfig,
@@ -20,6 +21,9 @@ from bothways.model.heads.rtd import ReplacedTokenHead
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.buckets import BucketAttention, DistanceBias
+from bothways.model.parts.convolution import Convolution
+from bothways.model.parts.disentangled import DisentangledAttention, FusedDisentangledAttention
+from bothways.model.parts.distances import DistanceTable
 from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
 from bothways.model.parts.global_tokens import GlobalTokenScheme
@@ -35,8 +39,8 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     encoder = Encoder(
         config,
         embeddings=Embeddings(config.embeddings, config.width),
-        scheme=_scheme(config.attention),
-        stack=Stack(blocks, config.schedule, norm),
+        scheme=_scheme(config.attention, config),
+        stack=Stack(blocks, config.schedule, norm, _convolution(config)),
         pooler=Pooler(config.width) if config.pooler else None,
     )
     initialise(encoder, config.init_std)
@@ -57,8 +61,18 @@ def _block(config: EncoderConfig) -> nn.Module:
     )
 
 
-def _scheme(attention: AttentionConfig) -> nn.Module | None:
+def _convolution(config: EncoderConfig) -> nn.Module | None:
+    beside = config.convolution
+    if beside is None:
+        return None
+    return Convolution(config.width, beside.kernel, beside.groups, beside.activation, config.norm_eps, config.dropout)
+
+
+def _scheme(attention: AttentionConfig, config: EncoderConfig) -> nn.Module | None:
     match attention:
+        case DisentangledAttentionConfig(max_distance=far, buckets=buckets):
+            norm = nn.LayerNorm(config.width, eps=config.norm_eps) if attention.norm_table else None
+            return DistanceTable(config.width, far, buckets, norm)
         case BucketAttentionConfig(buckets=buckets, max_distance=far):
             return DistanceBias(attention.heads, buckets, far)
         case WindowAttentionConfig():
@@ -70,6 +84,8 @@ def _scheme(attention: AttentionConfig) -> nn.Module | None:
 def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
     plain = (config.width, attention.heads, attention.dropout, attention.bias)
     match attention:
+        case DisentangledAttentionConfig(fused=fused):
+            return (FusedDisentangledAttention if fused else DisentangledAttention)(config.width, attention)
         case BucketAttentionConfig():
             return BucketAttention(*plain)
         case WindowAttentionConfig(windows=windows):
@@ -98,7 +114,8 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
         case "mlm":
             return MaskedTokenHead(width, tables.width, tables.vocab_size, activation, config.norm_eps, head.bias)
         case "rtd":
-            return ReplacedTokenHead(width, activation)
+            norm = nn.LayerNorm(width, eps=config.norm_eps) if head.first_added else None
+            return ReplacedTokenHead(width, activation, norm)
         case "nsp" | "sop":
             return TwoTextsHead(width, head.dropout if head.kind == "sop" else 0.0, head.reads)
         case "classify":
@@ -114,9 +131,9 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
 def initialise(module: nn.Module, std: float) -> None:
     """Draws weights from a normal distribution of the given deviation; biases 0, norms 1, the padding row 0."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
+        if isinstance(part, nn.Linear | nn.Embedding | nn.Conv1d):
             nn.init.normal_(part.weight, std=std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
             nn.init.zeros_(part.bias)
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             nn.init.zeros_(part.weight[part.padding_idx])

@@ -139,6 +139,20 @@ class DisentangledAttentionConfig(AttentionConfig):
     position_dropout: float = 0.1
     kind: Literal["disentangled"] = "disentangled"  # type: ignore[assignment]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "max_distance")
+        share(self, "position_dropout")
+        if not (self.content_to_position or self.position_to_content):
+            raise BothwaysError("disentangled attention needs content_to_position, position_to_content or both")
+        if self.fused and self.share_projections:
+            raise BothwaysError("fused projections cannot be shared with distances; switch fused or sharing off")
+        if self.buckets and not 4 <= self.buckets < 2 * (self.max_distance - 1):
+            raise BothwaysError(
+                f"{self.buckets} buckets do not suit distances up to {self.max_distance}; take at least 4 and fewer "
+                f"than {2 * (self.max_distance - 1)}, or 0 for none"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RotaryAttentionConfig(AttentionConfig):
@@ -242,6 +256,12 @@ class ConvolutionConfig(Config):
     groups: int = 1
     activation: Activation = "gelu"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "kernel", "groups")
+        if self.kernel % 2 == 0:
+            raise BothwaysError(f"a convolution over {self.kernel} tokens has no middle; take an odd number")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
@@ -293,6 +313,10 @@ class EncoderConfig(Config):
         if isinstance(self.attention, WindowAttentionConfig) and len(self.attention.windows) not in (1, self.layers):
             count = len(self.attention.windows)
             raise BothwaysError(f"{self.layers} layers cannot have {count} windows; give one, or one a layer")
+        if self.convolution is not None and self.width % self.convolution.groups:
+            raise BothwaysError(
+                f"the width {self.width} is not a multiple of the convolution's {self.convolution.groups} groups"
+            )
         if self.blocks is not None and not 1 <= self.blocks <= self.layers:
             raise BothwaysError(f"{self.layers} layers cannot be made of {self.blocks} blocks; give 1 to {self.layers}")
 
@@ -329,6 +353,7 @@ class HeadConfig(Config):
             encoder's. A masked-token head always has one; ``"none"`` gives it the encoder's activation.
         hidden_norm: Whether a layer norm follows the hidden layer.
         bias: Whether the hidden layer, and its norm, have biases.
+        first_added: Whether a replaced-token head adds the first token to each and norms the sum, before all else.
         feed_forward: Whether an answer head begins as a block ends: with a feed-forward layer of the encoder's inner
             width, added to what came in and normed.
         dropout: Share of values dropped before the linear layers, in training.
@@ -343,6 +368,7 @@ class HeadConfig(Config):
     hidden: Activation | Literal["none", "encoder"] = "none"
     hidden_norm: bool = False
     bias: bool = True
+    first_added: bool = False
     feed_forward: bool = False
     dropout: float = 0.1
     input_dropout: bool = True

@@ -124,6 +124,9 @@ def read_folder(folder: Path) -> Saved:
         tensors |= read_safetensors(folder / HEADS_FILE)
     if not any(name.startswith("encoder.pooler.") for name in tensors):
         config = config.derive(pooler=None)
+    positions = tensors.get("encoder.embeddings.positions.weight")
+    if positions is not None and not config.embeddings.positions_added:  # kept for a head that reads them
+        config = config.derive(embeddings__positions=len(positions))
     head_configs = _heads_of(folder, tensors, members)
     encoder = build_encoder(config)
     heads = {kind: build_head(head, config) for kind, head in head_configs.items()}
@@ -261,6 +264,8 @@ def is_published(config: EncoderConfig) -> bool:
     if not members.is_published or (config.pooler and not members.names.holds(["encoder.pooler.dense.weight"])):
         return False
     said = members.from_hf(members.to_hf(config)).derive(pooler=config.pooler)
+    if not config.embeddings.positions_added:  # the tensors tell whether there is a table
+        said = said.derive(embeddings__positions=config.embeddings.positions)
     return said.schedule == config.schedule and said.derive(blocks=config.blocks) == config  # None: one a layer
 
 

@@ -1,10 +1,15 @@
 """The replaced-token head: was this token put here by a generator (Clark et al. 2020, section 2).
 
+The head of DeBERTa v3 begins otherwise: the first token, in which a text is summed up, is added to each token and the
+sum normed. He, Gao and Chen 2021 do not describe it; their published code and checkpoints have it.
+
 Shapes: T tokens, D width.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from bothways.model.encoder import EncoderOutput
@@ -17,14 +22,20 @@ class ReplacedTokenHead(nn.Module):
     Args:
         width: D.
         activation: A name in `ACTIVATIONS`.
+        norm: If given, what each token's sum with its sequence's first token goes through before all else.
     """
 
-    def __init__(self, width: int, activation: str) -> None:
+    def __init__(self, width: int, activation: str, norm: nn.Module | None = None) -> None:
         super().__init__()
+        self.norm = norm
         self.dense = nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]
         self.output = nn.Linear(width, 1)
 
     def forward(self, output: EncoderOutput) -> Tensor:
         """Logits ``(T,)``, float32; above 0 means replaced."""
-        return self.output(self.activation(self.dense(output.sequence))).squeeze(-1).float()
+        x_TD = output.sequence
+        if self.norm is not None:
+            lengths_S = torch.from_numpy(np.diff(output.starts)).to(x_TD.device)
+            x_TD = self.norm(x_TD + output.vectors("first").repeat_interleave(lengths_S, 0, output_size=len(x_TD)))
+        return self.output(self.activation(self.dense(x_TD))).squeeze(-1).float()

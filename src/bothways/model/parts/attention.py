@@ -27,6 +27,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, bias: bool = True) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
+        self.scale: float | None = None  # of the products; 1 / √K
         self.query = nn.Linear(width, width, bias=bias)
         self.key = nn.Linear(width, width, bias=bias)
         self.value = nn.Linear(width, width, bias=bias)
@@ -43,17 +44,21 @@ class Attention(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        q_THK, k_THK, v_THK = self.project(x_TD, context, layer)
+        return self.output(self.mix(*self.project(x_TD, context, layer), context, layer))
+
+    def mix(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, context: Context, layer: int) -> Tensor:
+        """The mixed values ``(T, D)`` of queries, keys and values ``(T, H, K)``."""
         mixed_THK = attend(
             q_THK,
             k_THK,
             v_THK,
             context.plan,
             dropout=self.dropout if self.training else 0.0,
+            scale=self.scale,
             score=self.score(context, layer),
             weights=context.weights(layer),
         )
-        return self.output(mixed_THK.flatten(1))
+        return mixed_THK.flatten(1)
 
     def project(self, x_TD: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(T, H, K)``."""

@@ -50,7 +50,11 @@ class PostNormBlock(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, context, layer)))
+        return self.after_attention(x_TD, self.attention(x_TD, context, layer))
+
+    def after_attention(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
+        """What follows attention: from what came in and what attention made of it, both ``(T, D)``."""
+        x_TD = self.attention_norm(x_TD + self.dropout(mixed_TD))
         return self.feed_forward_norm(x_TD + self.dropout(self.feed_forward(x_TD)))
 
 
@@ -59,5 +63,9 @@ class PreNormBlock(PostNormBlock):
 
     def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """One layer; arguments as in `PostNormBlock`."""
-        x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), context, layer))
+        return self.after_attention(x_TD, self.attention(self.attention_norm(x_TD), context, layer))
+
+    def after_attention(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
+        """As in `PostNormBlock`."""
+        x_TD = x_TD + self.dropout(mixed_TD)
         return x_TD + self.dropout(self.feed_forward(self.feed_forward_norm(x_TD)))

@@ -19,13 +19,22 @@ class Stack(nn.Module):
         blocks: From ``(T, D)``, the context and the layer's number to ``(T, D)``.
         schedule: The number of the block that each layer applies.
         norm: Applied to the last layer's output, where blocks begin with a norm.
+        convolution: Stands beside the first layer: from what went into it, what came out and the context to what the
+            second layer gets.
     """
 
-    def __init__(self, blocks: Iterable[nn.Module], schedule: Sequence[int], norm: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module],
+        schedule: Sequence[int],
+        norm: nn.Module | None = None,
+        convolution: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.schedule = tuple(schedule)
         self.norm = norm
+        self.convolution = convolution
 
     def forward(self, x_TD: Tensor, context: Context, hidden: list[Tensor] | None = None) -> Tensor:
         """Applies all layers.
@@ -39,7 +48,9 @@ class Stack(nn.Module):
             ``(T, D)``, the last layer's output.
         """
         for layer, block in enumerate(self.schedule):
-            x_TD = self.blocks[block](x_TD, context, layer)
+            before_TD, x_TD = x_TD, self.blocks[block](x_TD, context, layer)
+            if self.convolution is not None and layer == 0:
+                x_TD = self.convolution(before_TD, x_TD, context)
             if self.norm is not None and layer == len(self.schedule) - 1:
                 x_TD = self.norm(x_TD)
             if hidden is not None:
