@@ -12,6 +12,7 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.families import family
 from bothways.model.sharing import share_tables
 from bothways.run.folder import Saved, is_published, read_folder, write_folder
+from test_families import assert_same, rectangle, theirs_of
 
 SHARED_NAMES = {"tokens.weight", "positions.weight", "segments.weight", "norm.weight", "norm.bias"}
 
@@ -186,6 +187,16 @@ def test_only_the_heads_there_are_are_read(tmp_path):
     assert not saved.report.missing
     assert not saved.report.unexpected
     assert saved.report.dropped == ["electra.embeddings.position_ids"]
+
+
+@pytest.mark.parametrize("kind", ["mlm", "rtd", "classify", "choose"])
+def test_heads_have_the_activation_they_have_there(kind, tmp_path):
+    """The discriminator's head has the encoder's activation, all others the exact GELU."""
+    config = tiny.config("electra", feed_forward__activation="relu")
+    settings = {"num_labels": 3} if kind == "classify" else {}
+    theirs = theirs_of(config, family("electra").architectures[frozenset({kind})], **settings)
+    theirs.save_pretrained(tmp_path)
+    assert_same(read_folder(tmp_path), theirs, rectangle(config, (17, 40, 3)))
 
 
 def test_packed_equals_one_by_one():

@@ -22,6 +22,7 @@ from bothways.model.parts.context import Context
 from bothways.run.folder import Saved, is_published, read_folder, write_folder
 from bothways.text.tokenizer import Tokenizer
 from shared import SHARED, needs_shared
+from test_families import assert_same, rectangle, theirs_of
 
 # -- buckets
 
@@ -121,6 +122,16 @@ def test_every_gradient_equals_that_of_transformers():
     wanted["embeddings.tokens.weight"][1] = 0
     for name, value in encoder.named_parameters():
         assert torch.allclose(value.grad, wanted[name], rtol=1e-3, atol=2e-4), name
+
+
+@pytest.mark.parametrize("kind", ["mlm", "classify"])
+def test_heads_have_the_activation_they_have_there(kind, tmp_path):
+    """Masked tokens go through the exact GELU and classes through tanh, whatever the encoder has."""
+    config = tiny.config("mpnet", feed_forward__activation="relu")
+    settings = {"num_labels": 3} if kind == "classify" else {}
+    theirs = theirs_of(config, family("mpnet").architectures[frozenset({kind})], **settings)
+    theirs.save_pretrained(tmp_path)
+    assert_same(read_folder(tmp_path), theirs, rectangle(config, (17, 200, 3)))
 
 
 # -- what is refused, and what only Bothways opens
