@@ -40,9 +40,10 @@ def theirs_of(config, architecture, **settings):
 
 
 def ours_of(config, heads, seed=3):
-    """Our encoder and heads, every parameter random; a pooler where something reads it."""
+    """Our encoder and heads, every parameter random; a pooler where something reads it or the class has it."""
     configs = {kind: tiny.head(config.family, kind) for kind in heads}
-    if heads and not any(head.needs_pooler for head in configs.values()):
+    pooled = frozenset(heads) in getattr(case(config.family), "POOLED", ())
+    if heads and not pooled and not any(head.needs_pooler for head in configs.values()):
         config = config.derive(pooler=None)
     modules = {kind: tiny.randomise(build_head(head, config), seed + 1) for kind, head in configs.items()}
     return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, None)
@@ -67,6 +68,8 @@ def rectangle(config, lengths=None, seed=0):
 def their_outputs(model, inputs, heads):
     known = inspect.signature(model.forward).parameters
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items() if name in known}
+    if "question_lengths" in known:  # no question, so that no scores are taken off its tokens
+        tensors["question_lengths"] = torch.zeros(len(inputs["input_ids"]), 1, dtype=torch.int64)
     if set(heads) == {"choose"}:  # one example, the rows are its choices
         out = model(**{name: value[None] for name, value in tensors.items()}, output_hidden_states=True)
         return out, {"choose": out.logits[0]}

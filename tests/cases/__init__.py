@@ -6,7 +6,8 @@ Each file has
 - ``ODD``: changes that give every setting an unusual value, all of which the family's ``config.json`` must carry;
 - ``MATTERS``: changes each of which must change parameters or output;
 - ``LENGTHS`` if the common ones do not suit: lengths in tokens of the sequences in a batch;
-- ``ATTENTIONS = False`` if `transformers` gives its attention weights in another shape than ``(H, L, L)``.
+- ``POOLED`` if there are published classes with a pooler that their heads do not read: their sets of heads;
+- ``ATTENTIONS = False`` if `transformers` gives its attention weights in another shape than ``(H, L, L)``, or none.
 """
 
 import importlib

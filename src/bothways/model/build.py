@@ -11,10 +11,11 @@ from bothways.model.config import (
     DisentangledAttentionConfig,
     EncoderConfig,
     HeadConfig,
+    SparseAttentionConfig,
     WindowAttentionConfig,
 )
 from bothways.model.encoder import Encoder
-from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, TagHead
+from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, DeepAnswerHead, TagHead
 from bothways.model.heads.mlm import MaskedTokenHead
 from bothways.model.heads.nsp import TwoTextsHead
 from bothways.model.heads.rtd import ReplacedTokenHead
@@ -28,6 +29,7 @@ from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
 from bothways.model.parts.global_tokens import GlobalTokenScheme
 from bothways.model.parts.pooler import Pooler
+from bothways.model.parts.sparse import SparseAttention
 from bothways.model.parts.stack import Stack
 from bothways.model.parts.window_attention import WindowAttention
 
@@ -48,17 +50,21 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 
 def _block(config: EncoderConfig) -> nn.Module:
-    inner = config.feed_forward
-    feed_forward = GatedFeedForward if inner.gated else FeedForward
     block = PreNormBlock if config.norm == "pre" else PostNormBlock
     return block(
         attention=_attention(config.attention, config),
-        feed_forward=feed_forward(config.width, inner.width, inner.activation, inner.bias, inner.dropout),
+        feed_forward=_feed_forward(config),
         width=config.width,
         norm_eps=config.norm_eps,
         dropout=config.dropout,
         norm_bias=config.norm_bias,
     )
+
+
+def _feed_forward(config: EncoderConfig) -> nn.Module:
+    inner = config.feed_forward
+    made = GatedFeedForward if inner.gated else FeedForward
+    return made(config.width, inner.width, inner.activation, inner.bias, inner.dropout)
 
 
 def _convolution(config: EncoderConfig) -> nn.Module | None:
@@ -88,6 +94,8 @@ def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
             return (FusedDisentangledAttention if fused else DisentangledAttention)(config.width, attention)
         case BucketAttentionConfig():
             return BucketAttention(*plain)
+        case SparseAttentionConfig(block=block, random_blocks=count, seed=seed):
+            return SparseAttention(*plain, block, count, seed)
         case WindowAttentionConfig(windows=windows):
             return WindowAttention(*plain, windows)
         case _:
@@ -109,7 +117,9 @@ def build_head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
 
 def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
     width, tables = config.width, config.embeddings
-    activation = config.feed_forward.activation if head.hidden == "none" else head.hidden
+    activation = config.feed_forward.activation if head.hidden in ("none", "encoder") else head.hidden
+    if head.hidden == "encoder":
+        head = head.derive(hidden=activation)
     match head.kind:
         case "mlm":
             return MaskedTokenHead(width, tables.width, tables.vocab_size, activation, config.norm_eps, head.bias)
@@ -122,6 +132,8 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
             return ClassifyHead(width, len(head.labels), head, config.norm_eps)
         case "tag":
             return TagHead(width, len(head.labels), head, config.norm_eps)
+        case "answer" if head.feed_forward:
+            return DeepAnswerHead(width, _feed_forward(config), head, config.norm_eps)
         case "answer":
             return AnswerHead(width, 2, head, config.norm_eps)
         case "choose":

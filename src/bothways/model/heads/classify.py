@@ -88,7 +88,7 @@ class DeepAnswerHead(AnswerHead):
     def __init__(self, width: int, feed_forward: nn.Module, head: HeadConfig, norm_eps: float) -> None:
         super().__init__(width, 2, head, norm_eps)
         self.feed_forward = feed_forward
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.norm: nn.LayerNorm = nn.LayerNorm(width, eps=norm_eps)
 
     def scores(self, x_ND: Tensor) -> Tensor:
         """From ``(N, D)`` to logits ``(N, 2)``, float32."""

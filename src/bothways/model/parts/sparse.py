@@ -124,10 +124,10 @@ def attend_by_blocks(
     """
     heads, width = q_THK.shape[1:]
     most = heads * length * (pattern.table.shape[-1] + 2) * max(block, width)
-    step = max(1, _MOST_NUMBERS // most) * length
-    parts = zip(*(x.split(step) for x in (q_THK, k_THK, v_THK)), strict=True)
-    out = [_rectangle(*(x.unflatten(0, (-1, length)).transpose(1, 2) for x in part), block, pattern) for part in parts]
-    return torch.cat([x.transpose(1, 2).flatten(0, 1) for x in out])
+    step = max(1, _MOST_NUMBERS // most)
+    rectangles = (x.unflatten(0, (-1, length)).transpose(1, 2).split(step) for x in (q_THK, k_THK, v_THK))
+    out = [_rectangle(q, k, v, block, pattern) for q, k, v in zip(*rectangles, strict=True)]
+    return torch.cat(out).transpose(1, 2).flatten(0, 1)
 
 
 def _rectangle(q: Tensor, k: Tensor, v: Tensor, block: int, pattern: Pattern) -> Tensor:
