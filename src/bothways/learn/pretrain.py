@@ -264,12 +264,9 @@ def _config(
             )
     else:
         config = family_of(family).size(size)
-        config = config.derive(
-            embeddings__vocab_size=tokenizer.size,
-            embeddings__pad_id=tokenizer.pad_id,
-            init_std=config.init_std
-            * math.sqrt(768 / config.width),  # 0.02 suits a width of 768; narrower starts stall
-        )
+        config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
+        # 0.02 suits a width of 768; narrower starts stall
+        config = config.derive(init_std=config.init_std * math.sqrt(768 / config.width))
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:

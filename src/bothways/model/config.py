@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from bothways.batch import GlobalRule
 from bothways.errors import BothwaysError
@@ -52,6 +52,11 @@ class EmbeddingsConfig(Config):
         share(self, "dropout")
         if not 0 <= self.pad_id < self.vocab_size:
             raise BothwaysError(f"pad_id {self.pad_id} is outside the vocabulary of {self.vocab_size} tokens")
+        if self.positions and not 0 <= self.position_offset < self.positions:
+            raise BothwaysError(
+                f"{self.positions} positions leave none for a token after the first {self.position_offset} rows; "
+                "give the table more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +324,22 @@ class EncoderConfig(Config):
             )
         if self.blocks is not None and not 1 <= self.blocks <= self.layers:
             raise BothwaysError(f"{self.layers} layers cannot be made of {self.blocks} blocks; give 1 to {self.layers}")
+
+    def for_vocabulary(self, size: int, pad_id: int) -> Self:
+        """The same encoder for another vocabulary.
+
+        A position table that begins after the padding id follows it, and takes texts as long as before.
+
+        Args:
+            size: Tokens in the vocabulary.
+            pad_id: The padding token's id.
+        """
+        tables = self.embeddings
+        changed = tables.derive(vocab_size=size, pad_id=pad_id)
+        if tables.positions and tables.position_offset == tables.pad_id + 1:
+            moved = pad_id - tables.pad_id
+            changed = changed.derive(position_offset=tables.position_offset + moved, positions=tables.positions + moved)
+        return self.derive(embeddings=changed)
 
     @property
     def schedule(self) -> tuple[int, ...]:

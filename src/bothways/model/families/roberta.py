@@ -70,7 +70,7 @@ HEADS = {
     ),
     "tag": bert.HEADS["tag"],
     "answer": bert.HEADS["answer"],
-    "choose": bert.HEADS["choose"],
+    "choose": replace(bert.HEADS["choose"], dropout=("hidden_dropout_prob",)),
 }
 
 
