@@ -131,10 +131,11 @@ def finetune(
     train_data, dev_data = _with_dev(train_data, dev, (text, text_pair, label), seed)
     model = _model(start, names, hidden, dropout, max_length, truncation, seed, device)
     examples = classify.encode(train_data, names, model.tokenizer, model.max_length, truncation)
-    together = Together([classify.Classify()])
+    training = classify.Classify(model.mark)
+    together = Together([training])
     stream = Stream(
         examples,
-        classify.Classify().finish,
+        training.finish,
         batch_size=batch_size,
         micro_tokens=micro_tokens,
         epochs=None if steps is not None else epochs,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,14 +157,20 @@ def encode(
 
 @dataclass(frozen=True)
 class Classify:
-    """The training side: cross-entropy over the classes; target ``classify.labels`` ``(S,)``."""
+    """The training side: cross-entropy over the classes; target ``classify.labels`` ``(S,)``.
 
+    Attributes:
+        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
+    """
+
+    mark: Callable[[TokenBatch, str], TokenBatch]
     name = "classify"
     head = "classify"
 
     def finish(self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[int]]) -> tuple[TokenBatch, Targets]:
         """Puts the classes of a batch's sequences beside it."""
-        return batch, {"classify.labels": np.array([example[2] for example in examples], dtype=np.int64)}
+        classes = np.array([example[2] for example in examples], dtype=np.int64)
+        return self.mark(batch, self.head), {"classify.labels": classes}
 
     def count(self, targets: Targets) -> int:
         """S, the number of sequences."""
