@@ -217,10 +217,9 @@ class SparseAttentionConfig(AttentionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "block")
-        if self.random_blocks < 0 or self.seed < 0:
-            raise BothwaysError(
-                f"random_blocks ({self.random_blocks}) and seed ({self.seed}) must not be below 0; change them"
-            )
+        for name in ("random_blocks", "seed"):
+            if getattr(self, name) < 0:
+                raise BothwaysError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
