@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +33,9 @@ def families(
 
 
 def _show_one(family: Any) -> None:
-    output.line((sys.modules[family.from_hf.__module__].__doc__ or "").strip() + "\n")
+    from bothways.model.families import explanation
+
+    output.line(explanation(family.name) + "\n")
     if differences := _differences(family):
         output.table(("setting", "BERT", family.title), differences, "Its base size and BERT's")
         output.line("")

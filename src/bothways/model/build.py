@@ -8,6 +8,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import (
     AttentionConfig,
     BucketAttentionConfig,
+    CausalAttentionConfig,
     DisentangledAttentionConfig,
     EncoderConfig,
     HeadConfig,
@@ -22,6 +23,7 @@ from bothways.model.heads.rtd import ReplacedTokenHead
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.buckets import BucketAttention, DistanceBias
+from bothways.model.parts.causal import CausalAttention
 from bothways.model.parts.convolution import Convolution
 from bothways.model.parts.disentangled import DisentangledAttention, FusedDisentangledAttention
 from bothways.model.parts.distances import DistanceTable
@@ -92,6 +94,8 @@ def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
     match attention:
         case DisentangledAttentionConfig(fused=fused):
             return (FusedDisentangledAttention if fused else DisentangledAttention)(config.width, attention)
+        case CausalAttentionConfig():
+            return CausalAttention(*plain)
         case BucketAttentionConfig():
             return BucketAttention(*plain)
         case SparseAttentionConfig(block=block, random_blocks=count, seed=seed):

@@ -31,3 +31,13 @@ def family(name: str) -> Family:
         listed = ", ".join(known)
         raise BothwaysError(f"the model family {name!r} is not supported; supported are {listed}{closest(name, known)}")
     return known[name]
+
+
+def explanation(name: str) -> str:
+    """What a family's file says about it in prose: the paper, and how it differs from BERT.
+
+    Raises:
+        BothwaysError: There is no such family.
+    """
+    module = importlib.import_module(f"{__name__}.{family(name).name.replace('-', '_')}")
+    return (module.__doc__ or "").strip()
