@@ -233,6 +233,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         epochs=plan.epochs,
         max_length=plan.max_length,
         truncation="window",
+        dropout=0.1,  # several passes over little text
         seed=seed,
     )
 
