@@ -57,7 +57,7 @@ def train(
 
 
 def show(
-    folder: Annotated[str, typer.Argument(metavar="TOKENIZER", help="A folder, a tokenizer.json or a vocab.txt.")],
+    folder: Annotated[str, typer.Argument(metavar="TOKENIZER", help="A folder, or a file that holds a tokenizer.")],
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts to cut into tokens.")] = None,
     pair: Annotated[str | None, plain("--pair", "TEXT", "A second text, for each of the texts.")] = None,
     max_length: MaxLength = None,
@@ -84,6 +84,8 @@ def show(
 
 def _cut(tokenizer: Any, text: str, pair: str | None, max_length: int | None, truncation: str) -> list[dict[str, Any]]:
     """One entry for the text; several when it is read in windows."""
+    from bothways.text.encoded import SECOND
+
     encoded = tokenizer.encode(
         [text],
         None if pair is None else [pair],
@@ -95,7 +97,7 @@ def _cut(tokenizer: Any, text: str, pair: str | None, max_length: int | None, tr
     for begin, end in zip(encoded.starts, encoded.starts[1:], strict=False):
         ids, segments = encoded.token_ids[begin:end].tolist(), encoded.segment_ids[begin:end].tolist()
         offsets = encoded.offsets[begin:end].tolist()
-        sources = [text if segment == 0 or pair is None else pair for segment in segments]
+        seconds = (encoded.sources[begin:end] == SECOND).tolist()
         one = {
             "text": text if pair is None else f"{text} | {pair}",
             "tokens": [tokenizer.tokens[place] for place in ids],
@@ -103,24 +105,23 @@ def _cut(tokenizer: Any, text: str, pair: str | None, max_length: int | None, tr
             "segments": segments,
             "offsets": offsets,
             "word_ids": encoded.word_ids[begin:end].tolist(),
-            "covers": [source[a:b] for source, (a, b) in zip(sources, offsets, strict=True)],
+            "covers": [(str(pair) if of_pair else text)[a:b] for of_pair, (a, b) in zip(seconds, offsets, strict=True)],
         }
         found.append(one)
     return found
 
 
 def _figures(tokenizer: Any) -> dict[str, Any]:
-    tokens = [token for place, token in enumerate(tokenizer.tokens) if place not in tokenizer.special_ids]
-    bare = [token.removeprefix("##") for token in tokens]
-    normalization = tokenizer.normalization
+    ordinary = [token for place, token in enumerate(tokenizer.tokens) if token and place not in tokenizer.special_ids]
+    read = [tokenizer.spelling.read(token) for token in ordinary]
     return {
         "size": tokenizer.size,
         "kind": type(tokenizer.backend.model).__name__,
-        "lowercase": normalization.lowercase if normalization else None,
+        "lowercase": tokenizer.lowercase,
         "special_tokens": [tokenizer.tokens[place] for place in sorted(tokenizer.special_ids)],
-        "continuing": sum(token.startswith("##") and len(token) > 2 for token in tokens),
-        "characters": len({token for token in bare if len(token) == 1}),
-        "longest": sorted(bare, key=lambda token: (-len(token), token))[:5],
+        "continuing": sum(reading.glued for reading in read),
+        "characters": len({reading.text for reading in read if len(reading.text) == 1}),
+        "longest": sorted({reading.text for reading in read}, key=lambda text: (-len(text), text))[:5],
         "max_length": tokenizer.max_length,
         "fingerprint": tokenizer.fingerprint,
     }

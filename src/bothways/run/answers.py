@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bothways.text.encoded import Encoded
+from bothways.text.spelling import Reading
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Fill:
     """A token for a masked place.
 
     Attributes:
-        token: The token as in the vocabulary.
+        token: The token as in the vocabulary of WordPiece ("word", "##ing"), of other kinds the word without marks.
         probability: Between 0 and 1, over the whole vocabulary.
         text: The text with this token in the place (other masks stay).
     """
@@ -57,8 +58,16 @@ def mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:
     return np.add.reduceat(values * weights, first, axis=0) / np.add.reduceat(weights, first, axis=0)
 
 
-def fill_in(before: str, token: str, after: str) -> str:
-    """A text with a token in the place of a mask; a continuation is glued to the word before it."""
-    if token.startswith("##"):
-        return before.rstrip() + token.removeprefix("##") + after
-    return before + token.removeprefix("Ġ").removeprefix("▁") + after
+def fill_in(before: str, reading: Reading, after: str, *, spaced: bool = False) -> str:
+    """A text with a token in the place of a mask; what continues a word is glued to the word before it.
+
+    Args:
+        before: The text before the mask.
+        reading: What the token reads.
+        after: The text behind the mask.
+        spaced: Whether a token that begins a word brings the space before it.
+    """
+    if reading.glued:
+        return before.rstrip() + reading.text + after
+    needs_space = spaced and before and not before[-1].isspace()
+    return f"{before}{' ' if needs_space else ''}{reading.text}{after}"

@@ -31,7 +31,6 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     saved = read_folder(folder)
     config, tokenizer = saved.encoder.config, saved.tokenizer
     classify = saved.head_configs.get("classify")
-    normalization = tokenizer.normalization if tokenizer else None
     limits = [limit for limit in (config.longest, saved.max_length) if limit]
     encoder = sum(value.numel() for value in saved.encoder.parameters())
     return {
@@ -47,7 +46,7 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
         "heads": list(saved.heads),
         "labels": list(classify.labels) if classify else [],
         "vocabulary": tokenizer.size if tokenizer else config.embeddings.vocab_size,
-        "lowercase": normalization.lowercase if normalization else None,
+        "lowercase": tokenizer.lowercase if tokenizer else None,
         "max_length": min(limits, default=None),
         "pooling": saved.sentence.pooling,
         "normalize": saved.sentence.normalize,

@@ -21,7 +21,8 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
-from bothways.model.families.family import Family
+from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.hf import HF_POOLINGS, POOLINGS, Reader
 from bothways.run import sentence_folder
 from bothways.run.files import new_folder, read_json, write_json
 from bothways.run.weights import (
@@ -33,6 +34,7 @@ from bothways.run.weights import (
     to_ours,
     write_safetensors,
 )
+from bothways.text.published import tokenizer_file
 from bothways.text.tokenizer import Tokenizer
 
 OWN_FILE, HEADS_FILE = "bothways.json", "heads.safetensors"
@@ -133,7 +135,7 @@ def read_folder(folder: Path) -> Saved:
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
     if str(report):
         warnings.warn(BothwaysWarning(f"tensors of {folder}: {report}"), stacklevel=3)
-    tokenizer = Tokenizer.load(folder) if _has_tokenizer(folder) else None
+    tokenizer = Tokenizer.load(folder) if tokenizer_file(folder) else None
     if tokenizer is not None and tokenizer.size > config.embeddings.vocab_size:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
@@ -150,10 +152,6 @@ def own_file(folder: Path) -> dict[str, Any]:
     if not isinstance(known, dict):
         raise BothwaysError(f"{folder / OWN_FILE} is not what bothways writes; copy the whole model folder again")
     return known
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
 
 
 def _kinds(folder: Path, members: Family, published: Tensors) -> list[str]:
@@ -193,13 +191,15 @@ def _heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, Head
         if _drops(members, kind):
             stated = (published.get(key) for key in members.heads[kind].dropout)
             head = head.derive(dropout=next((value for value in stated if value is not None), head.dropout))
+        if key := members.heads[kind].reads:
+            head = head.derive(reads=Reader(published).one_of(key, POOLINGS))
         found[kind] = head
     return found
 
 
 def _drops(members: Family, kind: str) -> bool:
     """Whether a head has dropout as published."""
-    return kind in ("sop", "classify", "tag", "answer", "choose") and members.heads[kind].config.dropout > 0
+    return kind in ("sop", "classify", "tag", "answer", "choose") and members.heads[kind].dropout != ()
 
 
 def _labels(published: dict[str, Any], kind: str, classes: int, folder: Path) -> tuple[str, ...]:
@@ -287,7 +287,7 @@ def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Pa
 
 
 def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str, Any]:
-    """What ``config.json`` says about heads: their labels, and dropout where they have their own."""
+    """What ``config.json`` says about heads: their labels, and dropout and pooling where they have their own."""
     said: dict[str, Any] = {}
     labelled = [head for kind, head in saved.head_configs.items() if head.labels and kind in shared]
     if not labelled and not {"answer", "sop"} & set(shared):  # there the number of labels is these heads' size too
@@ -296,8 +296,10 @@ def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str
         said["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
         said["label2id"] = {label: place for place, label in enumerate(head.labels)}
     for kind in shared:
-        if _drops(members, kind) and members.heads[kind].dropout:
+        if _drops(members, kind):
             said[members.heads[kind].dropout[0]] = saved.head_configs[kind].dropout
+        if key := members.heads[kind].reads:
+            said[key] = HF_POOLINGS[saved.head_configs[kind].reads]
     return said
 
 
@@ -306,13 +308,20 @@ def _published_heads(saved: Saved, members: Family) -> list[str]:
     plain = {
         kind
         for kind, head in saved.head_configs.items()
-        if kind in members.heads and head.shape() == members.heads[kind].config.shape()
+        if kind in members.heads and _is_plain(head, members.heads[kind])
     }
     possible: list[frozenset[str]] = [
         heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)
     ]
     largest = max(possible, key=len)
     return sorted(largest, key=list(saved.heads).index)
+
+
+def _is_plain(head: HeadConfig, known: FamilyHead) -> bool:
+    """Whether the published class has such a head."""
+    if known.reads and head.reads in HF_POOLINGS:  # either can be said
+        head = head.derive(reads=known.config.reads)
+    return head.shape() == known.config.shape()
 
 
 def _fits(heads: frozenset[str], saved: Saved, members: Family) -> bool:

@@ -258,8 +258,13 @@ class Model:
     def _fills(self, text: str, mask: str, which: int, values: list[float], ids: list[int]) -> list[Fill]:
         pieces = text.split(mask)
         before, after = mask.join(pieces[: which + 1]), mask.join(pieces[which + 1 :])
-        tokens = [self.tokenizer.tokens[token] for token in ids]
-        return [Fill(token, value, fill_in(before, token, after)) for token, value in zip(tokens, values, strict=True)]
+        spaced = self.tokenizer.spelling.marks_beginnings
+        fills = []
+        for token, value in zip(ids, values, strict=True):
+            reading = self.tokenizer.read(token)
+            shown = reading.text if spaced else self.tokenizer.tokens[token]
+            fills.append(Fill(shown, value, fill_in(before, reading, after, spaced=spaced)))
+        return fills
 
     @overload
     def classify(  # type: ignore[overload-overlap]

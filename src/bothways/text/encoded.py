@@ -64,7 +64,8 @@ class Encoded:
         offsets: ``(T, 2)`` the characters ``text[a:b]`` that each token covers, (0, 0) for special tokens of the
             template; None when not asked for. Tokens of a second text refer to that text.
         word_ids: ``(T,)`` the number of the word in its text, -1 for special tokens; None when not asked for.
-        special: ``(T,)`` True for the special tokens that the template added.
+        sources: ``(T,)`` int8, which text a token comes from: `FIRST`, `SECOND` of a pair, or `SPECIAL` for the special
+            tokens that the template added. (Segment ids do not tell: RoBERTa's are 0 throughout.)
         truncation: What was cut.
     """
 
@@ -74,11 +75,16 @@ class Encoded:
     texts: np.ndarray
     offsets: np.ndarray | None
     word_ids: np.ndarray | None
-    special: np.ndarray
+    sources: np.ndarray
     truncation: Truncation
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @cached_property
+    def special(self) -> np.ndarray:
+        """``(T,)`` True for the special tokens that the template added."""
+        return self.sources == SPECIAL
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -167,7 +173,7 @@ def assemble(template: Template, first: Flat, second: Flat | None, cut: Cut) -> 
         texts=cut.texts,
         offsets=_beside([part.offsets for part in parts], np.zeros((len(specials), 2), dtype=np.int32), index),
         word_ids=_beside([part.word_ids for part in parts], np.full(len(specials), -1, dtype=np.int32), index),
-        special=np.array([column[2].source == SPECIAL for column in columns])[column_of_token],
+        sources=np.array([column[2].source for column in columns], dtype=np.int8)[column_of_token],
         truncation=cut.truncation,
     )
 
@@ -190,7 +196,7 @@ def join(parts: Sequence[Encoded]) -> Encoded:
         texts=np.concatenate([part.texts + before for part, before in zip(parts, passed, strict=False)]),
         offsets=None if first.offsets is None else np.concatenate([part.offsets for part in parts]),
         word_ids=None if first.word_ids is None else np.concatenate([part.word_ids for part in parts]),
-        special=np.concatenate([part.special for part in parts]),
+        sources=np.concatenate([part.sources for part in parts]),
         truncation=lost,
     )
 

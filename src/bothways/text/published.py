@@ -1,4 +1,6 @@
-"""Tokenizers as they are published: ``tokenizer.json``, ``vocab.txt``, ``vocab.json`` with ``merges.txt``.
+"""Tokenizers as they are published.
+
+That is ``tokenizer.json``, ``vocab.txt``, ``vocab.json`` with ``merges.txt``, and models of SentencePiece.
 
 Each reader gives a `tokenizers` object and the settings that lay beside it (``tokenizer_config.json`` and
 ``special_tokens_map.json``); what a special token is for is found from the settings, the template or its name.
@@ -6,22 +8,21 @@ Each reader gives a `tokenizers` object and the settings that lay beside it (``t
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
 from bothways.errors import BothwaysError, closest
-from bothways.text.encoded import FIRST, SECOND, SPECIAL, Piece, Template
+from bothways.text.byte_level import byte_level
 from bothways.text.normalize import Normalization
+from bothways.text.roles import add_specials, bert_template, role_names
+from bothways.text.sentencepiece import read_sentencepiece
 
-ROLES = ("pad", "unk", "cls", "sep", "mask")
-BERT_NAMES = dict(zip(ROLES, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), strict=True))
-ROBERTA_NAMES = dict(zip(ROLES, ("<pad>", "<unk>", "<s>", "</s>", "<mask>"), strict=True))
 LEFT_BEHIND = ("name_or_path", "tokenizer_file", "full_tokenizer_file", "special_tokens_map_file")  # where it once lay
 MOST_LETTERS = 100  # a longer word is [UNK], as in the published BERT
 
@@ -37,7 +38,8 @@ def read_published(source: str | Path, lowercase: bool | None = None) -> Publish
     """Reads a published tokenizer.
 
     Args:
-        source: A folder, a ``vocab.txt`` or a ``tokenizer.json``.
+        source: A folder, or one of the files that say all: ``tokenizer.json``, ``vocab.txt``, a SentencePiece model
+            with the JSON files of its family beside it.
         lowercase: Overrides what the files say. When they say nothing, a vocabulary without capital letters means a
             lower-casing tokenizer.
 
@@ -50,25 +52,44 @@ def read_published(source: str | Path, lowercase: bool | None = None) -> Publish
     if not path.exists():
         near = closest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise BothwaysError(f"there is no tokenizer at {path}{near}")
-    if path.suffix == ".json":
+    if path.name.endswith((".json", ".json.gz")):
         return _read_json(path, {}, lowercase)
     if path.suffix == ".txt":
         return _read_vocabulary(path, {}, lowercase)
-    raise BothwaysError(f"{path} is neither a folder, a vocab.txt nor a tokenizer.json")
+    if path.suffix == ".model":
+        return _read_model(path, _settings(path.parent), lowercase)
+    raise BothwaysError(f"{path} is neither a folder, a tokenizer.json, a vocab.txt nor a SentencePiece model")
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """The file of a folder that a tokenizer is read from, the most telling one first; None if there is none."""
+    for name in ("tokenizer.json", "tokenizer.json.gz", "vocab.txt"):
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return folder / "vocab.json"
+    return min(folder.glob("*.model"), default=None)
 
 
 def _read_folder(folder: Path, lowercase: bool | None) -> Published:
+    path, settings = tokenizer_file(folder), _settings(folder)
+    if path is None:
+        pickled = "; bpe_encoder.bin is a pickle, which is not opened: save it as tokenizer.json first"
+        raise BothwaysError(
+            f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, vocab.json and merges.txt, or a SentencePiece "
+            f"model){pickled if (folder / 'bpe_encoder.bin').exists() else ''}"
+        )
+    if path.suffix == ".model":
+        return _read_model(path, settings, lowercase)
+    if path.name == "vocab.json":
+        return _read_merges(folder, settings, lowercase)
+    read = _read_vocabulary if path.suffix == ".txt" else _read_json
+    return read(path, settings, lowercase)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
     stated = {**_json_object(folder / "special_tokens_map.json"), **_json_object(folder / "tokenizer_config.json")}
-    settings = {key: _plain(value) for key, value in stated.items() if key not in LEFT_BEHIND}
-    if (folder / "tokenizer.json").exists():
-        return _read_json(folder / "tokenizer.json", settings, lowercase)
-    if (folder / "vocab.txt").exists():
-        return _read_vocabulary(folder / "vocab.txt", settings, lowercase)
-    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        return _read_merges(folder, settings)
-    foreign = sorted(path.name for path in folder.glob("*.model"))
-    hint = f"; {foreign[0]} is a SentencePiece file: save it as tokenizer.json first" if foreign else ""
-    raise BothwaysError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, or vocab.json and merges.txt){hint}")
+    return {key: _plain(value) for key, value in stated.items() if key not in LEFT_BEHIND}
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -90,7 +111,8 @@ def _plain(value: Any) -> Any:
 
 def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
     try:
-        backend = Tokenizer.from_file(str(path))
+        raw = path.read_bytes()
+        backend = Tokenizer.from_buffer(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except Exception as error:  # the library raises bare Exception
         raise BothwaysError(f"{path} is not a tokenizer.json that can be read ({error})") from None
     backend.no_truncation()  # lengths and padding stored in the file are not part of the tokenizer
@@ -111,7 +133,7 @@ def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> 
 def _add_template(backend: Tokenizer, settings: Mapping[str, Any]) -> None:
     """Gives BERT's template to a tokenizer that was saved without one but has [CLS] and [SEP]."""
     vocabulary = backend.get_vocab()
-    names = _names(vocabulary, settings)
+    names = role_names(vocabulary, settings)
     sep, cls = names["sep"], names["cls"]
     if sep in vocabulary and cls in vocabulary:
         backend.post_processor = bert_template((sep, vocabulary[sep]), (cls, vocabulary[cls]))
@@ -156,24 +178,45 @@ def _read_vocabulary(path: Path, settings: dict[str, Any], lowercase: bool | Non
     return Published(wordpiece(tokens, normalization, settings, str(path)), settings)
 
 
-def _read_merges(folder: Path, settings: dict[str, Any]) -> Published:
+def _read_merges(folder: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
+    if lowercase:
+        raise BothwaysError(f"lowercase={lowercase} cannot be set: {folder} holds byte-level BPE, which keeps capitals")
     vocabulary = _json_object(folder / "vocab.json")
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-        pairs = [line.partition(" ") for line in lines if line and not line.startswith("#version")]
-        merges = [(left, right) for left, _, right in pairs]
-        model = models.BPE(vocab=vocabulary, merges=merges, continuing_subword_prefix="", end_of_word_suffix="")
-    except Exception as error:  # the library raises bare Exception
-        raise BothwaysError(f"{folder} holds a vocab.json and merges.txt that do not fit ({error})") from None
-    backend = Tokenizer(model)
-    spaced = bool(settings.get("add_prefix_space", False))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    backend.decoder = decoders.ByteLevel()
-    names = _names(vocabulary, settings)
-    _add_specials(backend, names, vocabulary, str(folder / "vocab.json"))
-    sep, cls = [(names[role], vocabulary[names[role]]) for role in ("sep", "cls")]
-    backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=spaced)
-    return Published(backend, settings)
+    except UnicodeDecodeError as error:
+        raise BothwaysError(f"{folder / 'merges.txt'} is not UTF-8 text ({error})") from None
+    pairs = [line.partition(" ") for line in lines if line and not line.startswith("#version")]
+    merges = [(left, right) for left, _, right in pairs]
+    return Published(byte_level(vocabulary, merges, settings, str(folder)), settings)
+
+
+def _read_model(path: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
+    """A SentencePiece model; what else its family needs is in the JSON files beside it."""
+    family = {"model_type": _json_object(path.parent / "config.json").get("model_type")}
+    greedy = _takes_spaces(path.parent, str(settings.get("mask_token", "")))
+    backend, names = read_sentencepiece(path, {**family, **settings}, lowercase, greedy)
+    added = _json_object(path.parent / "added_tokens.json")
+    for place, token in settings.get("added_tokens_decoder", {}).items():
+        added[str(_plain(token))] = int(place)
+    for token, place in sorted(added.items(), key=lambda entry: entry[1]):
+        if backend.token_to_id(token) is None:
+            backend.add_tokens([token])
+        if backend.token_to_id(token) != place:
+            raise BothwaysError(
+                f"{path} makes {token} number {backend.token_to_id(token)}, but the files beside it say {place}: they "
+                "belong to different tokenizers"
+            )
+    return Published(backend, {**{f"{role}_token": name for role, name in names.items()}, **settings})
+
+
+def _takes_spaces(folder: Path, mask: str) -> bool | None:
+    """Whether the files of a folder let the mask token take the spaces before it; None when they do not say."""
+    config = _json_object(folder / "tokenizer_config.json")
+    stated = [_json_object(folder / "special_tokens_map.json").get("mask_token"), config.get("mask_token")]
+    stated += [token for token in config.get("added_tokens_decoder", {}).values() if _plain(token) == mask]
+    options = [token["lstrip"] for token in stated if isinstance(token, dict) and "lstrip" in token]
+    return bool(options[-1]) if options else None
 
 
 def seems_uncased(tokens: Sequence[str]) -> bool:
@@ -201,87 +244,15 @@ def wordpiece(
         BothwaysError: A special token is not in the vocabulary.
     """
     vocabulary = {token: place for place, token in enumerate(tokens)}
-    names = _names(vocabulary, settings)
+    names = role_names(vocabulary, settings)
     model = models.WordPiece(vocab=vocabulary, unk_token=names["unk"], max_input_chars_per_word=MOST_LETTERS)
     backend = Tokenizer(model)
     backend.normalizer = normalization.normalizer()
     backend.pre_tokenizer = normalization.splitter()
     backend.decoder = decoders.WordPiece(prefix="##")
-    _add_specials(backend, names, vocabulary, where)
-    sep, cls = [(names[role], vocabulary[names[role]]) for role in ("sep", "cls")]
+    sep, cls = add_specials(backend, names, where, greedy_mask=names["cls"] == "<s>")
     if names["cls"] == "<s>":  # MPNet: RoBERTa's template around BERT's vocabulary
         backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=False)
     else:
         backend.post_processor = bert_template(sep, cls)
     return backend
-
-
-def bert_template(sep: tuple[str, int], cls: tuple[str, int]) -> processors.PostProcessor:
-    """``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``, the last two parts in segment 1."""
-    return processors.TemplateProcessing(
-        single=f"{cls[0]}:0 $A:0 {sep[0]}:0",
-        pair=f"{cls[0]}:0 $A:0 {sep[0]}:0 $B:1 {sep[0]}:1",
-        special_tokens=[cls, sep],
-    )
-
-
-def _names(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, str]:
-    """What the special token of each role is called: as the settings say, else in BERT's or RoBERTa's way."""
-    roberta = vocabulary.get("<s>") == 0 or ("<s>" in vocabulary and "[CLS]" not in vocabulary)
-    names = dict(ROBERTA_NAMES if roberta else BERT_NAMES)
-    if roberta and "[UNK]" in vocabulary:  # MPNet keeps BERT's [UNK]
-        names["unk"] = "[UNK]"
-    for role in ROLES:
-        stated = settings.get(f"{role}_token")
-        if isinstance(stated, str):
-            names[role] = stated
-    return names
-
-
-def _add_specials(backend: Tokenizer, names: Mapping[str, str], vocabulary: Mapping[str, int], where: str) -> None:
-    for role in ("unk", "cls", "sep"):
-        if names[role] not in vocabulary:
-            raise BothwaysError(f"{where} has no {names[role]}; is it a vocabulary with one token a line?")
-    present = [role for role in ROLES if names[role] in vocabulary]
-    greedy = names["cls"] == "<s>"  # RoBERTa's <mask> takes the space before it
-    backend.add_special_tokens(
-        [AddedToken(names[role], normalized=False, lstrip=greedy and role == "mask") for role in present]
-    )
-
-
-def find_roles(backend: Tokenizer, settings: Mapping[str, Any], template: Template) -> dict[str, int]:
-    """The id of each special token: from the settings, else from the template's ends, else by its usual name."""
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    names = _names(vocabulary, settings)
-    roles = {role: vocabulary[name] for role, name in names.items() if name in vocabulary}
-    specials = [piece.token_id for piece in template if piece.source == SPECIAL]
-    if specials and "cls_token" not in settings:
-        roles["cls"] = specials[0]
-    if specials and "sep_token" not in settings:
-        roles["sep"] = specials[-1]
-    unknown = getattr(backend.model, "unk_token", None)
-    if isinstance(unknown, str) and "unk_token" not in settings and unknown in vocabulary:
-        roles["unk"] = vocabulary[unknown]
-    return roles
-
-
-def find_template(backend: Tokenizer, pair: bool) -> Template:
-    """The order of special tokens and texts, read off an encoded example."""
-    text = _known_text(backend)
-    example = backend.encode(text, text if pair else None)
-    pieces: list[Piece] = []
-    rows = zip(example.sequence_ids, example.ids, example.type_ids, strict=True)
-    for sequence, token, segment in rows:
-        if sequence is None:
-            pieces.append(Piece(SPECIAL, token, segment))
-        elif not pieces or pieces[-1].source != sequence:
-            pieces.append(Piece(SECOND if sequence else FIRST, -1, segment))
-    return tuple(pieces)
-
-
-def _known_text(backend: Tokenizer) -> str:
-    """A text that has tokens; where there is no [UNK], a letter outside the vocabulary has none."""
-    for text in chain("a", backend.get_vocab(with_added_tokens=False)):
-        if backend.encode(text, add_special_tokens=False).ids:
-            return text
-    raise BothwaysError("the tokenizer has no token for any text")

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
-from tokenizers import models
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.text import published
+from bothways.text import published, roles
 from bothways.text.encoded import SPECIAL, Encoded, Flat, Template, assemble, join
-from bothways.text.files import replacing
+from bothways.text.saved import write_tokenizer
+from bothways.text.spelling import Reading, Spelling
 from bothways.text.truncation import check_policy, cut
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ NO_LENGTH = 10**9  # published settings write "no limit" as 10**30
 
 
 class Tokenizer:
-    """A tokenizer of any kind that is published as ``tokenizer.json``, ``vocab.txt`` or ``vocab.json``.
+    """A tokenizer of any kind that is published as ``tokenizer.json``, ``vocab.txt``, ``vocab.json`` or ``*.model``.
 
     Made by `load` or `from_vocabulary`; it never changes afterwards.
 
@@ -51,9 +51,9 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
         self.backend = backend
         self.settings = dict(settings or {})
-        self.single: Template = published.find_template(backend, pair=False)
-        self.pair: Template = published.find_template(backend, pair=True)
-        self.roles = published.find_roles(backend, self.settings, self.single)
+        self.single: Template = roles.find_template(backend, pair=False)
+        self.pair: Template = roles.find_template(backend, pair=True)
+        self.roles = roles.find_roles(backend, self.settings, self.single)
         stated = self.settings.get("model_max_length")
         self.max_length: int | None = int(stated) if stated and stated < NO_LENGTH else None
 
@@ -62,9 +62,10 @@ class Tokenizer:
         """Loads a published tokenizer.
 
         Args:
-            source: A folder with ``tokenizer.json``, ``vocab.txt``, or ``vocab.json`` and ``merges.txt`` (and, where
-                present, ``tokenizer_config.json`` and ``special_tokens_map.json``); or a bare ``vocab.txt`` or
-                ``tokenizer.json``.
+            source: A folder with ``tokenizer.json``, ``vocab.txt``, ``vocab.json`` and ``merges.txt``, or a
+                SentencePiece model (and, where present, ``tokenizer_config.json`` and ``special_tokens_map.json``); or
+                a bare ``vocab.txt`` or ``tokenizer.json``. A SentencePiece model needs ``tokenizer_config.json`` or
+                ``config.json`` beside it to say which family's it is.
             lowercase: Overrides what the files say. A bare ``vocab.txt`` without capitals is taken as lower-casing.
 
         Raises:
@@ -155,6 +156,31 @@ class Tokenizer:
     def normalization(self) -> Normalization | None:
         """How BERT's normaliser is set; None when the tokenizer has another one."""
         return published.find_normalization(self.backend)
+
+    @cached_property
+    def lowercase(self) -> bool:
+        """Whether letters become lower case."""
+        normalizer = self.backend.normalizer
+        return normalizer is not None and "A" not in normalizer.normalize_str("A")
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How its tokens are spelled: which mark shows that a word begins or goes on."""
+        return Spelling.of(self.backend)
+
+    def read(self, token_id: int) -> Reading:
+        """The text that a token stands for, without marks such as "##", "Ġ" and "▁", and if it continues a word."""
+        token = self.tokens[token_id]
+        return Reading(token, False) if token_id in self.special_ids else self.spelling.read(token)
+
+    @cached_property
+    def needs_space(self) -> bool:
+        """Whether a text that follows another has to begin with its space to get the tokens that it gets in there.
+
+        So it is with RoBERTa's, where the first word of a text has no space before it; other kinds do not tell.
+        """
+        inside, spaced, alone = (self.backend.encode(text, add_special_tokens=False).ids for text in ("a a", " a", "a"))
+        return inside == alone + spaced != alone + alone
 
     @cached_property
     def fingerprint(self) -> str:
@@ -251,39 +277,7 @@ class Tokenizer:
         Raises:
             BothwaysError: The folder cannot be written to.
         """
-        path = Path(folder)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BothwaysError(f"the folder {path} cannot be made ({error.strerror})") from None
-        with replacing(path / "tokenizer.json") as target:
-            target.write_text(self.backend.to_str(pretty=True), encoding="utf-8")
-        with replacing(path / "tokenizer_config.json") as target:
-            target.write_text(json.dumps(self._saved_settings(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if isinstance(self.backend.model, models.WordPiece):
-            with replacing(path / "vocab.txt") as target:
-                target.write_text("".join(f"{token}\n" for token in self.tokens), encoding="utf-8", newline="\n")
-
-    def _saved_settings(self) -> dict[str, Any]:
-        settings = {key: value for key, value in self.settings.items() if key != "model_max_length"}
-        normalization = self.normalization
-        if normalization is not None:
-            settings["do_lower_case"] = normalization.lowercase
-            settings["strip_accents"] = normalization.strip_accents
-            settings["tokenize_chinese_chars"] = normalization.chinese_characters
-        if self.max_length is not None:
-            settings["model_max_length"] = self.max_length
-        settings.setdefault("tokenizer_class", self._class_elsewhere())
-        for role, place in self.roles.items():
-            settings.setdefault(f"{role}_token", self.tokens[place])
-        return dict(sorted(settings.items()))
-
-    def _class_elsewhere(self) -> str:
-        """The class of `transformers` that rebuilds this tokenizer from its settings; else the one that reads all."""
-        bert = [self.tokens[place] for place in self.roles.values()] == list(published.BERT_NAMES.values())
-        plain = self.normalization is not None and self.normalization.clean_text
-        wordpiece = isinstance(self.backend.model, models.WordPiece)
-        return "BertTokenizer" if wordpiece and bert and plain else "PreTrainedTokenizerFast"
+        write_tokenizer(self, folder)
 
 
 def _strings(texts: str | Iterable[str], what: str) -> list[str]:

@@ -1,0 +1,59 @@
+"""Byte-level BPE (GPT-2, RoBERTa): words are cut at spaces and punctuation, written in bytes, and merged by a list.
+
+Every text has tokens, for every byte is one. A word keeps the space before it, shown as "Ġ".
+
+Source: Radford et al., Language Models are Unsupervised Multitask Learners (2019), section 2.2; Liu et al., RoBERTa
+(2019), section 4.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from bothways.errors import BothwaysError
+from bothways.text.roles import add_specials, bert_template, role_names
+
+
+def byte_level(
+    vocabulary: dict[str, int],
+    merges: Sequence[tuple[str, str]],
+    settings: Mapping[str, Any],
+    where: str,
+    *,
+    normalizer: normalizers.Normalizer | None = None,
+) -> Tokenizer:
+    """A byte-level BPE tokenizer around a vocabulary and its merges, with its family's template.
+
+    ``<s>`` at the beginning means RoBERTa's, ``[CLS]`` DeBERTa's. RoBERTa's offsets leave out the space before a word.
+
+    Args:
+        vocabulary: The id of each token.
+        merges: Pairs of tokens in the order in which they are merged.
+        settings: May name the special tokens (``cls_token`` ...) and say ``add_prefix_space``, ``trim_offsets``.
+        where: The vocabulary's place, for error messages.
+        normalizer: How text is rewritten first; the published ones do not.
+
+    Raises:
+        BothwaysError: Vocabulary and merges do not fit together, or a special token is absent.
+    """
+    try:
+        model = models.BPE(vocab=vocabulary, merges=list(merges), continuing_subword_prefix="", end_of_word_suffix="")
+    except Exception as error:  # the library raises bare Exception
+        raise BothwaysError(f"{where} holds a vocab.json and merges.txt that do not fit ({error})") from None
+    backend = Tokenizer(model)
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    spaced = bool(settings.get("add_prefix_space", False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    backend.decoder = decoders.ByteLevel()
+    names = role_names(vocabulary, settings)
+    sep, cls = add_specials(backend, names, where, greedy_mask=True)
+    if names["cls"] == "<s>":
+        trim = bool(settings.get("trim_offsets", True))
+        backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=spaced)
+    else:
+        backend.post_processor = bert_template(sep, cls)
+    return backend
