@@ -25,9 +25,9 @@ from bothways.model.parts.attend import attend
 from bothways.model.parts.dropout import drop
 from bothways.model.parts.global_tokens import GlobalTokens
 
-_MOST_SCORES = 2**24
-"""So many attention weights exist at a time at most, unless one chunk has more."""
-_SMALLEST_CHUNK, _LARGEST_CHUNK = 32, 128
+_MOST_SCORES = 2**22
+"""So many attention weights exist at a time at most, unless one chunk has more; that many stay near a CPU's caches."""
+_SMALLEST_CHUNK, _LARGEST_CHUNK = 32, 256
 """Smaller chunks make products too small to be fast, larger ones have longer bands of which less is needed."""
 
 
@@ -175,9 +175,10 @@ def _in_chunks(
     q_MHCK, k_MHJK, v_MHJK = chunks.queries(q_NLHK), chunks.bands(k_NLHK), chunks.bands(v_NLHK)
     near = chunks.near(window, q_MHCK.device)
     flags = None if beside is None else chunks.bands(beside.flags[:, :, None, None])[:, 0, None, :, 0]  # (M, 1, J)
-    kernel = _fused if _prefers_fused(q_MHCK) and weights is None else _dense
+    fused = _prefers_fused(q_MHCK) and weights is None
     keys = k_MHJK.shape[2] + (0 if beside is None else beside.k.shape[2])
-    step = max(1, _MOST_SCORES // (q_MHCK.shape[1] * chunks.size * keys))
+    heads = 1 if fused else q_MHCK.shape[1]  # the fused kernel holds the mask, which all heads share, and no scores
+    step = max(1, _MOST_SCORES // (heads * chunks.size * keys))
     numbers = torch.arange(len(q_MHCK), device=q_MHCK.device)
     out = []
     for number, q, k, v in zip(*(x.split(step) for x in (numbers, q_MHCK, k_MHJK, v_MHJK)), strict=True):
@@ -191,7 +192,10 @@ def _in_chunks(
                 taken = beside.taken[sequence, None].expand(-1, chunks.size, -1)
                 seen = torch.cat((seen & ~here, taken), 2)
         bias = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill_(~seen, -math.inf)
-        out.append(kernel(q, k, v, bias[:, None], dropout, scale, weights))
+        if fused:
+            out.append(F.scaled_dot_product_attention(q, k, v, bias[:, None], dropout, scale=scale))
+        else:
+            out.append(_dense(q, k, v, bias[:, None], dropout, scale, weights))
     return chunks.sequences(out[0] if len(out) == 1 else torch.cat(out))
 
 
@@ -208,12 +212,6 @@ def _dense(
     if weights is not None:
         weights.extend(shares.unbind(0))
     return drop(shares, dropout) @ v
-
-
-def _fused(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float, scale: float, weights: list[Tensor] | None
-) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
 
 
 def attend_window_one_by_one(
