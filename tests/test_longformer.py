@@ -110,6 +110,7 @@ def test_windows_of_each_layer_and_any_global_tokens_agree_with_the_reference(wi
     theirs = theirs_of(config, "LongformerModel")
     theirs.save_pretrained(tmp_path)
     saved = read_folder(tmp_path)
+    assert saved.encoder.config == config
     inputs = rectangle(config)
     draw = np.random.default_rng(1)
     chosen = (draw.random(inputs["input_ids"].shape) < share) & (inputs["attention_mask"] == 1)

@@ -41,7 +41,7 @@ def assert_same(found, expected, tensors, tolerance=1e-5):
         assert (a - b).abs().max() < tolerance
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=4), st.integers(1, 100), st.integers(0, 99))
 def test_a_window_is_masked_full_attention(lengths, window, seed):
     batch, qkv = inputs([*lengths, lengths[0]], seed=seed)
