@@ -14,10 +14,11 @@ Differences from BERT:
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, cast
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert
 from bothways.model.families.family import Family, FamilyHead
@@ -111,7 +112,9 @@ def read(config: dict[str, Any], also: frozenset[str] = frozenset(), **attention
     own.only("relative_attention", True)
     own.only("talking_head", False)
     own.only("pooler_hidden_act", "gelu")
-    own.only("pooler_dropout", 0)
+    if own.get("pooler_dropout", 0):  # changes training alone, and there little
+        message = f"config.json says pooler_dropout = {own.get('pooler_dropout')}, which is not used here"
+        warnings.warn(BothwaysWarning(message), stacklevel=2)
     width, heads = own.get("hidden_size", 768), own.get("num_attention_heads", 12)
     for key in ("pooler_hidden_size", "embedding_size"):
         own.only(key, width)
