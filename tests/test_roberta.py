@@ -335,6 +335,16 @@ def test_a_config_without_model_type_is_known_by_its_class(name, tmp_path):
     assert encoder_config(tmp_path) == members.size()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_without_padding_id_has_the_usual_one(name):
+    """The first published files left it out: it is 1 in the classes of `transformers`."""
+    members = family(name)
+    settings = members.to_hf(members.size())
+    del settings["pad_token_id"]
+    assert members.from_hf(settings) == members.size()
+    assert transformers.AutoConfig.for_model(**settings).pad_token_id == 1
+
+
 # -- tokenizers
 
 
