@@ -57,6 +57,7 @@ def classify(
     max_length: MaxLength = 128,
     truncation: TruncationPolicy = "warn",
     base: Annotated[str, option("Model", "--base", "MODEL", "The encoder to start from.")],
+    reads: Annotated[str | None, option("Model", "--reads", "WHAT", "pooled, first or mean: what it looks at.")] = None,
     hidden: Annotated[
         Hidden | None, option("Model", "--hidden", None, "A linear classifier, or a hidden layer.")
     ] = None,

@@ -68,6 +68,7 @@ def finetune(
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
+    reads: str | None = None,
     hidden: str | None = None,
     freeze: bool = False,
     dropout: float | None = None,
@@ -102,6 +103,8 @@ def finetune(
         learning_rate: The highest rate; None takes one that suits the width.
         weight_decay: Of AdamW, on weight matrices.
         warmup: Share of the steps in which the rate rises.
+        reads: What the classifier reads: the ``"pooled"`` output, the ``"first"`` token or the ``"mean"`` of all, which
+            suits encoders that were pre-trained briefly; None: as the family has it.
         hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
         freeze: Whether only the head learns.
         dropout: Overrides the encoder's dropout everywhere.
@@ -129,7 +132,7 @@ def finetune(
     train_data = read_labelled(train, text, text_pair, label)
     names = classify.class_names(train_data)
     train_data, dev_data = _with_dev(train_data, dev, (text, text_pair, label), seed)
-    model = _model(start, names, hidden, dropout, max_length, truncation, seed, device)
+    model = _model(start, names, (reads, hidden), dropout, max_length, truncation, seed, device)
     examples = classify.encode(train_data, names, model.tokenizer, model.max_length, truncation)
     training = classify.Classify(model.mark)
     together = Together([training])
@@ -276,14 +279,15 @@ def _with_dev(
 def _model(
     start: Model,
     names: tuple[str, ...],
-    hidden: str | None,
+    shape: tuple[str | None, str | None],
     dropout: float | None,
     max_length: int,
     truncation: str,
     seed: int,
     device: str | None,
 ) -> Model:
-    """A copy of the base with a new head; a pooler is added where the base lacks one."""
+    """A copy of the base with a new head of a shape (reads, hidden); a pooler is added where it reads one."""
+    reads, hidden = shape
     config = start.config
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
@@ -292,6 +296,8 @@ def _model(
     if hidden not in (None, "none", "gelu"):
         raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
     head = family(config.family).head("classify", labels=names, dropout=config.dropout)
+    if reads is not None:
+        head = head.derive(reads=reads)
     if hidden is not None:
         head = head.derive(hidden=hidden)
     model = Model.random(config, start.tokenizer, [head], seed=seed, device=device)

@@ -234,6 +234,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         max_length=plan.max_length,
         truncation="window",
         dropout=0.1,  # several passes over little text
+        reads="mean",  # minutes of pre-training teach tokens more than the first one
         seed=seed,
     )
 
