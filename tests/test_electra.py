@@ -1,5 +1,7 @@
 """ELECTRA: tables shared by generator and discriminator, published configurations, replaced words spotted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.families import family
 from bothways.model.sharing import share_tables
 from bothways.run.folder import Saved, is_published, read_folder, write_folder
+from bothways.run.spot import Spot, spots
 from test_families import assert_same, rectangle, theirs_of
 
 SHARED_NAMES = {"tokens.weight", "positions.weight", "segments.weight", "norm.weight", "norm.bias"}
@@ -199,6 +202,19 @@ def test_heads_have_the_activation_they_have_there(kind, tmp_path):
     assert_same(read_folder(tmp_path), theirs, rectangle(config, (17, 40, 3)))
 
 
+def test_the_dropout_of_choices_has_its_own_key(tmp_path):
+    """There nothing is dropped before their hidden layer."""
+    config = tiny.config("electra")
+    head = tiny.head("electra", "choose").derive(dropout=0.3)
+    assert not head.input_dropout
+    modules = {"choose": build_head(head, config)}
+    write_folder(Saved(build_encoder(config), modules, {"choose": head}, None), tmp_path / "model")
+    theirs = transformers.ElectraForMultipleChoice.from_pretrained(tmp_path / "model")
+    assert theirs.sequence_summary.last_dropout.p == 0.3
+    (tmp_path / "model" / "bothways.json").unlink()
+    assert read_folder(tmp_path / "model").head_configs["choose"] == head
+
+
 def test_packed_equals_one_by_one():
     encoder = tiny.randomise(build_encoder(tiny.config("electra"))).eval()
     head = tiny.randomise(build_head(tiny.head("electra", "rtd"), encoder.config)).eval()
@@ -268,6 +284,20 @@ def test_punctuation_capitals_and_spaces_keep_their_places(model):
         ("The", 2, 5), ("River", 6, 11), (",", 11, 12), ("quux", 14, 18), ("-", 18, 19), ("town", 19, 23),
         ("!", 23, 24),
     ]  # fmt: skip
+
+
+def test_a_space_that_a_tokenizer_counts_to_a_word_is_not_part_of_it():
+    """As byte-level and Unigram tokenizers do; a word of nothing but space is no word."""
+    text = " the  river bed"
+    ends = np.array([(0, 0), (0, 4), (4, 5), (5, 8), (8, 11), (11, 15), (0, 0)])
+    encoded = tiny.tokenizer().encode("the the river book my", offsets=True)
+    encoded = replace(encoded, offsets=ends, word_ids=np.array([-1, 0, 1, 2, 2, 3, -1]))
+    found = spots([text], encoded, np.linspace(0.1, 0.7, 7))
+    expected = [Spot("the", 1, 4, 0.2), Spot("river", 6, 11, 0.5), Spot("bed", 12, 15, 0.6)]
+    for one, wanted in zip(found[0], expected, strict=True):
+        assert (one.word, one.start, one.end) == (wanted.word, wanted.start, wanted.end)
+        assert one.probability == pytest.approx(wanted.probability)
+    assert [word.replaced for word in expected] == [False, False, True]
 
 
 def test_words_of_a_long_text_are_spotted_in_windows_or_cut():

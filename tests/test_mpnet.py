@@ -99,6 +99,18 @@ def test_packed_equals_one_by_one_with_gradients():
     assert (found - expected_grad).abs().max() / expected_grad.abs().max() < 1e-4
 
 
+def test_in_bf16_it_stays_close():
+    encoder = tiny.randomise(build_encoder(tiny.config("mpnet"))).eval()
+    batch = make_batch([np.arange(2, 202), np.arange(5, 30)], None)
+    with torch.no_grad():
+        exact = encoder(batch).sequence
+        with torch.autocast("cpu", torch.bfloat16):
+            biases = encoder.context(encoder.at_door(batch)).prepared
+            rough = encoder(batch).sequence.float()
+    assert {bias.dtype for bias in biases.values()} == {torch.bfloat16}, "scores would be computed in float32"
+    assert torch.cosine_similarity(rough, exact).min() > 0.999
+
+
 def test_every_gradient_equals_that_of_transformers():
     config = tiny.config("mpnet", dropout=0.0, embeddings__dropout=0.0, attention__dropout=0.0)
     members = family("mpnet")

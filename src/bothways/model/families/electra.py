@@ -97,6 +97,7 @@ HEADS = {
             "sequence_summary.summary.bias": "choose.hidden.bias",
             **bert.HEADS["choose"].names,
         },
+        dropout=("summary_last_dropout",),
     ),
 }
 
