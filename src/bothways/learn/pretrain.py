@@ -147,9 +147,10 @@ def pretrain(
     if steps is None and (minutes is None or epochs is not None):
         steps = _steps_of(1.0 if epochs is None else epochs, plan, train_numbers, batch_tokens)
     model = _model(start, config, plan.heads, prepared.tokenizer, seed, device)
+    optimizer = optimizer or ("muon" if start is None else "adamw")
     settings = LoopSettings(
         optimizer=optimizer,
-        learning_rate=learning_rate or suited_rate(config.width),
+        learning_rate=learning_rate or suited_rate(config.width, optimizer),
         steps=steps,
         minutes=minutes,
         warmup=warmup,
