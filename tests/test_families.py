@@ -15,6 +15,7 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig
 from bothways.model.families import families, family
+from bothways.model.families.names import template
 from bothways.run.folder import Saved, is_published, read_folder, write_folder
 from cases import case
 from cases import lengths as family_lengths
@@ -34,7 +35,8 @@ LOGITS = {"mlm": "prediction_logits", "nsp": "seq_relationship_logits", "sop": "
 def theirs_of(config, architecture, **settings):
     """The class of `transformers` with our configuration, every parameter random."""
     members = family(config.family)
-    published = transformers.AutoConfig.for_model(**members.to_hf(config), **settings)
+    said = getattr(case(config.family), "SAID_OF_HEADS", {})
+    published = transformers.AutoConfig.for_model(**members.to_hf(config), **said, **settings)
     made = getattr(transformers, architecture)._from_config(published, attn_implementation="eager")
     return tiny.randomise(made).eval()
 
@@ -214,12 +216,12 @@ def test_no_name_stands_for_nothing(name):
     ours = set()
     with torch.device("meta"):
         for config in (*members.sizes.values(), tiny.config(name, **case(name).ODD)):
-            encoder = build_encoder(config.derive(layers=1, blocks=None))
-            ours |= {f"encoder.{key}" for key in encoder.state_dict()}
+            encoder = build_encoder(config)
+            ours |= {template(f"encoder.{key}")[0] for key in encoder.state_dict()}
             heads = {kind: build_head(tiny.head(name, kind), config) for kind in members.heads}
             ours |= {f"{kind}.{key}" for kind, head in heads.items() for key in head.state_dict()}
-    named = {value.format(0) for value in members.table(members.heads).names.values()}
-    named |= {value.format(0) for head in members.heads.values() for value in head.names.values()}
+    named = set(members.table(members.heads).names.values())
+    named |= {value for head in members.heads.values() for value in head.names.values()}
     assert named <= ours, "names that no module has"
 
 

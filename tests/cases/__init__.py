@@ -7,7 +7,8 @@ Each file has
 - ``MATTERS``: changes each of which must change parameters or output;
 - ``LENGTHS`` if the common ones do not suit: lengths in tokens of the sequences in a batch;
 - ``POOLED`` if there are published classes with a pooler that their heads do not read: their sets of heads;
-- ``ATTENTIONS = False`` if `transformers` gives its attention weights in another shape than ``(H, L, L)``, or none.
+- ``ATTENTIONS = False`` if `transformers` gives its attention weights in another shape than ``(H, L, L)``, or none;
+- ``SAID_OF_HEADS`` if ``config.json`` says how heads are made: those keys for the family's own heads.
 """
 
 import importlib

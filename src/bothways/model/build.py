@@ -12,6 +12,7 @@ from bothways.model.config import (
     DisentangledAttentionConfig,
     EncoderConfig,
     HeadConfig,
+    RotaryAttentionConfig,
     SparseAttentionConfig,
     WindowAttentionConfig,
 )
@@ -31,6 +32,7 @@ from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import FeedForward, GatedFeedForward
 from bothways.model.parts.global_tokens import GlobalTokenScheme
 from bothways.model.parts.pooler import Pooler
+from bothways.model.parts.rotary import RotaryAttention, RotaryScheme
 from bothways.model.parts.sparse import SparseAttention
 from bothways.model.parts.stack import Stack
 from bothways.model.parts.window_attention import WindowAttention
@@ -39,6 +41,8 @@ from bothways.model.parts.window_attention import WindowAttention
 def build_encoder(config: EncoderConfig) -> Encoder:
     """An encoder with random weights, drawn from torch's generator as BERT draws them."""
     blocks = [_block(config) for _ in range(max(config.schedule) + 1)]
+    if config.norm == "pre" and not config.first_norm and config.schedule.count(0) == 1:
+        blocks[0].attention_norm = nn.Identity()
     norm = nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.norm_bias) if config.norm == "pre" else None
     encoder = Encoder(
         config,
@@ -81,6 +85,9 @@ def _scheme(attention: AttentionConfig, config: EncoderConfig) -> nn.Module | No
         case DisentangledAttentionConfig(max_distance=far, buckets=buckets):
             norm = nn.LayerNorm(config.width, eps=config.norm_eps) if attention.norm_table else None
             return DistanceTable(config.width, far, buckets, norm)
+        case RotaryAttentionConfig(base=base, local_base=local_base, windows=windows):
+            bases = [local_base if window else base for window in windows[: config.layers]]
+            return RotaryScheme(config.width // attention.heads, bases)
         case BucketAttentionConfig(buckets=buckets, max_distance=far):
             return DistanceBias(attention.heads, buckets, far)
         case WindowAttentionConfig():
@@ -100,6 +107,8 @@ def _attention(attention: AttentionConfig, config: EncoderConfig) -> nn.Module:
             return BucketAttention(*plain)
         case SparseAttentionConfig(block=block, random_blocks=count, seed=seed):
             return SparseAttention(*plain, block, count, seed)
+        case RotaryAttentionConfig(base=base, local_base=local_base, windows=windows):
+            return RotaryAttention(*plain, base, local_base, windows)
         case WindowAttentionConfig(windows=windows):
             return WindowAttention(*plain, windows)
         case _:

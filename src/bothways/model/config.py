@@ -166,14 +166,22 @@ class RotaryAttentionConfig(AttentionConfig):
     Attributes:
         base: Of the angles in layers where every token looks at every token.
         local_base: Of the angles in layers with a window.
-        windows: For each layer how far a token looks to either side; 0 for all the way. Empty: all layers do.
+        windows: How far a token looks to either side, layer by layer and over again; 0 for all the way.
         kind: ``rotary``.
     """
 
     base: float = 10_000.0
     local_base: float = 10_000.0
-    windows: tuple[int, ...] = ()
+    windows: tuple[int, ...] = (0,)
     kind: Literal["rotary"] = "rotary"  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "base", "local_base")
+        if not self.windows or min(self.windows) < 0:
+            raise BothwaysError(
+                f"windows must be tokens to either side, 0 for all, at least one number, not {self.windows}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +289,8 @@ class EncoderConfig(Config):
         blocks: Blocks with parameters of their own, each applied at `layers` / `blocks` neighbouring layers; None for
             as many as layers.
         norm: ``"post"``: after each sum, as in BERT; ``"pre"``: before attention and feed-forward, and once at the end.
+        first_norm: Whether the first block of the kind ``"pre"`` norms before its attention, where the embeddings have
+            just been normed; a block that later layers share always does.
         norm_eps: Epsilon of the blocks' layer norms.
         norm_bias: Whether they have biases.
         dropout: Share of values dropped after attention and feed-forward, in training.
@@ -298,6 +308,7 @@ class EncoderConfig(Config):
     feed_forward: FeedForwardConfig
     blocks: int | None = None
     norm: Literal["post", "pre"] = "post"
+    first_norm: bool = True
     norm_eps: float = 1e-12
     norm_bias: bool = True
     dropout: float = 0.1
@@ -317,6 +328,10 @@ class EncoderConfig(Config):
         if isinstance(self.attention, WindowAttentionConfig) and len(self.attention.windows) not in (1, self.layers):
             count = len(self.attention.windows)
             raise BothwaysError(f"{self.layers} layers cannot have {count} windows; give one, or one a layer")
+        if isinstance(self.attention, RotaryAttentionConfig) and self.width // self.attention.heads % 2:
+            raise BothwaysError(
+                f"heads of {self.width // self.attention.heads} values cannot be turned in pairs; change width or heads"
+            )
         if self.convolution is not None and self.width % self.convolution.groups:
             raise BothwaysError(
                 f"the width {self.width} is not a multiple of the convolution's {self.convolution.groups} groups"

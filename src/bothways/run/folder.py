@@ -192,7 +192,7 @@ def _heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, Head
             stated = (published.get(key) for key in members.heads[kind].dropout)
             head = head.derive(dropout=next((value for value in stated if value is not None), head.dropout))
         if key := members.heads[kind].reads:
-            head = head.derive(reads=Reader(published).one_of(key, POOLINGS))
+            head = head.derive(reads=Reader(published).one_of(key, POOLINGS, "cls"))
         found[kind] = head
     return found
 

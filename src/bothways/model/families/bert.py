@@ -116,6 +116,7 @@ HEADS = {
     "answer": FamilyHead(
         HeadConfig(kind="answer", dropout=0.0),
         {"qa_outputs.weight": "answer.output.weight", "qa_outputs.bias": "answer.output.bias"},
+        dropout=(),
     ),
     "choose": FamilyHead(
         HeadConfig(kind="choose"),

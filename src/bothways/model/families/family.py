@@ -19,12 +19,14 @@ class FamilyHead:
         config: Its layers; labels and dropout come with a checkpoint.
         names: Published names of its tensors beside ours.
         dropout: Keys of ``config.json`` that say its dropout: the first one that is there and not null counts, and the
-            first of all is written. Where none is there, `config` says it.
+            first of all is written. Where none is there, `config` says it. Empty for a head that has none.
+        reads: The key of ``config.json`` that says whether it reads the first token or the mean, where it has one.
     """
 
     config: HeadConfig
     names: dict[str, str]
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
+    reads: str | None = None
 
 
 def _unpublished(_: Any) -> NoReturn:

@@ -35,6 +35,9 @@ ACTIVATIONS = {
 }
 HF_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 
+POOLINGS = {"cls": "first", "mean": "mean"}
+HF_POOLINGS = {ours: theirs for theirs, ours in POOLINGS.items()}
+
 
 class Reader:
     """Reads keys off a ``config.json`` and complains about what nobody asked for."""
@@ -69,11 +72,24 @@ class Reader:
 
     def activation(self, key: str, default: str = "gelu") -> Any:
         """The activation under a key, in our words."""
+        return self.one_of(key, ACTIVATIONS, default)
+
+    def one_of(self, key: str, words: dict[str, str], default: str) -> Any:
+        """The word under a key, in our words.
+
+        Args:
+            key: Of the file.
+            words: Theirs and ours.
+            default: Of theirs.
+
+        Raises:
+            BothwaysError: There is no such word; those there are, are listed.
+        """
         value = self.get(key, default)
-        if value not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
+        if value not in words:
+            known = ", ".join(words)
             raise BothwaysError(f"{self.where} says {key} = {value!r}, which is not supported; there are {known}")
-        return ACTIVATIONS[value]
+        return words[value]
 
     def finish(self) -> None:
         """Complains about keys that nobody asked for.

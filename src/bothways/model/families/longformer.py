@@ -54,7 +54,7 @@ NAMES = replace(
 def _head(kind: str, rule: GlobalRule) -> FamilyHead:
     """RoBERTa's head with its choice of global tokens; the published classes know no dropout of the head's own."""
     known = roberta.HEADS[kind]
-    return replace(known, config=known.config.derive(global_tokens=rule), dropout=("hidden_dropout_prob",))
+    return replace(known, config=known.config.derive(global_tokens=rule), dropout=known.dropout[-1:])
 
 
 HEADS = {
