@@ -15,7 +15,7 @@ def share_tables(generator: Encoder, discriminator: Encoder) -> None:
 
     From then on they are one tensor each: what either encoder learns moves both, and each is still saved whole. The
     projection to the encoder's width stays each one's own. Clark et al. 2020, section 3.2, name the token and position
-    tables; their implementation shares all that stands before the projection, and so do their published checkpoints.
+    tables; their implementation shares all that stands before the projection, as is done here.
 
     Args:
         generator: Its own tables are given up, also for a masked-token head, which reads them from the encoder.
