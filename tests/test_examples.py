@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from bothways.errors import BothwaysError
 from bothways.learn.objectives.examples import IS_NEXT, IS_RANDOM, Blocks, Pairs, _lay_anchors, _longest_first
+from bothways.text import encoded
 from bothways.text.documents import Document
+from bothways.text.encoded import SPECIAL, Piece
 from bothways.text.normalize import Normalization
 from bothways.text.prepare import prepare
 from bothways.text.tokenizer import Tokenizer
@@ -38,7 +40,14 @@ class Made:
         return np.searchsorted(self.document_starts, sentences, side="right") - 1
 
 
-TOKENIZER = SimpleNamespace(cls_id=CLS, sep_id=SEP)
+PAIR = (
+    Piece(SPECIAL, CLS, 0),
+    Piece(encoded.FIRST, -1, 0),
+    Piece(SPECIAL, SEP, 0),
+    Piece(encoded.SECOND, -1, 1),
+    Piece(SPECIAL, SEP, 1),
+)
+TOKENIZER = SimpleNamespace(cls_id=CLS, sep_id=SEP, pair=PAIR)
 
 
 def made(documents: int = 50, sentences: int = 30, longest: int = 25, seed: int = 0) -> Made:

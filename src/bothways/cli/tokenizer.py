@@ -12,6 +12,7 @@ from bothways.cli.options import Json, MaxLength, Out, Source, Text, TruncationP
 TRAIN_EXAMPLES = [
     "bothways tokenizer train texts/ --size 30000 --out my-tokenizer",
     "bothways tokenizer train reviews.parquet --text review --cased --out my-tokenizer",
+    "bothways tokenizer train texts/ --kind unigram --size 8000 --out my-tokenizer",
     "zcat dump.txt.gz | bothways tokenizer train - --out my-tokenizer",
 ]
 SHOW_EXAMPLES = [
@@ -26,23 +27,29 @@ def train(
     *,
     text: Text = "text",
     size: Annotated[int, plain("--size", "N", "Tokens in the vocabulary.")] = 30_000,
-    kind: Annotated[str, plain("--kind", "NAME", "wordpiece.")] = "wordpiece",
+    kind: Annotated[
+        Literal["wordpiece", "bpe", "unigram"], plain("--kind", None, "As BERT's, RoBERTa's or ALBERT's.")
+    ] = "wordpiece",
     lowercase: Annotated[bool, plain("--uncased/--cased", None, "Whether letters become lower case.")] = True,
     strip_accents: Annotated[
         bool | None, plain("--strip-accents/--keep-accents", None, "Stripped where letters become lower case.")
     ] = None,
     chinese_characters: Annotated[
-        bool, plain("--split-chinese/--keep-chinese", None, "Whether each Chinese character is a word.")
-    ] = True,
+        bool | None,
+        plain("--split-chinese/--keep-chinese", None, "Whether each Chinese character is a word; split by wordpiece."),
+    ] = None,
     min_frequency: Annotated[int, plain("--min-frequency", "N", "Rarer pairs are not merged.")] = 2,
-    alphabet_limit: Annotated[int, plain("--alphabet-limit", "N", "The most characters kept.")] = 1000,
+    alphabet_limit: Annotated[
+        int | None, plain("--alphabet-limit", "N", "The most characters kept: 1000, of bpe 256 bytes.")
+    ] = None,
     score: Annotated[
-        Literal["likelihood", "ratio"], plain("--score", None, "What a merge is chosen by; ratio favours rare pairs.")
-    ] = "likelihood",
+        Literal["likelihood", "ratio"] | None,
+        plain("--score", None, "What wordpiece chooses merges by: likelihood, or ratio, which favours rare pairs."),
+    ] = None,
     out: Out,
     json: Json = False,
 ) -> None:
-    """Train a WordPiece vocabulary on raw text, by likelihood."""
+    """Train a vocabulary on raw text: WordPiece by likelihood, byte-level BPE or Unigram."""
     settings = dict(locals())
     import bothways as bw
 

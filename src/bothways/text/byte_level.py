@@ -8,10 +8,11 @@ Source: Radford et al., Language Models are Unsupervised Multitask Learners (201
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bothways.errors import BothwaysError
 from bothways.text.roles import add_specials, bert_template, role_names
@@ -56,4 +57,55 @@ def byte_level(
         backend.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=spaced)
     else:
         backend.post_processor = bert_template(sep, cls)
+    return backend
+
+
+def train_byte_level(
+    texts: Iterable[str],
+    *,
+    size: int,
+    special_tokens: Sequence[str],
+    min_frequency: int,
+    normalizer: normalizers.Normalizer,
+) -> Tokenizer:
+    """Trains a byte-level BPE tokenizer: of all neighbours the most frequent pair becomes a token, again and again.
+
+    The texts are streamed; memory grows with the number of distinct words only. Every word has the space before it,
+    also the first of a text.
+
+    Args:
+        texts: Paragraphs or whole documents.
+        size: Tokens in the vocabulary, special tokens and the 256 bytes included. There are fewer where no pair is
+            frequent enough.
+        special_tokens: Tokens that stand first in the vocabulary and are never made of text.
+        min_frequency: The fewest occurrences of a pair that is merged.
+        normalizer: How text is rewritten first.
+
+    Raises:
+        BothwaysError: There is no text, or `size` cannot hold the special tokens and the bytes.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if size < len(special_tokens) + len(alphabet):
+        raise BothwaysError(
+            f"a vocabulary of {size:,} tokens cannot hold {len(special_tokens)} special tokens and the "
+            f"{len(alphabet)} bytes: ask for {len(special_tokens) + len(alphabet):,} or more"
+        )
+    learner = Tokenizer(models.BPE())
+    learner.normalizer = normalizer
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=list(special_tokens),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    model = json.loads(learner.to_str())["model"]
+    merges = [(left, right) for left, right in model["merges"]]
+    if not merges and size > len(special_tokens) + len(alphabet):
+        raise BothwaysError("there is no word to train a vocabulary on: give text")
+    settings = {"add_prefix_space": True}
+    backend = byte_level(model["vocab"], merges, settings, "the list of special tokens", normalizer=normalizer)
+    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])  # the space put before
     return backend

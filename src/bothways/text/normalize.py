@@ -49,3 +49,44 @@ class Normalization:
     def words(self, text: str) -> list[str]:
         """The words of `text`, normalised: the units inside which tokens are looked for."""
         return [word for word, _ in self.splitter().pre_tokenize_str(self.normalizer().normalize_str(text))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainNormalization:
+    """How text is rewritten for vocabularies of other kinds that are trained here.
+
+    Attributes:
+        lowercase: Whether letters become lower case.
+        strip_accents: Whether combining marks are removed; None does as `lowercase` does.
+        compatible: Whether forms of the same character become one ("ﬁ" and "ｆｉ" become "fi"), control characters are
+            removed and every kind and number of spaces becomes one plain space; else only equivalent spellings become
+            one.
+    """
+
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    compatible: bool = False
+
+    def normalizer(self) -> Normalizer:
+        """The object of `tokenizers` that rewrites a text by these settings."""
+        from tokenizers import Regex, normalizers
+
+        steps: list[Normalizer] = []
+        if self.lowercase if self.strip_accents is None else self.strip_accents:
+            steps += [normalizers.NFKD() if self.compatible else normalizers.NFD(), normalizers.StripAccents()]
+        steps.append(normalizers.NFKC() if self.compatible else normalizers.NFC())
+        if self.lowercase:
+            steps.append(normalizers.Lowercase())
+        if self.compatible:
+            steps += [
+                normalizers.Replace(Regex(r"[\x00-\x08\x0e-\x1f\x7f]"), ""),
+                normalizers.Replace(Regex(r"\s+"), " "),
+                normalizers.Strip(left=False),
+            ]
+        return normalizers.Sequence(steps)
+
+    def splitter(self) -> PreTokenizer:
+        """The object of `tokenizers` that splits a text at spaces; each word begins with "▁"."""
+        from tokenizers.pre_tokenizers import Metaspace, Sequence, WhitespaceSplit
+
+        return Sequence([WhitespaceSplit(), Metaspace("▁", "always")])

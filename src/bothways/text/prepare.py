@@ -130,13 +130,18 @@ def _encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Par
     for document in documents:
         sentences: list[str] = []
         for paragraph in document.paragraphs:
-            sentences += split_sentences(paragraph)
+            sentences += _as_inside(split_sentences(paragraph), tokenizer)
             if count + len(sentences) >= _BATCH:
                 yield from _encode_batch([*waiting, (sentences, None)], tokenizer)
                 waiting, sentences, count = [], [], 0
         waiting.append((sentences, _digest_of(document)))
         count += len(sentences)
     yield from _encode_batch(waiting, tokenizer)
+
+
+def _as_inside(sentences: list[str], tokenizer: Tokenizer) -> list[str]:
+    """The sentences of a paragraph, each with the space before it where the tokenizer would see it in the paragraph."""
+    return sentences[:1] + [f" {one}" for one in sentences[1:]] if tokenizer.needs_space else sentences
 
 
 def _encode_batch(waiting: list[tuple[list[str], bytes | None]], tokenizer: Tokenizer) -> Iterator[Part]:

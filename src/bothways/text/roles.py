@@ -54,14 +54,19 @@ def add_specials(
         BothwaysError: One that every tokenizer needs is absent.
     """
     vocabulary = backend.get_vocab()
-    for role in ("unk", "cls", "sep"):
-        if names[role] not in vocabulary:
-            raise BothwaysError(f"{where} has no {names[role]}; is it a vocabulary with one token a line?")
+    require(names, vocabulary, where)
     present = [role for role in ROLES if names[role] in vocabulary]
     backend.add_special_tokens(
         [AddedToken(names[role], normalized=False, lstrip=greedy_mask and role == "mask") for role in present]
     )
     return (names["sep"], vocabulary[names["sep"]]), (names["cls"], vocabulary[names["cls"]])
+
+
+def require(names: Mapping[str, str], vocabulary: Mapping[str, int], where: str) -> None:
+    """Raises a BothwaysError when a vocabulary lacks a special token that every tokenizer needs."""
+    for role in ("unk", "cls", "sep"):
+        if names[role] not in vocabulary:
+            raise BothwaysError(f"{where} has no {names[role]}; is it a vocabulary with one token a line?")
 
 
 def bert_template(sep: tuple[str, int], cls: tuple[str, int]) -> processors.PostProcessor:

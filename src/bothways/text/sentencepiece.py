@@ -18,7 +18,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from bothways.errors import BothwaysError
 from bothways.text.model_proto import ModelProto, Use, VocabularyPiece, read_model_proto
-from bothways.text.roles import ROBERTA_NAMES, ROLES, bert_template, roberta_template
+from bothways.text.normalize import PlainNormalization
+from bothways.text.roles import ROBERTA_NAMES, ROLES, add_specials, bert_template, roberta_template, role_names
 
 _NEVER = -1000.0  # the score of a piece that is not made of text
 _SPACES = Regex(" {2,}")
@@ -216,3 +217,27 @@ def _add_tokens(
     if bpe:
         symbols = [piece.text for piece in pieces if piece.use is Use.USER_DEFINED]
         backend.add_tokens([AddedToken(text, normalized=False) for text in symbols])
+
+
+def unigram(
+    pieces: Sequence[tuple[str, float]], special_tokens: Sequence[str], normalization: PlainNormalization
+) -> Tokenizer:
+    """A Unigram tokenizer around pieces that were trained here.
+
+    Args:
+        pieces: With their log-probabilities.
+        special_tokens: First in the vocabulary. BERT's names of the tokens at a text's ends mean its template.
+        normalization: How text is rewritten and split.
+
+    Raises:
+        BothwaysError: A special token that every tokenizer needs is absent.
+    """
+    vocabulary = [*((token, _NEVER) for token in special_tokens), *pieces]
+    names = role_names({token: place for place, (token, _) in enumerate(vocabulary)}, {})
+    backend = Tokenizer(models.Unigram(vocabulary, unk_id=list(special_tokens).index(names["unk"])))
+    backend.normalizer = normalization.normalizer()
+    backend.pre_tokenizer = normalization.splitter()
+    backend.decoder = decoders.Metaspace("▁", "always")
+    sep, cls = add_specials(backend, names, "the list of special tokens", greedy_mask=True)
+    backend.post_processor = roberta_template(sep, cls) if names["cls"] == "<s>" else bert_template(sep, cls)
+    return backend

@@ -1,15 +1,18 @@
-"""From raw text to a tokenizer: count the words, train the vocabulary, build and save."""
+"""From raw text to a tokenizer of any kind: count the words, train the vocabulary, build and save."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, closest
 from bothways.progress import progress
 from bothways.text.documents import read_documents
-from bothways.text.normalize import Normalization
+from bothways.text.normalize import Normalization, PlainNormalization
+from bothways.text.published import tokenizer_file
+from bothways.text.roles import require, role_names
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.word_counts import count_words
 from bothways.text.wordpiece import SPECIAL_TOKENS, check_settings, train_wordpiece
@@ -17,7 +20,28 @@ from bothways.text.wordpiece import SPECIAL_TOKENS, check_settings, train_wordpi
 if TYPE_CHECKING:
     from bothways.text.documents import Source
 
-KINDS = ("wordpiece",)
+SPECIALS = {
+    "wordpiece": SPECIAL_TOKENS,
+    "bpe": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "unigram": ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
+}
+"""The special tokens of each kind, as of BERT, RoBERTa and ALBERT."""
+_ONLY = {"chinese_characters": ("wordpiece",), "score": ("wordpiece",), "alphabet_limit": ("wordpiece", "unigram")}
+_MOST_WORDS = 300_000  # distinct ones that Unigram learns from: its lattices take memory for each
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be trained; as `train_tokenizer` takes it."""
+
+    size: int
+    special_tokens: tuple[str, ...]
+    lowercase: bool
+    strip_accents: bool | None
+    chinese_characters: bool
+    min_frequency: int
+    alphabet_limit: int
+    score: str
 
 
 def train_tokenizer(
@@ -27,11 +51,11 @@ def train_tokenizer(
     kind: str = "wordpiece",
     lowercase: bool = True,
     strip_accents: bool | None = None,
-    chinese_characters: bool = True,
+    chinese_characters: bool | None = None,
     min_frequency: int = 2,
-    alphabet_limit: int = 1000,
-    score: str = "likelihood",
-    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    alphabet_limit: int | None = None,
+    score: str | None = None,
+    special_tokens: Sequence[str] | None = None,
     out: str | Path | None = None,
     text: str = "text",
 ) -> Tokenizer:
@@ -43,14 +67,18 @@ def train_tokenizer(
     Args:
         source: Files, folders, frames, data sets or iterables of texts (see `read_documents`).
         size: Tokens in the vocabulary, special tokens and alphabet included.
-        kind: "wordpiece".
+        kind: "wordpiece" as BERT's, "bpe" (of bytes) as RoBERTa's, or "unigram" as ALBERT's. They differ in the
+            template too: RoBERTa's pairs are ``<s> A </s></s> B </s>`` in one segment, which suits families with and
+            without segments; those of the others are ``[CLS] A [SEP] B [SEP]`` in two.
         lowercase: Whether letters become lower case.
         strip_accents: Whether accents are removed; None does as `lowercase` does.
-        chinese_characters: Whether every Chinese character is a word of its own.
-        min_frequency: The fewest occurrences of a pair of tokens that is merged.
-        alphabet_limit: How many different characters are kept, the most frequent ones.
-        score: "likelihood", or "ratio", which favours rare pairs.
-        special_tokens: First in the vocabulary. Those beside BERT's five are reserved: they are recognised in text.
+        chinese_characters: Whether every Chinese character is a word of its own; wordpiece only, where None means yes.
+        min_frequency: The fewest occurrences of a pair of tokens that is merged, or of a piece of several characters.
+        alphabet_limit: How many different characters are kept, the most frequent ones; None means 1000. Not of bpe,
+            whose alphabet is the 256 bytes.
+        score: "likelihood", the default, or "ratio", which favours rare pairs; wordpiece only.
+        special_tokens: First in the vocabulary; None takes the usual ones of the kind. BERT's names mean its template,
+            RoBERTa's its own. Those beside the five are reserved: they are recognised in text.
         out: A folder that the tokenizer is saved in; it must not hold a tokenizer yet.
         text: The column that holds the text, where the source has columns.
 
@@ -58,29 +86,85 @@ def train_tokenizer(
         BothwaysError: The source cannot be read or holds no word, a setting cannot be, the vocabulary is too small for
             the alphabet, or `out` holds a tokenizer already.
     """
-    if kind not in KINDS:
-        raise BothwaysError(
-            f"there is no tokenizer of kind {kind!r} to train, only {', '.join(KINDS)}{closest(kind, KINDS)}"
-        )
-    normalization = Normalization(
-        lowercase=lowercase, strip_accents=strip_accents, chinese_characters=chinese_characters
+    if kind not in SPECIALS:
+        kinds = f"{', '.join(SPECIALS)}{closest(kind, list(SPECIALS))}"
+        raise BothwaysError(f"there is no tokenizer of kind {kind!r} to train, only {kinds}")
+    for name, given in (
+        ("chinese_characters", chinese_characters),
+        ("score", score),
+        ("alphabet_limit", alphabet_limit),
+    ):
+        if given is not None and kind not in _ONLY[name]:
+            raise BothwaysError(f"{name} is a setting of {' and '.join(_ONLY[name])}, not of {kind}: leave it out")
+    plan = _Plan(
+        size=size,
+        special_tokens=tuple(SPECIALS[kind] if special_tokens is None else special_tokens),
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+        chinese_characters=True if chinese_characters is None else chinese_characters,
+        min_frequency=min_frequency,
+        alphabet_limit=1000 if alphabet_limit is None else alphabet_limit,
+        score=score or "likelihood",
     )
-    check_settings(size, special_tokens, min_frequency, alphabet_limit, score)
-    Tokenizer.from_vocabulary(special_tokens, normalization)  # tells now, not after the work, which one is missing
+    check_settings(size, plan.special_tokens, min_frequency, plan.alphabet_limit, plan.score)
+    vocabulary = {token: place for place, token in enumerate(plan.special_tokens)}
+    roles = role_names(vocabulary, {})
+    require(roles, vocabulary, "the list of special tokens")  # tells now, not after the work, which one is missing
     if out is not None:
         _check_folder(Path(out))
-    vocabulary = train_wordpiece(
-        count_words(_paragraphs(source, text), normalization),
-        size=size,
-        special_tokens=special_tokens,
-        min_frequency=min_frequency,
-        alphabet_limit=alphabet_limit,
-        score=score,
-    )
-    tokenizer = _build(vocabulary, normalization, special_tokens)
+    train = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[kind]
+    tokenizer = train(_paragraphs(source, text), plan)
+    reserved = [token for token in plan.special_tokens if token not in roles.values()]
+    if reserved:
+        tokenizer.backend.add_special_tokens(reserved)  # so that they are found in text too; their ids stay
+        tokenizer = Tokenizer(tokenizer.backend, tokenizer.settings)
     if out is not None:
         tokenizer.save(out)
     return tokenizer
+
+
+def _train_wordpiece(texts: Iterable[str], plan: _Plan) -> Tokenizer:
+    normalization = Normalization(
+        lowercase=plan.lowercase, strip_accents=plan.strip_accents, chinese_characters=plan.chinese_characters
+    )
+    vocabulary = train_wordpiece(
+        count_words(texts, normalization),
+        size=plan.size,
+        special_tokens=plan.special_tokens,
+        min_frequency=plan.min_frequency,
+        alphabet_limit=plan.alphabet_limit,
+        score=plan.score,
+    )
+    return Tokenizer.from_vocabulary(vocabulary, normalization)
+
+
+def _train_bpe(texts: Iterable[str], plan: _Plan) -> Tokenizer:
+    from bothways.text.byte_level import train_byte_level
+
+    normalization = PlainNormalization(lowercase=plan.lowercase, strip_accents=plan.strip_accents)
+    backend = train_byte_level(
+        texts,
+        size=plan.size,
+        special_tokens=plan.special_tokens,
+        min_frequency=plan.min_frequency,
+        normalizer=normalization.normalizer(),
+    )
+    return Tokenizer(backend)
+
+
+def _train_unigram(texts: Iterable[str], plan: _Plan) -> Tokenizer:
+    from bothways.text.sentencepiece import unigram
+    from bothways.text.unigram import train_unigram
+
+    normalization = PlainNormalization(lowercase=plan.lowercase, strip_accents=plan.strip_accents, compatible=True)
+    pieces = train_unigram(
+        count_words(texts, normalization, _MOST_WORDS),
+        size=plan.size,
+        special_tokens=plan.special_tokens,
+        min_frequency=plan.min_frequency,
+        alphabet_limit=plan.alphabet_limit,
+    )
+    return Tokenizer(unigram(pieces, plan.special_tokens, normalization))
 
 
 def fertility(
@@ -116,9 +200,9 @@ def fertility(
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise BothwaysError(f"{out} is a file: give a folder to save the tokenizer in")
-    held = [name for name in ("tokenizer.json", "vocab.txt") if (out / name).exists()]
-    if held:
-        raise BothwaysError(f"{out} holds a tokenizer already ({held[0]}): give another folder or remove it first")
+    held = tokenizer_file(out)
+    if held is not None:
+        raise BothwaysError(f"{out} holds a tokenizer already ({held.name}): give another folder or remove it first")
 
 
 def _paragraphs(source: Source, text: str) -> Iterator[str]:
@@ -129,12 +213,3 @@ def _paragraphs(source: Source, text: str) -> Iterator[str]:
             if number % 100 == 0:
                 job.reach(number)
         job.reach(number)
-
-
-def _build(vocabulary: Sequence[str], normalization: Normalization, special_tokens: Sequence[str]) -> Tokenizer:
-    tokenizer = Tokenizer.from_vocabulary(vocabulary, normalization)
-    reserved = [token for token in special_tokens if token not in SPECIAL_TOKENS]
-    if not reserved:
-        return tokenizer
-    tokenizer.backend.add_special_tokens(reserved)  # so that they are found in text too; their ids stay
-    return Tokenizer(tokenizer.backend, tokenizer.settings)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from bothways.text.normalize import Normalization
+from bothways.text.normalize import Normalization, PlainNormalization
 
 # Only the spaces that BERT takes for spaces under every setting: others (form feed, U+001C) may be removed instead.
 _stretches = re.compile(r"[^ \t\n\r]+").findall
@@ -22,14 +22,17 @@ _WAITING_STRETCHES = 1 << 19
 _WAITING_CHARACTERS = 1 << 25
 
 
-def count_words(texts: Iterable[str], normalization: Normalization | None = None) -> Counter[str]:
-    """How often each word occurs in `texts`, after normalisation and splitting at spaces and punctuation.
+def count_words(
+    texts: Iterable[str], normalization: Normalization | PlainNormalization | None = None, most: int | None = None
+) -> Counter[str]:
+    """How often each word occurs in `texts`, after normalisation and splitting, by BERT at spaces and punctuation.
 
     The texts are streamed; memory grows with the number of distinct words only.
 
     Args:
         texts: Paragraphs or whole documents.
-        normalization: How they are normalised; None is BERT uncased.
+        normalization: How they are normalised and split; None is BERT uncased.
+        most: The most distinct words that are kept, the frequent ones; while reading there may be twice as many.
     """
     normalization = normalization or Normalization()
     normalize = normalization.normalizer().normalize_str
@@ -47,6 +50,8 @@ def count_words(texts: Iterable[str], normalization: Normalization | None = None
             for word, _ in pieces:
                 words[word] += count
         waiting.clear()
+        if most is not None and len(words) > 2 * most:
+            keep_frequent(words, most)
 
     for text in texts:
         waiting.update(_stretches(text))
@@ -55,4 +60,12 @@ def count_words(texts: Iterable[str], normalization: Normalization | None = None
             settle()
             characters = 0
     settle()
+    if most is not None:
+        keep_frequent(words, most)
     return words
+
+
+def keep_frequent(words: Counter[str], most: int) -> None:
+    """Removes all but the most frequent words; of equally frequent ones the first in the alphabet stay."""
+    for word in sorted(words, key=lambda word: (-words[word], word))[most:]:
+        del words[word]

@@ -110,8 +110,8 @@ def train_wordpiece(
             alphabet; or a special token is given twice or is a character of the text.
     """
     check_settings(size, special_tokens, min_frequency, alphabet_limit, score)
-    codes, lengths, counts = _lay_out(word_counts)
-    codes, lengths, counts = _keep_alphabet(codes, lengths, counts, alphabet_limit)
+    codes, lengths, counts = lay_out(word_counts)
+    codes, lengths, counts = keep_alphabet(codes, lengths, counts, alphabet_limit)
     names, tokens = _spell(codes, lengths)
     clash = sorted(set(special_tokens) & set(names))
     if clash:
@@ -131,7 +131,7 @@ def train_wordpiece(
     return [*special_tokens, *pairs.names]
 
 
-def _lay_out(word_counts: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lay_out(word_counts: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The code points of all words one after the other, the length of each word, the count of each word."""
     words = [word for word, count in word_counts.items() if 0 < len(word) <= LONGEST_WORD and count > 0]
     if not words:
@@ -142,7 +142,7 @@ def _lay_out(word_counts: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np
     return codes, lengths, counts
 
 
-def _keep_alphabet(
+def keep_alphabet(
     codes: np.ndarray, lengths: np.ndarray, counts: np.ndarray, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leaves out the words with a character that is not among the `limit` most frequent ones."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
+from bothways.text.encoded import FIRST, SECOND, SPECIAL
 
 if TYPE_CHECKING:
     from bothways.text.shards import Corpus
@@ -77,11 +78,11 @@ class Blocks:
 
 
 class Pair(NamedTuple):
-    """Two texts as one sequence, ``[CLS] A [SEP] B [SEP]``.
+    """Two texts as one sequence, as the tokenizer's template sets them: ``[CLS] A [SEP] B [SEP]`` for BERT.
 
     Attributes:
         token_ids: ``(L,)`` int64.
-        segment_ids: ``(L,)`` int64: 0 up to and with the first [SEP], then 1.
+        segment_ids: ``(L,)`` int64: for BERT 0 up to and with the first [SEP], then 1; for RoBERTa 0.
         label: 0 when B follows A in the corpus, 1 when B comes from another document.
     """
 
@@ -109,16 +110,20 @@ class Pairs:
     def __init__(
         self, corpus: Corpus, length: int, tokenizer: Tokenizer, *, seed: int = 0, short_probability: float = 0.1
     ) -> None:
-        if length < 5:
-            raise BothwaysError(f"pairs of {length} tokens have no room beside [CLS], [SEP] and [SEP]; give at least 5")
+        self._template = tokenizer.pair
+        specials = sum(piece.source == SPECIAL for piece in self._template)
+        if length < specials + 2:
+            raise BothwaysError(
+                f"pairs of {length} tokens have no room beside the {specials} special tokens; give at least "
+                f"{specials + 2}"
+            )
         if corpus.documents < 2:
             raise BothwaysError(
                 f"next sentence prediction needs at least two documents and {corpus.folder} has {corpus.documents}; "
                 f"separate documents by blank lines and prepare it again, or choose the objective mlm"
             )
         self.corpus, self.length, self.seed, self.short_probability = corpus, length, seed, short_probability
-        self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
-        self._room = length - 3
+        self._room = length - specials
         self.anchors = _lay_anchors(corpus, self._room)
         if not len(self.anchors):
             raise BothwaysError(
@@ -144,10 +149,13 @@ class Pairs:
         else:
             label, (begin_b, end_b) = IS_NEXT, self._tokens(split, last)
         keep_a, keep_b = _longest_first(end_a - begin_a, end_b - begin_b, self._room)
-        text_a = self._shortened(begin_a, end_a, keep_a, chance)
-        text_b = self._shortened(begin_b, end_b, keep_b, chance)
-        token_ids = np.concatenate(([self._cls], text_a, [self._sep], text_b, [self._sep]))
-        return Pair(token_ids, np.repeat((0, 1), (keep_a + 2, keep_b + 1)), label)
+        texts = {
+            FIRST: self._shortened(begin_a, end_a, keep_a, chance),
+            SECOND: self._shortened(begin_b, end_b, keep_b, chance),
+        }
+        parts = [texts.get(piece.source, [piece.token_id]) for piece in self._template]
+        segments = np.repeat([piece.segment for piece in self._template], [len(part) for part in parts])
+        return Pair(np.concatenate(parts), segments, label)
 
     def _tokens(self, first: int, last: int) -> tuple[int, int]:
         """Where the sentences ``first:last`` begin and end in the corpus."""
