@@ -93,6 +93,26 @@ def test_attention_is_what_the_paper_says(window, share, monkeypatch):
         assert (ours.sum(-1) - 1).abs().max() < 1e-6
 
 
+def test_weights_are_dropped_in_training():
+    """Of neighbours and of global tokens alike; where values are one, an output is the sum of the weights left."""
+    encoder, attention = attention_of(8)
+    batch = mixed(lengths=(300, 300, 300))
+    context = encoder.context(encoder.at_door(batch))
+    x_TD = torch.randn(batch.tokens, 48)
+    with torch.no_grad():
+        for projection in (attention.value, attention.global_value):
+            projection.weight.zero_()
+            projection.bias.fill_(1.0)
+        attention.output.weight.copy_(torch.eye(48))
+        attention.output.bias.zero_()
+        assert (attention(x_TD, context, 0) - 1).abs().max() < 1e-5
+        attention.dropout = 0.5
+        sums_TD = attention.train()(x_TD, context, 0)
+    for group in (sums_TD[batch.global_tokens], sums_TD[~batch.global_tokens]):
+        assert abs(group.mean() - 1) < 0.1
+        assert group.std() > 0.02
+
+
 def test_the_fused_kernels_compute_the_same(monkeypatch):
     encoder, attention = attention_of(8)
     batch = encoder.at_door(mixed())
