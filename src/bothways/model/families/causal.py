@@ -7,7 +7,7 @@ BERT:
 
 - no token looks at a later one;
 - no pooled output: the first token sees only itself, so heads for whole texts read the mean of all tokens;
-- pre-trained on masked tokens, without next sentences, which would need the pooled output.
+- pre-trained on masked tokens alone.
 
 Sizes are BERT's. No class of `transformers` computes it, so Bothways alone opens its folders.
 """
@@ -30,6 +30,8 @@ SIZES = {name: _twin(bert.SIZES[name]) for name in ("tiny", "mini", "small", "me
 
 HEADS = {
     "mlm": FamilyHead(HeadConfig(kind="mlm"), {}),
+    "nsp": FamilyHead(HeadConfig(kind="nsp", reads="mean"), {}),
+    "sop": FamilyHead(HeadConfig(kind="sop", reads="mean"), {}),
     "classify": FamilyHead(HeadConfig(kind="classify", reads="mean"), {}),
     "tag": FamilyHead(HeadConfig(kind="tag"), {}),
     "answer": FamilyHead(HeadConfig(kind="answer", dropout=0.0), {}),

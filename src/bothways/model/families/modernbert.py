@@ -11,7 +11,7 @@ Differences from BERT:
 - no biases in linear layers and norms, except those that score classes and tokens;
 - no dropout as published; what there is, drops attention weights and attention's output, and inner values;
 - texts of up to 8,192 tokens, unpadded, as here all families are;
-- no pooled output: heads for whole sequences read the mean of all tokens, or the first, through a hidden layer and norm;
+- no pooled output: heads read the mean of all tokens, or the first, through a hidden layer, GELU and norm;
 - byte-level BPE, 50,368 rows; pre-trained on masked tokens alone.
 """
 
@@ -133,11 +133,8 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
     read.only("classifier_activation", "gelu")
     read.only("tie_word_embeddings", True)
     read.only("rope_scaling", None)
-    width, layers, norm_eps = (
-        read.get("hidden_size", 768),
-        read.get("num_hidden_layers", 22),
-        read.get("norm_eps", 1e-5),
-    )
+    width, layers = read.get("hidden_size", 768), read.get("num_hidden_layers", 22)
+    norm_eps = read.get("norm_eps", 1e-5)
     made = BASE.derive(
         layers=layers,
         width=width,
@@ -178,13 +175,16 @@ def _base(read: Reader, layers: str, older: str, default: float) -> float:
 def _windows(read: Reader, layers: int) -> tuple[int, ...]:
     """How far each layer looks, as the shortest list that repeats itself; every third one whole, if that says it."""
     local, every = read.get("local_attention", 128), read.get("global_attn_every_n_layers", 3)
+    if local < 2 or every < 1:
+        raise BothwaysError(
+            f"config.json says local_attention = {local} and global_attn_every_n_layers = {every}, "
+            "but a window holds at least 2 tokens, and one layer of 1 or more looks at all"
+        )
     kinds = read.get("layer_types", None) or [_kind(layer % every == 0) for layer in range(layers)]
     if len(kinds) != layers or set(kinds) - {_kind(True), _kind(False)}:
         raise BothwaysError(
             f"config.json says layer_types = {kinds!r}, but there are {layers} layers, {_kind(True)} or {_kind(False)}"
         )
-    if local < 2:
-        raise BothwaysError(f"config.json says local_attention = {local}, but a window holds at least 2 tokens")
     windows = tuple(0 if kind == _kind(True) else local // 2 for kind in kinds)
     patterns = [(0, local // 2, local // 2), *(windows[:size] for size in range(1, layers + 1))]
     return next(pattern for pattern in patterns if (pattern * layers)[:layers] == windows)
