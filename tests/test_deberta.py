@@ -329,6 +329,17 @@ def test_the_discriminators_head_reads_each_token_with_the_first():
             assert abs(head.output.weight[0] @ x + head.output.bias[0] - logits[place]) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("deberta", "classify"), ("deberta-v2", "classify"), ("deberta-v2", "choose")]
+)
+def test_nothing_is_dropped_before_the_hidden_layer_of_a_head(name, kind):
+    head = build_head(tiny.head(name, kind).derive(dropout=0.9), tiny.config(name)).train()
+    out, seen = random_encoder(name)(make_batch(ids((7, 3)))), []
+    head.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    head(out)
+    assert torch.equal(seen[0], out.sequence[out.starts[:-1]])
+
+
 def test_known_numbers_of_parameters():
     """86 million and 98 million in the token table for v3-base; the multilingual one has the same blocks."""
     sizes = family("deberta-v2").sizes

@@ -130,6 +130,13 @@ def test_a_loss_on_decoded_places_reaches_all_that_it_should(name):
         assert value.grad.abs().max() > 0 or key.endswith("key.bias"), key
 
 
+def test_positions_that_begin_after_the_padding_id_are_read_there():
+    encoder = random_encoder("mpnet", embeddings__positions=60, embeddings__positions_added=False, max_length=58)
+    batch = make_batch(ids((9, 4)))
+    decode(encoder, encoder(batch, hidden=True), batch).square().sum().backward()
+    assert encoder.embeddings.positions.weight.grad.abs().sum(1).nonzero().flatten().tolist() == list(range(2, 11))
+
+
 def test_the_decoder_in_bf16():
     encoder = random_encoder("deberta", embeddings__positions=60)
     batch = make_batch(ids((30, 9)))

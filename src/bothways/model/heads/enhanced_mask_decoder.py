@@ -47,7 +47,8 @@ def decode(encoder: Encoder, output: EncoderOutput, batch: TokenBatch, places_M:
     layer = encoder.config.layers - 1
     block, context = encoder.stack.blocks[encoder.stack.schedule[layer]], encoder.context(batch)
     attention, tables = block.attention, encoder.embeddings
-    places_M = torch.arange(len(memory_TD), device=memory_TD.device) if places_M is None else places_M
+    places_M = torch.arange(len(memory_TD)) if places_M is None else places_M
+    places_M = places_M.to(memory_TD.device)
     x_MD = memory_TD[places_M] + tables.positions(batch.positions[places_M] + tables.position_offset)  # type: ignore[operator]
     _, k_THK, v_THK = attention.project(memory_TD, context, layer)  # type: ignore[operator, union-attr]
     for _ in range(_PASSES):
