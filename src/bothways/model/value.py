@@ -82,13 +82,13 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
 def _nested(hint: Any, value: Any, where: str) -> Any:
     for kind in _kinds(hint):
         if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
-            return _variant(kind, value, where).from_dict(value, where)
+            return variant(kind, value, where).from_dict(value, where)
         if typing.get_origin(kind) is tuple and isinstance(value, list):
             return tuple(value)
     return value
 
 
-def _variant(base: type[Config], value: dict[str, Any], where: str) -> type[Config]:
+def variant(base: type[Config], value: dict[str, Any], where: str) -> type[Config]:
     """The class that a part's ``kind`` names: `base` itself or one derived from it."""
     if "kind" not in value:
         return base

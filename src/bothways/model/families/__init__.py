@@ -9,7 +9,7 @@ from functools import cache
 from bothways.errors import BothwaysError, closest
 from bothways.model.families.family import Family
 
-_NOT_FAMILIES = {"family", "hf", "names"}
+_NOT_FAMILIES = {"checkpoints", "family", "hf", "names"}
 
 
 @cache

@@ -182,6 +182,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm", "sop"),
     tokenizer="unigram",
+    stated={"base": 12, "large": 18, "xlarge": 60, "xxlarge": 235},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

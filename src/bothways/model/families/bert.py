@@ -204,6 +204,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm", "nsp"),
     tokenizer="wordpiece",
+    stated={"base": 110, "large": 340},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

@@ -35,6 +35,7 @@ FAMILY = replace(
     paper="Martin et al., CamemBERT: a Tasty French Language Model, ACL 2020",
     sizes=SIZES,
     tokenizer="unigram",
+    stated={"base": 110, "large": 335},
     from_hf=from_hf,
     architectures={heads: name.replace("Roberta", "Camembert") for heads, name in roberta.FAMILY.architectures.items()},
 )

@@ -168,6 +168,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="wordpiece",
+    stated={"base": 66},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

@@ -136,6 +136,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("rtd",),
     tokenizer="wordpiece",
+    stated={"small": 14, "base": 110, "large": 335},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

@@ -48,6 +48,7 @@ class Family:
             the first that fits is taken.
         objectives: How the paper pre-trains it.
         tokenizer: Kind of its tokenizer.
+        stated: Millions of parameters that its authors state, by size; shown beside the counted ones.
         names: Names of its encoder's tensors in published checkpoints.
         from_hf: Translates the Hugging Face ``config.json`` (as a dictionary); complains about keys it does not know.
         to_hf: The reverse.
@@ -64,6 +65,7 @@ class Family:
     heads: dict[str, FamilyHead]
     objectives: tuple[str, ...]
     tokenizer: str
+    stated: dict[str, int] = field(default_factory=dict)
     names: NameTable = field(default_factory=lambda: NameTable(names={}, prefix=""))
     from_hf: Callable[[dict[str, Any]], EncoderConfig] = _unpublished
     to_hf: Callable[[EncoderConfig], dict[str, Any]] = _unpublished

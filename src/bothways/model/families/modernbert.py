@@ -233,6 +233,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="bpe",
+    stated={"base": 149, "large": 395},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

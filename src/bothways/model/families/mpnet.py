@@ -105,6 +105,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="wordpiece",
+    stated={"base": 110},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

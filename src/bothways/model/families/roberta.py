@@ -106,6 +106,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="bpe",
+    stated={"base": 125, "large": 355},
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

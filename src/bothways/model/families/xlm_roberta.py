@@ -35,6 +35,7 @@ FAMILY = replace(
     paper="Conneau et al., Unsupervised Cross-lingual Representation Learning at Scale (XLM-R), ACL 2020",
     sizes=SIZES,
     tokenizer="unigram",
+    stated={"base": 270, "large": 550},
     from_hf=from_hf,
     architectures={heads: f"XLM{name}" for heads, name in roberta.FAMILY.architectures.items()},
 )
