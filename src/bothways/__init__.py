@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bothways.learn.pretrain import pretrain as pretrain
     from bothways.run.model import Model as Model
     from bothways.run.model import load as load
+    from bothways.run.new import new as new
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
 
@@ -28,6 +29,7 @@ _WHERE = {
     "evaluate": "bothways.learn.finetune",
     "finetune": "bothways.learn.finetune",
     "load": "bothways.run.model",
+    "new": "bothways.run.new",
     "pack": "bothways.batch",
     "pretrain": "bothways.learn.pretrain",
     "train_tokenizer": "bothways.text.train",

@@ -24,6 +24,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.families import family as family_of
 from bothways.progress import say
 from bothways.run.model import Model, load
+from bothways.run.new import suited_start
 from bothways.text.documents import Source
 from bothways.text.prepare import prepare
 from bothways.text.shards import Corpus
@@ -266,8 +267,7 @@ def _config(
     else:
         config = family_of(family).size(size)
         config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
-        # 0.02 suits a width of 768; narrower starts stall
-        config = config.derive(init_std=config.init_std * math.sqrt(768 / config.width))
+        config = suited_start(config)
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:

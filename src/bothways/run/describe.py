@@ -60,8 +60,9 @@ def _size(config: EncoderConfig) -> str | None:
     return shapes.get(_shape(config))
 
 
-def _shape(config: EncoderConfig) -> tuple[int, int, int, int]:
-    return config.layers, config.width, config.attention.heads, config.feed_forward.width
+def _shape(config: EncoderConfig) -> tuple[object, ...]:
+    attention, inner = config.attention, config.feed_forward
+    return config.layers, max(config.schedule), config.width, attention.kind, attention.heads, inner.width, inner.gated
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -104,6 +104,7 @@ class Model:
         *,
         seed: int = 0,
         device: str | None = None,
+        keep_pooler: bool = False,
     ) -> Model:
         """A model with random weights.
 
@@ -113,8 +114,9 @@ class Model:
             heads: Its heads; they decide whether the encoder has a pooler. Without heads the configuration does.
             seed: Of the weights.
             device: Where it lies.
+            keep_pooler: Whether the configuration decides about the pooler in any case.
         """
-        if heads:  # a pooler that nothing reads would never learn, and would be saved all the same
+        if heads and not keep_pooler:  # a pooler that nothing reads would never learn, and would be saved all the same
             config = config.derive(pooler="tanh" if any(head.needs_pooler for head in heads) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed("weights", seed))
