@@ -13,7 +13,7 @@ import tiny
 from bothways.batch import make_batch, pack, unpack
 from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
-from bothways.model.config import EncoderConfig
+from bothways.model.config import AttentionConfig, EncoderConfig, RotaryAttentionConfig
 from bothways.model.families import families, family
 from bothways.model.families.names import template
 from bothways.run.folder import Saved, is_published, read_folder, write_folder
@@ -252,6 +252,28 @@ def test_config_json_says_the_same_there(name, size):
     assert not [key for key in written if key not in fresh and f'getattr(config, "{key}"' not in model]
     assert members.from_hf(theirs.to_dict()) == config
     assert EncoderConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("attention", [AttentionConfig, RotaryAttentionConfig], ids=["full", "rotary"])
+def test_another_kind_of_attention_is_saved_and_comes_back(name, attention, tmp_path):
+    """Published or not, as the family's config.json can say it."""
+    config = tiny.config(name).derive(attention=attention(heads=4), pooler=None)
+    config = family(name).with_dropout(config, 0.15)
+    saved = ours_of(config, [])
+    write_folder(saved, tmp_path / "model")
+    again = read_folder(tmp_path / "model")
+    assert again.encoder.config == config
+    batch = make_batch([np.arange(5, 20)])
+    assert torch.equal(again.encoder(batch).sequence, saved.encoder(batch).sequence)
+
+
+@pytest.mark.parametrize("name", THERE)
+def test_other_dropout_keeps_a_model_published(name):
+    config = tiny.config(name)
+    changed = family(name).with_dropout(config, 0.35)
+    assert is_published(changed)
+    assert changed != config
 
 
 @pytest.mark.parametrize("name", FAMILIES)

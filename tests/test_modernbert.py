@@ -321,6 +321,13 @@ def test_dropout_is_where_the_reference_has_it():
     assert 0.85 < (out == 0).float().mean() < 0.95
 
 
+def test_other_dropout_is_one_that_config_json_can_say():
+    config = MODERN.with_dropout(small(), 0.2)
+    assert is_published(config)
+    assert (config.attention.dropout, config.feed_forward.dropout, config.embeddings.dropout) == (0.2, 0.2, 0.2)
+    assert MODERN.to_hf(config)["mlp_dropout"] == 0.2
+
+
 # -- heads
 
 

@@ -292,10 +292,10 @@ def _model(
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
     if dropout is not None:
-        config = config.derive(dropout=dropout, attention__dropout=dropout, embeddings__dropout=dropout)
+        config = family(config.family).with_dropout(config, dropout)
     if hidden not in (None, "none", "gelu"):
         raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
-    head = family(config.family).head("classify", labels=names, dropout=config.dropout)
+    head = family(config.family).head("classify", labels=names, dropout=config.dropout if dropout is None else dropout)
     if reads is not None:
         head = head.derive(reads=reads)
     if hidden is not None:

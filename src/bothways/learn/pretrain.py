@@ -271,7 +271,7 @@ def _config(
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:
-        config = config.derive(dropout=dropout, attention__dropout=dropout, embeddings__dropout=dropout)
+        config = family_of(config.family).with_dropout(config, dropout)
     return config
 
 

@@ -263,7 +263,10 @@ def is_published(config: EncoderConfig) -> bool:
     members = family(config.family)
     if not members.is_published or (config.pooler and not members.names.holds(["encoder.pooler.dense.weight"])):
         return False
-    said = members.from_hf(members.to_hf(config)).derive(pooler=config.pooler)
+    try:
+        said = members.from_hf(members.to_hf(config)).derive(pooler=config.pooler)
+    except BothwaysError:
+        return False
     if not config.embeddings.positions_added:  # the tensors tell whether there is a table
         said = said.derive(embeddings__positions=config.embeddings.positions)
     return said.schedule == config.schedule and said.derive(blocks=config.blocks) == config  # None: one a layer

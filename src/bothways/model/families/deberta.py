@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert
 from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import Reader
+from bothways.model.families.hf import Reader, attention_of
 
 BASE = bert.BASE.derive(
     family="deberta",
@@ -148,7 +148,7 @@ def read(config: dict[str, Any], also: frozenset[str] = frozenset(), **attention
 
 def to_hf(config: EncoderConfig) -> dict[str, Any]:
     """DeBERTa's ``config.json`` from our configuration."""
-    tables, attention = config.embeddings, cast(DisentangledAttentionConfig, config.attention)
+    tables, attention = config.embeddings, attention_of(config, DisentangledAttentionConfig)
     longest = tables.positions if tables.positions_added else config.max_length or attention.max_distance
     terms = {"p2c": attention.position_to_content, "c2p": attention.content_to_position}
     return bert.to_hf(config) | {
@@ -173,6 +173,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="bpe",
+    dropouts=("dropout", "attention__dropout", "attention__position_dropout", "embeddings__dropout"),
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

@@ -13,13 +13,13 @@ One kind of model, trained in two ways. Differences from BERT, beyond those of D
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.model.config import ConvolutionConfig, DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert, deberta
 from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import ACTIVATIONS, HF_ACTIVATIONS, Reader
+from bothways.model.families.hf import ACTIVATIONS, HF_ACTIVATIONS, Reader, attention_of
 
 BASE = deberta.BASE.derive(
     family="deberta-v2",
@@ -137,7 +137,7 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
 
 def to_hf(config: EncoderConfig) -> dict[str, Any]:
     """The ``config.json`` of DeBERTa v2 and v3 from our configuration."""
-    attention, beside = cast(DisentangledAttentionConfig, config.attention), config.convolution
+    attention, beside = attention_of(config, DisentangledAttentionConfig), config.convolution
     written = deberta.to_hf(config) | {
         "model_type": "deberta-v2",
         "position_buckets": attention.buckets or -1,
@@ -161,6 +161,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("rtd", "mlm"),
     tokenizer="unigram",
+    dropouts=deberta.FAMILY.dropouts,
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,

@@ -49,6 +49,7 @@ class Family:
         objectives: How the paper pre-trains it.
         tokenizer: Kind of its tokenizer.
         stated: Millions of parameters that its authors state, by size; shown beside the counted ones.
+        dropouts: The settings of its configuration that are its dropouts, as ``config.json`` can say them.
         names: Names of its encoder's tensors in published checkpoints.
         from_hf: Translates the Hugging Face ``config.json`` (as a dictionary); complains about keys it does not know.
         to_hf: The reverse.
@@ -66,6 +67,7 @@ class Family:
     objectives: tuple[str, ...]
     tokenizer: str
     stated: dict[str, int] = field(default_factory=dict)
+    dropouts: tuple[str, ...] = ("dropout", "attention__dropout", "embeddings__dropout")
     names: NameTable = field(default_factory=lambda: NameTable(names={}, prefix=""))
     from_hf: Callable[[dict[str, Any]], EncoderConfig] = _unpublished
     to_hf: Callable[[EncoderConfig], dict[str, Any]] = _unpublished
@@ -87,6 +89,17 @@ class Family:
             known = ", ".join(self.sizes)
             raise BothwaysError(f"{self.title} has no size {name!r}; its sizes are {known}{closest(name, self.sizes)}")
         return self.sizes[name]
+
+    def with_dropout(self, config: EncoderConfig, rate: float) -> EncoderConfig:
+        """The same encoder with another dropout everywhere that the family has it.
+
+        Args:
+            config: Of this family.
+            rate: Share of values dropped in training.
+        """
+        parts = {name: name.rpartition("__") for name in self.dropouts}
+        own = [name for name, (part, _, last) in parts.items() if hasattr(getattr(config, part, config), last)]
+        return config.derive(**dict.fromkeys(own, rate))  # another kind of attention may lack one
 
     def head(self, kind: str, **settings: Any) -> HeadConfig:
         """A head of this family: as published where it is known, else a plain one on the first token.

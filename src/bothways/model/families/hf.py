@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 from bothways.errors import BothwaysError, BothwaysWarning, closest
+from bothways.model.config import AttentionConfig, EncoderConfig
 
 # Keys that say nothing about the encoder itself: how it was saved, generation settings every config used to carry,
 # labels (read by the folder reader), and the outputs a call returns by default.
@@ -32,11 +33,27 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
+    "tanh": "tanh",
 }
 HF_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 
+_Kind = TypeVar("_Kind", bound=AttentionConfig)
+
 POOLINGS = {"cls": "first", "mean": "mean"}
 HF_POOLINGS = {ours: theirs for theirs, ours in POOLINGS.items()}
+
+
+def attention_of(config: EncoderConfig, kind: type[_Kind]) -> _Kind:
+    """An encoder's attention, where it is of the kind that a family's ``config.json`` describes.
+
+    Raises:
+        BothwaysError: It is of another kind, which cannot be said there.
+    """
+    if not isinstance(config.attention, kind):
+        raise BothwaysError(
+            f"the config.json of {config.family} cannot say attention of the kind {config.attention.kind}"
+        )
+    return config.attention
 
 
 class Reader:

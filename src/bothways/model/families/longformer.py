@@ -23,7 +23,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, WindowAttentionConfig
 from bothways.model.families import roberta
 from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import Reader
+from bothways.model.families.hf import Reader, attention_of
 
 
 def _long(size: EncoderConfig) -> EncoderConfig:
@@ -95,8 +95,7 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
 
 def to_hf(config: EncoderConfig) -> dict[str, Any]:
     """Longformer's ``config.json`` from our configuration."""
-    assert isinstance(config.attention, WindowAttentionConfig)
-    windows = [2 * window for window in config.attention.windows]
+    windows = [2 * window for window in attention_of(config, WindowAttentionConfig).windows]
     windows *= config.layers if len(windows) == 1 else 1
     return roberta.to_hf(config) | {"attention_window": windows}
 

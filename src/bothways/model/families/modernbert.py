@@ -23,23 +23,22 @@ from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig, RotaryAttentionConfig
 from bothways.model.families import bert
 from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import HF_ACTIVATIONS, Reader
+from bothways.model.families.hf import HF_ACTIVATIONS, Reader, attention_of
 from bothways.model.families.names import NameTable
 
-ATTENTION = RotaryAttentionConfig(
-    heads=12,
-    dropout=0.0,
-    bias=False,
-    base=160_000.0,
-    local_base=10_000.0,
-    windows=(0, 64, 64),
-)
 BASE = bert.BASE.derive(
     family="modernbert",
     layers=22,
     embeddings__positions=0,
     embeddings__segments=0,
-    attention=ATTENTION,
+    attention=RotaryAttentionConfig(
+        heads=12,
+        dropout=0.0,
+        bias=False,
+        base=160_000.0,
+        local_base=10_000.0,
+        windows=(0, 64, 64),
+    ),
     norm="pre",
     first_norm=False,
     norm_eps=1e-5,
@@ -196,8 +195,7 @@ def _kind(whole: bool) -> str:
 
 def to_hf(config: EncoderConfig) -> dict[str, Any]:
     """ModernBERT's ``config.json`` from our configuration, in today's spelling."""
-    # another kind of attention cannot be said: then this describes another model, as whoever compares them finds out
-    attention = config.attention if isinstance(config.attention, RotaryAttentionConfig) else ATTENTION
+    attention = attention_of(config, RotaryAttentionConfig)
     pattern = attention.windows
     return {
         "model_type": "modernbert",
@@ -234,6 +232,7 @@ FAMILY = Family(
     objectives=("mlm",),
     tokenizer="bpe",
     stated={"base": 149, "large": 395},
+    dropouts=("attention__dropout", "feed_forward__dropout", "embeddings__dropout"),
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
