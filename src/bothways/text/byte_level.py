@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bothways.errors import BothwaysError
+from bothways.progress import say
 from bothways.text.roles import add_specials, bert_template, role_names
 
 
@@ -107,5 +108,6 @@ def train_byte_level(
         raise BothwaysError("there is no word to train a vocabulary on: give text")
     settings = {"add_prefix_space": True}
     backend = byte_level(model["vocab"], merges, settings, "the list of special tokens", normalizer=normalizer)
+    say(f"Vocabulary of {backend.get_vocab_size():,} tokens, {len(merges):,} merges")
     backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])  # the space put before
     return backend

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer, decoders, models, normalizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from bothways.errors import BothwaysError, closest
 from bothways.text.byte_level import byte_level
@@ -196,16 +196,19 @@ def _read_model(path: Path, settings: dict[str, Any], lowercase: bool | None) ->
     family = {"model_type": _json_object(path.parent / "config.json").get("model_type")}
     greedy = _takes_spaces(path.parent, str(settings.get("mask_token", "")))
     backend, names = read_sentencepiece(path, {**family, **settings}, lowercase, greedy)
-    added = _json_object(path.parent / "added_tokens.json")
-    for place, token in settings.get("added_tokens_decoder", {}).items():
-        added[str(_plain(token))] = int(place)
-    for token, place in sorted(added.items(), key=lambda entry: entry[1]):
-        if backend.token_to_id(token) is None:
+    added = {
+        place: AddedToken(text, normalized=False)
+        for text, place in _json_object(path.parent / "added_tokens.json").items()
+    }
+    for place, options in settings.get("added_tokens_decoder", {}).items():
+        added[int(place)] = AddedToken(**options)
+    for place, token in sorted(added.items(), key=lambda entry: entry[0]):
+        if backend.token_to_id(token.content) is None:
             backend.add_tokens([token])
-        if backend.token_to_id(token) != place:
+        if (found := backend.token_to_id(token.content)) != place:
             raise BothwaysError(
-                f"{path} makes {token} number {backend.token_to_id(token)}, but the files beside it say {place}: they "
-                "belong to different tokenizers"
+                f"{path} makes {token.content} number {found}, but the files beside it say {place}: they belong to "
+                "different tokenizers"
             )
     return Published(backend, {**{f"{role}_token": name for role, name in names.items()}, **settings})
 

@@ -211,7 +211,6 @@ def _add_tokens(
     """Special tokens are found in text as they stand; so are user-defined symbols, which BPE could cut."""
     special = {piece.text for piece in pieces if piece.use is Use.CONTROL} | set(names.values())
     listed = [piece.text for piece in pieces if piece.text in special]
-    listed += [name for name in names.values() if name not in listed and backend.token_to_id(name) is None]
     mask = names["mask"]
     backend.add_special_tokens([AddedToken(text, normalized=False, lstrip=greedy and text == mask) for text in listed])
     if bpe:

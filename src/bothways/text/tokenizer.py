@@ -186,6 +186,8 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """A hash (hex) of everything that token ids depend on: two tokenizers with the same one encode alike."""
         whole = json.loads(self.backend.to_str())
+        if whole["model"]["type"] == "Unigram":  # the last digits of a score do not always survive saving
+            whole["model"]["vocab"] = [(token, f"{score:.8g}") for token, score in whole["model"]["vocab"]]
         parts = [whole[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
         canonical = json.dumps([parts, self.single, self.pair, self.roles], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

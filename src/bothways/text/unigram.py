@@ -99,7 +99,7 @@ def train_unigram(
             f"{len(characters):,}: ask for {len(characters) + len(special_tokens):,} or more, or lower the alphabet "
             "limit"
         )
-    with progress("Training vocabulary", unit="rounds") as job:
+    with progress("Training vocabulary", unit="pieces") as job:
         at_LN, pieces_P2, scores_P = _seeds(words, room * _SEEDS, min_frequency)
         while True:
             lattice = _lattice(words, at_LN)
@@ -112,7 +112,8 @@ def train_unigram(
             number = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
             at_LN = np.where(at_LN < 0, -1, number[at_LN])
             pieces_P2, scores_P = pieces_P2[keep], scores_P[keep]
-            job.advance(1, note=f"{len(pieces_P2):,} pieces")
+            job.reach(len(pieces_P2))
+        job.reach(len(pieces_P2))
     texts = ["".join(characters[letter] for letter in words.letters[a : a + n]) for a, n in pieces_P2.tolist()]
     made = [(text, round(score, 6)) for text, score in zip(texts, scores_P.tolist(), strict=True)]
     clash = sorted(set(special_tokens) & set(texts))
