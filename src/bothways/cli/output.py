@@ -66,6 +66,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     line("\n".join(row.rstrip() for row in written.get().splitlines()))
 
 
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints a table as Markdown, with the cells of `table`."""
+    for row in (columns, ["---"] * len(columns), *rows):
+        print("| " + " | ".join(_cell(cell) for cell in row) + " |")
+
+
 def facts(pairs: Mapping[str, Any], title: str = "") -> None:
     """Prints names and values below each other; a value of None is left out."""
     table(("", ""), [(name, _cell(value)) for name, value in pairs.items() if value is not None], title)

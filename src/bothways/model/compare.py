@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bothways.model.config import EncoderConfig
-from bothways.model.counts import parameter_count, work
+from bothways.model.counts import USUAL_LENGTH, parameter_count, work
 from bothways.model.families import family
 from bothways.model.families.family import Family
 from bothways.model.value import Config
@@ -71,40 +71,67 @@ def _attributes(kind: type) -> dict[str, str]:
     for one in reversed(kind.__mro__):
         listed = (one.__dict__.get("__doc__") or "").partition("Attributes:\n")[2]
         for name, said in re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", listed, re.MULTILINE):
-            found[name] = re.sub(r"\s+", " ", said)
+            found[name] = re.sub(r"\s+", " ", said).replace("`", "")
     return found
 
 
-def differences(one: EncoderConfig, other: EncoderConfig) -> list[Difference]:
+def differences(a: str, b: str) -> list[Difference]:
+    """How two families, or sizes of families, differ: in settings, what follows from them, and their training.
+
+    Args:
+        a: A name such as ``bert`` or ``bert:large``.
+        b: Another one.
+
+    Raises:
+        BothwaysError: There is no such family or size.
+    """
+    (one, first), (other, second) = named(a), named(b)
+    found = changes(one.size(first), other.size(second)) + consequences(one.size(first), other.size(second))
+    told = (
+        ("tokenizer", one.tokenizer, other.tokenizer, "The kind of its tokenizer."),
+        ("objectives", ", ".join(one.objectives), ", ".join(other.objectives), "How the paper pre-trains it."),
+    )
+    return found + [Difference(name, (mine, theirs), meaning) for name, mine, theirs, meaning in told if mine != theirs]
+
+
+def changes(one: EncoderConfig, other: EncoderConfig) -> list[Difference]:
     """Every setting in which two encoders differ, in the order of the configuration.
 
     A setting that one of them does not have, because its kind of part has none, is a difference too.
     """
     mine, others = settings(one), settings(other)
-    meant = meanings(one) | meanings(other)
+    meant = meanings(other) | meanings(one) | {"attention.kind": _kinds(one, other)}
     mine["blocks"], others["blocks"] = max(one.schedule) + 1, max(other.schedule) + 1
-    keys = list(dict.fromkeys([*mine, *others]))
+    alone = [mine["blocks"] == one.layers, others["blocks"] == other.layers]
+    skipped = {"family"} | ({"blocks"} if all(alone) else set())  # one a layer in both: the layers say it
     order = [field.name for field in dataclasses.fields(EncoderConfig)]
-    keys.sort(key=lambda key: order.index(key.partition(".")[0]))  # stable: parts stay together
-    if max(one.schedule) + 1 == one.layers and max(other.schedule) + 1 == other.layers:
-        keys.remove("blocks")  # one a layer in both: the layers say it
-    found = []
-    for key in keys:
-        values = (_shown(mine.get(key, NOTHING)), _shown(others.get(key, NOTHING)))
-        if key != "family" and values[0] != values[1]:
-            found.append(Difference(key, values, meant[key]))
-    return found
+    keys = sorted({**mine, **others}, key=lambda key: order.index(key.partition(".")[0]))  # stable: parts stay together
+    pairs = {key: (_shown(mine.get(key, NOTHING)), _shown(others.get(key, NOTHING))) for key in keys}
+    return [
+        Difference(key, values, meant[key])
+        for key, values in pairs.items()
+        if key not in skipped and values[0] != values[1]
+    ]
+
+
+def _kinds(one: EncoderConfig, other: EncoderConfig) -> str:
+    said = {config.attention.kind: (type(config.attention).__doc__ or "").partition("\n")[0] for config in (one, other)}
+    return " ".join(f"{kind}: {sentence}" for kind, sentence in said.items())
 
 
 def consequences(one: EncoderConfig, other: EncoderConfig) -> list[Difference]:
     """What follows from the settings of two encoders: parameters, work and longest input, where they differ."""
     computed = (
         ("parameters", "Of the encoder, those of shared blocks once.", lambda config: f"{parameter_count(config):,}"),
-        ("work", "Million multiplications for a token of a text of 128.", lambda config: f"{work(config) / 1e6:.1f}"),
+        ("work", f"Million multiplications for a token, in a text of {USUAL_LENGTH}.", _work),
         ("longest input", "In tokens.", lambda config: _shown(config.longest or "any")),
     )
     rows = [Difference(name, (of(one), of(other)), meaning) for name, meaning, of in computed]
     return [row for row in rows if row.values[0] != row.values[1]]
+
+
+def _work(config: EncoderConfig) -> str:
+    return f"{work(config) / 1e6:.2f}"
 
 
 def _shown(value: Any) -> str:
