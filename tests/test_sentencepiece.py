@@ -357,6 +357,6 @@ def test_ids_are_those_of_sentencepiece(name):
         "two  spaces ",
     ]
     if name == "deberta-v3":
-        texts += ["ﬁ ligature ½ ² ™ Ⅳ ㎏", "𝕄𝕒𝕥𝕙 𝔣𝔯𝔞𝔨 ａｂｃ", "zero\u200bwidth \u2060 word", "control\x00\x01 \x85"]
+        texts += ["ﬁ ligature ½ ² ™ Ⅳ ㎏", "𝕄𝕒𝕥𝕙 𝔣𝔯𝔞𝔨 ａｂｃ", "zero\u200bwidth \u2060 word", "control\x00\x01"]
     for text in texts:
         assert ours.encode(text).token_ids[1:-1].tolist() == theirs.encode(text), text
