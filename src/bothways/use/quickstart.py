@@ -49,7 +49,7 @@ class Plan:
         max_length: The most tokens in a sequence: few, because positions are learned one by one. Longer texts are
             classified by windows.
         batch_tokens: Tokens in a step of pre-training: few, so that there are many steps.
-        learning_rate: Of pre-training; a run at 3e-3 did not get past the frequency of words.
+        learning_rate: Of pre-training.
         mask_rate: More than BERT's 15 %, which brings small encoders sooner past the mere frequency of words (Wettig et
             al. 2023, "Should You Mask 15% in Masked Language Modeling?").
         rows: Labelled examples of each class over all splits; None for as many as there are good for.
@@ -233,6 +233,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         epochs=plan.epochs,
         max_length=plan.max_length,
         truncation="window",
+        learning_rate=1e-3,  # the encoder is tiny
         dropout=0.1,  # several passes over little text
         reads="mean",  # minutes of pre-training teach tokens more than the first one
         seed=seed,
