@@ -117,6 +117,8 @@ def test_the_light_commands_work(light):
     assert "pretrain" in light("--help").stdout
     assert "bert" in light("families").stdout
     assert "Devlin" in light("families", "bert").stdout
+    assert "58,724,864" in light("families", "--diff", "bert", "albert:xlarge").stdout
+    assert "allenai/scibert" in light("families", "--checkpoints").stdout
     shown = json.loads(light("tokenizer", "show", "tok", "the dog", "--json").stdout)
     assert shown["texts"][0]["tokens"] == ["[CLS]", "the", "dog", "[SEP]"]
     described = json.loads(light("doctor", "--json").stdout)
@@ -128,6 +130,7 @@ def test_the_light_commands_work(light):
     "command",
     [
         ["quickstart", "--out", "quick"],
+        ["new", "--vocab", "tok", "--out", "run"],
         ["pretrain", "text.txt", "--out", "run"],
         ["finetune", "classify", "table.csv", "--base", "model", "--out", "run"],
         ["evaluate", "model", "table.csv"],

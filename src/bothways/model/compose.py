@@ -55,7 +55,7 @@ def _with(config: C, settings: dict[str, Any], before: str) -> C:
             raise _unknown(config, name, before)
         if rest:
             inner.setdefault(part, {})[rest] = value
-        elif kind is not None and _meant(value) is not None:
+        elif kind is not None and isinstance(value, str) and _meant(value) is not None:
             raise BothwaysError(
                 f"{before}{part} is a part; set what it is made of, such as {_example(before, part, kind)}"
             )
