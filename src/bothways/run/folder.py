@@ -29,6 +29,7 @@ from bothways.run.weights import (
     LoadReport,
     Tensors,
     assign,
+    check_blocks,
     read_safetensors,
     read_tensors,
     to_ours,
@@ -124,6 +125,7 @@ def read_folder(folder: Path) -> Saved:
         tensors = to_ours(published, members.table(_kinds(folder, members, published)), report)
     if (folder / HEADS_FILE).is_file():
         tensors |= read_safetensors(folder / HEADS_FILE)
+    check_blocks(max(config.schedule) + 1, tensors, published, str(folder))
     if not any(name.startswith("encoder.pooler.") for name in tensors):
         config = config.derive(pooler=None)
     positions = tensors.get("encoder.embeddings.positions.weight")

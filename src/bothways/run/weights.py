@@ -147,6 +147,36 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a.float(), b.float())
 
 
+def check_blocks(blocks: int, tensors: Tensors, published: Iterable[str], where: str) -> None:
+    """Refuses a checkpoint without any tensor for some of the encoder's blocks, which would stay random.
+
+    Args:
+        blocks: How many there must be.
+        tensors: By our names.
+        published: The names in the checkpoint, for messages.
+        where: The checkpoint, for messages.
+
+    Raises:
+        BothwaysError: A block has none.
+    """
+    there = {
+        int(numbers[0])
+        for name in tensors
+        if name.startswith("encoder.stack.blocks.") and (numbers := template(name)[1])
+    }
+    lacking = [number for number in range(blocks) if number not in there]
+    if len(lacking) == blocks:
+        raise BothwaysError(
+            f"the tensors of {where} do not fit its configuration: no block of the encoder is among them; the first is "
+            f"named {min(published, default='')!r}, so they are another family's, or of no model at all"
+        )
+    if lacking:
+        raise BothwaysError(
+            f"the tensors of {where} do not fit its configuration: it states {blocks} blocks, and there are no tensors "
+            f"for {_ranges(lacking)}, counted from 0; the file is another model's, or not whole"
+        )
+
+
 def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadReport, where: str) -> None:
     """Copies tensors into modules; a name begins with its module's name.
 
