@@ -208,6 +208,22 @@ def test_switches_in_the_files_are_heeded(tmp_path):
     assert Tokenizer.load(tmp_path, lowercase=False).encode("CAT").token_ids.size != 3
 
 
+def test_albert_cuts_a_comma_off_digits_and_others_do_not(tmp_path):
+    wanted = {"albert": ["▁", "9", ","], "xlm-roberta": ["▁", "9,"]}
+    for family, pieces in wanted.items():
+        ours = Tokenizer.load(folder(tmp_path, family))
+        assert [ours.tokens[token] for token in ours.encode("9,").token_ids[1:-1]] == pieces
+
+
+def test_a_symbol_of_the_user_stays_a_token_among_words(tmp_path):
+    front = [(text, 0.0, use) for text, use in FRONTS["deberta-v2"]]
+    (tmp_path / "spm.model").write_bytes(model([*front, ("=", 0.0, SYMBOL), *PIECES, ("==", -20.0, NORMAL)], 3))
+    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
+    ours = Tokenizer.load(tmp_path)
+    found = [ours.tokens[token] for token in ours.encode("cat==at").token_ids[1:-1]]
+    assert found == ["▁cat", "=", "=", "at"]  # nor does a word begin behind it
+
+
 def test_the_mask_takes_the_space_before_it_where_the_files_say_so(tmp_path):
     for greedy in (True, False):
         token = {"content": "[MASK]", "lstrip": greedy, "rstrip": False}
