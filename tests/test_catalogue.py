@@ -287,3 +287,11 @@ def test_a_mistake_is_one_sentence(said, typed, told):
     status, out, err = said(*typed.split())
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert told in err
+
+
+def test_a_narrow_terminal_gets_the_figures_and_a_page_gets_everything(said, monkeypatch):
+    monkeypatch.setattr("bothways.cli.output.room", lambda: 80)
+    shown = said("families")[1].splitlines()[0].split()
+    assert {"family", "size", "parameters", "layers", "width", "heads", "speed"} <= set(shown)
+    assert not {"paper", "year", "tokenizer"} & set(shown)
+    assert said("families", "--markdown")[1].startswith("| family | year | paper |")

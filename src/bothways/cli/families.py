@@ -18,6 +18,9 @@ EXAMPLES = [
     "bothways families --json",
 ]
 
+_WIDE = 150
+"""Letters that a line of the whole table takes."""
+
 
 def families(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One family, with what is its own.")] = None,
@@ -46,7 +49,7 @@ def families(
         _print(catalogue.CHECKPOINT_COLUMNS, listed, data, markdown, json)
     elif members is None:
         data = [catalogue.described(one) for one in all_families().values()]
-        _print(catalogue.COLUMNS, catalogue.table(), data, markdown, json)
+        _print(*_fitting(catalogue.COLUMNS, catalogue.table(), everything=markdown), data, markdown, json)
         if not json:
             output.line(f"\n{catalogue.NOTE}")
     elif json:
@@ -55,6 +58,14 @@ def families(
         raise BothwaysError("--markdown prints the tables of all families and of checkpoints, not that of one family")
     else:
         _show_one(members)
+
+
+def _fitting(columns: Any, rows: Any, *, everything: bool) -> tuple[Any, Any]:
+    """The table without what `bothways families NAME` tells anyway, where the terminal is too narrow for all."""
+    if everything or output.room() >= _WIDE:
+        return columns, rows
+    kept = [place for place, name in enumerate(columns) if name not in ("year", "paper", "objectives", "tokenizer")]
+    return [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _print(columns: Any, rows: Any, data: Any, markdown: bool, json: bool) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 _MOST_CLASSES = 12
 """More than these make a confusion matrix too wide to read."""
+_FILE_WIDTH = 200
+"""A file is as wide as it has to be."""
 
 
 def as_json(data: Any) -> None:
@@ -60,10 +62,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     if console.is_terminal:
         console.print(drawn)
         return
-    console.width = 200  # a file is as wide as it has to be, and needs no blanks at the end of lines
+    console.width = _FILE_WIDTH  # a file needs no blanks at the end of lines
     with console.capture() as written:
         console.print(drawn)
     line("\n".join(row.rstrip() for row in written.get().splitlines()))
+
+
+def room() -> int:
+    """Letters in a line of the terminal; 200 for a file, which is as wide as it has to be."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else _FILE_WIDTH
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
