@@ -353,7 +353,7 @@ def test_mistakes_in_training_are_told_before_the_text_is_read(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     (tmp_path / "file").write_text("")
     for asked, said in [
-        ({"kind": "word-piece"}, "no tokenizer of kind 'word-piece' to train, only wordpiece, bpe, unigram; did you mean"),
+        ({"kind": "word-piece"}, "no tokenizer of kind 'word-piece' to train, only wordpiece, bpe, unigram; did you"),
         ({"kind": "bpe", "score": "ratio"}, "score is a setting of wordpiece, not of bpe"),
         ({"kind": "unigram", "chinese_characters": False}, "a setting of wordpiece, not of unigram"),
         ({"kind": "bpe", "alphabet_limit": 9}, "a setting of wordpiece and unigram, not of bpe"),
