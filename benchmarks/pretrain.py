@@ -186,7 +186,6 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
             out,
             max_steps=args.warm + args.steps,
             per_device_train_batch_size=BATCH,
-            optimizer="adamw",
             learning_rate=RATE,
             weight_decay=DECAY,
             warmup_steps=round(WARMUP * (args.warm + args.steps)),
