@@ -173,6 +173,7 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
             intermediate_size=size.feed_forward.width,
             hidden_dropout_prob=args.dropout,
             attention_probs_dropout_prob=args.dropout,
+            initializer_range=0.02 * (768 / size.width) ** 0.5,  # as Bothways starts
         )
     )
     clock: list[float] = []
