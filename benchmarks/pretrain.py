@@ -1,10 +1,10 @@
 """Masked-LM pre-training: Bothways against the Trainer of `transformers`, side by side.
 
-Both sides train BERT-mini (4 layers, 256 wide) from random weights on the same blocks of 128 tokens with the same
-masking (15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same
-rates and decay), clipping and tokens a step. Each side runs in a process of its own, the sides in turn, several rounds;
-the first steps are not counted. What differs is how the work is done: each side in its default precision, each also in
-the other one.
+Both sides train BERT-mini (4 layers, 256 wide) from the same random weights on blocks of 128 tokens of the same text
+with the same masking (15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW,
+fused, the same rates at every step, the same decay), clipping and tokens a step. Each side runs in a process of its
+own, the sides in turn, several rounds; the first steps are not counted. What differs is how the work is done: each side
+in its default precision, each also in the other one.
 
     python benchmarks/pretrain.py                       # speed: rounds of 12 counted steps
     python benchmarks/pretrain.py --curves --steps 200  # the loss curves, one run a side
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         args.corpus = args.corpus or prepare_corpus(args.text, Path(folder), args.vocab_size)
+        args.start = f"{folder}/start"
+        starting_weights(args)
         sides = SIDES if not args.curves else ("bothways", "transformers")
         rounds = 1 if args.curves else args.rounds
         results: dict[str, list[dict]] = {side: [] for side in sides}
@@ -62,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--json", help="write everything here")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--start", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -77,10 +81,18 @@ def prepare_corpus(text: str | None, folder: Path, vocab_size: int) -> str:
     return str(folder / "corpus")
 
 
+def starting_weights(args: argparse.Namespace) -> None:
+    """The same random weights for both sides, as a folder that both open."""
+    import bothways as bw
+
+    settings = {"dropout": args.dropout, "attention.dropout": args.dropout, "embeddings.dropout": args.dropout}
+    bw.new("bert", args.size, vocab=Path(args.corpus) / "tokenizer", heads=("mlm",), settings=settings).save(args.start)
+
+
 def in_process(side: str, args: argparse.Namespace) -> dict:
     """One run of one side."""
     command = [sys.executable, __file__, "--side", side, "--corpus", str(args.corpus), "--size", args.size]
-    command += ["--steps", str(args.steps), "--warm", str(args.warm), "--dropout", str(args.dropout)]
+    command += ["--steps", str(args.steps), "--warm", str(args.warm), "--start", args.start]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
@@ -120,7 +132,7 @@ def run_bothways(args: argparse.Namespace, precision: str) -> dict:
         bw.pretrain(
             args.corpus,
             out=out,
-            size=args.size,
+            base=args.start,
             objective="mlm",
             steps=args.warm + args.steps,
             max_length=LENGTH,
@@ -129,7 +141,6 @@ def run_bothways(args: argparse.Namespace, precision: str) -> dict:
             learning_rate=RATE,
             weight_decay=DECAY,
             warmup=WARMUP,
-            dropout=args.dropout,
             precision=precision,
             evaluate_every=10**9,
             save_minutes=10**6,
@@ -143,7 +154,6 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
     import torch
     from transformers import (
         AutoTokenizer,
-        BertConfig,
         BertForMaskedLM,
         DataCollatorForLanguageModeling,
         Trainer,
@@ -151,8 +161,8 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
         TrainingArguments,
     )
 
-    from bothways.learn.objectives.examples import Blocks
-    from bothways.model.families import family
+    from bothways.learn.objectives.blocks import Blocks
+    from bothways.learn.optimizer import rate
     from bothways.run.machine import apply_thread_limit
     from bothways.text.shards import Corpus
 
@@ -162,34 +172,30 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
     count = min(len(blocks), (args.warm + args.steps) * BATCH)
     data = [{"input_ids": blocks.sequence(0, n)[0].tolist(), "attention_mask": [1] * LENGTH} for n in range(count)]
     tokenizer = AutoTokenizer.from_pretrained(corpus.folder / "tokenizer")
-    size = family("bert").size(args.size)
-    torch.manual_seed(0)
-    model = BertForMaskedLM(
-        BertConfig(
-            vocab_size=corpus.tokenizer.size,
-            hidden_size=size.width,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.attention.heads,
-            intermediate_size=size.feed_forward.width,
-            hidden_dropout_prob=args.dropout,
-            attention_probs_dropout_prob=args.dropout,
-            initializer_range=0.02 * (768 / size.width) ** 0.5,  # as Bothways starts
-        )
-    )
+    model = BertForMaskedLM.from_pretrained(args.start)
+    steps = args.warm + args.steps
+
     clock: list[float] = []
 
     class Watch(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
             clock.append(time.perf_counter())
 
+    class SameRates(Trainer):
+        """The Trainer's own schedule has a rate of 0 in the first step; a step more or less shows in short curves."""
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            rates = partial(rate, steps=steps, warmup=round(WARMUP * steps))
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rates)
+            return self.lr_scheduler
+
     with tempfile.TemporaryDirectory() as out:
         settings = TrainingArguments(
             out,
-            max_steps=args.warm + args.steps,
+            max_steps=steps,
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             weight_decay=DECAY,
-            warmup_steps=round(WARMUP * (args.warm + args.steps)),
             adam_epsilon=1e-6,
             max_grad_norm=1.0,
             optim="adamw_torch_fused",
@@ -202,7 +208,7 @@ def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
             seed=0,
         )
         collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-        trainer = Trainer(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
+        trainer = SameRates(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
         trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return summarise(clock, losses, args.warm, args.side)

@@ -89,7 +89,7 @@ class Steps:
     def epoch(self):
         return self.at / 10
 
-    def next_step(self):
+    def next_step(self, progress):
         if self.length is not None and self.at >= self.length:
             return None
         self.at += 1

@@ -241,7 +241,7 @@ def test_the_example_of_an_objective_learns():
     exec(next(code for _, code in blocks("docs/contributing.md", "python") if "class LongOrShort" in code), names)
     objective, model = names["LongOrShort"](), tiny.model()
     parts = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads}).train()
-    item = objective.finish(make_batch([[5] * 9, [6] * 30, [7] * 40]), [(0, 0)] * 3, [])
+    item = objective.prepare(make_batch([[5] * 9, [6] * 30, [7] * 40]), [(0, 0)] * 3, [], 0.0)
     assert item[1]["long.labels"].tolist() == [0, 1, 1]
     together = Together([objective])
     optimizer = torch.optim.AdamW(parts.parameters(), lr=3e-3)

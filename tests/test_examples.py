@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.examples import IS_NEXT, IS_RANDOM, Blocks, Pairs, _lay_anchors, _longest_first
+from bothways.learn.objectives.blocks import Blocks
+from bothways.learn.objectives.pairs import IS_NEXT, IS_RANDOM, Pairs, _lay_anchors, _longest_first
 from bothways.text import encoded
 from bothways.text.documents import Document
 from bothways.text.encoded import SPECIAL, Piece
@@ -126,7 +127,7 @@ def test_anchors_do_not_depend_on_how_many_sentences_are_looked_at_at_once(monke
     corpus = made(80)
     whole = _lay_anchors(corpus, 40)
     for window in (1, 7, 100):
-        monkeypatch.setattr("bothways.learn.objectives.examples._WINDOW", window)
+        monkeypatch.setattr("bothways.learn.objectives.pairs._WINDOW", window)
         assert np.array_equal(_lay_anchors(corpus, 40), whole)
 
 

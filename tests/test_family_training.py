@@ -12,7 +12,7 @@ import pytest
 
 import bothways as bw
 import tiny
-from bothways.learn.objectives import OBJECTIVES
+from bothways.learn.start import suited_objective
 from bothways.model.families import families, family
 from bothways.text.prepare import prepare
 from bothways.text.pydocs import python_documentation
@@ -53,12 +53,6 @@ def rows(documents):
     return [row for pair in zip(*by_package, strict=False) for row in pair]
 
 
-def objective(members):
-    """What the paper pre-trains on where it exists already, masked tokens otherwise."""
-    names = {frozenset(name.split("+")): name for name in OBJECTIVES}
-    return names.get(frozenset(members.objectives), "mlm")
-
-
 def narrow(name, tokenizer):
     """Two layers, as narrow as in all tests, for a vocabulary; made so that it learns in so few steps.
 
@@ -89,7 +83,7 @@ def test_it_pre_trains_fine_tunes_and_is_the_same_after_saving(name, corpus, row
         prepared,
         base=bw.Model.random(narrow(name, prepared.tokenizer), prepared.tokenizer),
         out=tmp_path / "pretrained",
-        objective=objective(members),
+        objective=suited_objective(members.name),
         batch_tokens=512,
         learning_rate=2e-3,
         callbacks=watch("pre-training"),

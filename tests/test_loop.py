@@ -52,8 +52,8 @@ def test_accumulated_over_unequal_items_the_gradient_is_that_of_one_batch():
 
 def test_a_step_without_predictions_changes_nothing_but_weight_decay():
     class Nothing(learner.Steps):
-        def next_step(self):
-            items = super().next_step()
+        def next_step(self, progress):
+            items = super().next_step(progress)
             return [(batch.with_tokens(batch.token_ids[:0]), {"places": batch.starts[:0]}) for batch, _ in items]
 
     model = learner.Network()
@@ -68,7 +68,7 @@ def test_logged_means_are_means_over_predictions_since_the_line_before():
     stream, objective = learner.Steps(), learner.NextAndParity()
     _, history = learner.run(stream=stream, callbacks=[lambda event: seen.append(event.values)], steps=6)
     stream.restore({"at": 0})
-    counts = [count_items(objective, stream.next_step())["next"] for _ in range(3)]
+    counts = [count_items(objective, stream.next_step(0.0))["next"] for _ in range(3)]
     expected = sum(n * values["loss.next"] for n, values in zip(counts, seen[:3], strict=True)) / sum(counts)
     assert history.training[0]["loss.next"] == pytest.approx(expected, rel=1e-12)
     assert history.training[0]["step"] == 3

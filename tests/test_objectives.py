@@ -8,15 +8,17 @@ from torch.nn import functional
 
 import tiny
 from bothways.batch import make_batch
+from bothways.learn.objectives.masking import Masking
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
-from bothways.learn.objectives.protocol import Together
+from bothways.learn.objectives.protocol import Forward, Together
 from bothways.learn.stream import split_items
 from bothways.model.heads import vocabulary_loss as module
 from bothways.model.heads.vocabulary_loss import vocabulary_loss
 
 SPECIAL, VOCABULARY, MASK = 5, 1000, 4
-MASKING = MaskedTokens(mask_id=MASK, ordinary=np.arange(SPECIAL, VOCABULARY), seed=7)
+MASKING = Masking(mask_id=MASK, ordinary=np.arange(SPECIAL, VOCABULARY), seed=7)
+MLM, NSP = MaskedTokens(MASKING), NextSentence()
 
 
 def texts(count, shortest=1, longest=40, seed=0):
@@ -29,7 +31,7 @@ def texts(count, shortest=1, longest=40, seed=0):
 def masked(sequences, keys, masking=MASKING):
     """The masked tokens of each sequence, by key."""
     batch = make_batch(sequences)
-    found, targets = masking.prepare(batch, [keys[row] for row in batch.rows])
+    found, targets = MaskedTokens(masking).prepare(batch, [keys[row] for row in batch.rows], [], 0.0)
     parts = np.split(found.token_ids, batch.starts[1:-1])
     return {keys[row]: part.tolist() for row, part in zip(batch.rows, parts, strict=True)}, batch, found, targets
 
@@ -70,7 +72,7 @@ def test_each_sequence_has_its_15_percent_and_at_least_one():
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.99])
 def test_other_rates_hold_too(rate):
-    masking = MaskedTokens(mask_id=MASK, ordinary=MASKING.ordinary, rate=rate)
+    masking = Masking(mask_id=MASK, ordinary=MASKING.ordinary, rate=rate)
     sequences = texts(200, 200, 200)
     *_, targets = masked(sequences, [(0, place) for place in range(200)], masking)
     assert len(targets["mlm.places"]) == 200 * round(200 * rate)
@@ -91,7 +93,7 @@ def test_a_sequence_of_special_tokens_alone_asks_nothing():
     assert len(targets["mlm.places"]) == 1
     _, _, found, targets = masked([np.array([2, 3])], [(0, 0)])
     assert found.token_ids.tolist() == [2, 3]
-    assert MASKING.count(targets) == 0
+    assert MLM.count(targets) == 0
 
 
 def test_an_example_is_masked_alike_whoever_is_beside_it_and_anew_each_epoch():
@@ -106,13 +108,13 @@ def test_an_example_is_masked_alike_whoever_is_beside_it_and_anew_each_epoch():
     later, *_ = masked(sequences, [(1, place) for place in range(60)])
     same = [later[1, place] == together[0, place] for place in range(60)]
     assert sum(same) < 5
-    other_seed, *_ = masked(sequences, keys, MaskedTokens(mask_id=MASK, ordinary=MASKING.ordinary, seed=8))
+    other_seed, *_ = masked(sequences, keys, Masking(mask_id=MASK, ordinary=MASKING.ordinary, seed=8))
     assert sum(other_seed[key] == together[key] for key in keys) < 5
 
 
 def test_the_objective_for_a_tokenizer_masks_all_but_its_special_tokens():
     tokenizer = tiny.tokenizer()
-    masking = MaskedTokens.of(tokenizer, 0.2, 3)
+    masking = Masking.of(tokenizer, rate=0.2, seed=3)
     assert (masking.mask_id, masking.rate, masking.seed) == (tokenizer.mask_id, 0.2, 3)
     assert set(range(tokenizer.size)) - set(masking.ordinary.tolist()) == set(tokenizer.special_ids)
 
@@ -198,12 +200,13 @@ def model():
     return nn.ModuleDict({"encoder": saved.encoder, **saved.heads})
 
 
-TOGETHER = Together([MASKING, NextSentence()])
+TOGETHER = Together([MLM, NSP])
 
 
-def finish(batch, keys, examples):
-    batch, targets = MASKING.prepare(batch, keys)
-    return batch, targets | {"nsp.labels": np.array([example[2] for example in examples], dtype=np.int64)}
+def finish(batch, keys, examples, progress):
+    batch, targets = MLM.prepare(batch, keys, examples, progress)
+    batch, labels = NSP.prepare(batch, keys, examples, progress)
+    return batch, targets | labels
 
 
 def items(count, micro_tokens):
@@ -291,8 +294,8 @@ def test_every_parameter_learns(model):
 
 
 def test_an_item_that_asks_nothing_adds_nothing(model):
-    item = finish(make_batch([[2, 3]]), [(0, 0)], [([2, 3], [0, 0], 1)])
-    alone = Together([MASKING])
+    item = finish(make_batch([[2, 3]]), [(0, 0)], [([2, 3], [0, 0], 1)], 0.0)
+    alone = Together([MLM])
     model.zero_grad()
     assert alone.counts(item) == {"mlm": 0}
     assert alone.backward(model, item, {"mlm": 0}) == {"loss.mlm": 0.0, "hits.mlm": 0.0}
@@ -303,9 +306,9 @@ def test_next_sentence_is_cross_entropy_over_pairs(model):
     """Label 0 is "follows"."""
     ((batch, targets),) = items(10, 10**9)
     out = model["encoder"](batch)
-    loss, hits = NextSentence().loss(model, out, targets)
+    loss, hits = NSP.loss(model, Forward(model["encoder"], batch, out), targets)
     shares = model["nsp"](out).softmax(-1)
     by_hand = -sum(np.log(shares[place, label].item()) for place, label in enumerate(targets["nsp.labels"]))
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
     assert hits == sum((shares[:, 1] > 0.5).int().numpy() == targets["nsp.labels"])
-    assert NextSentence().count(targets) == 10
+    assert NSP.count(targets) == 10

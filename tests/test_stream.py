@@ -25,7 +25,7 @@ class Numbered:
         return ids, np.full(len(ids), epoch % 2), (epoch, number)
 
 
-def finish(batch, keys, examples):
+def finish(batch, keys, examples, progress):
     """Targets that show whether keys and examples stand in the order of the batch."""
     assert [example[2] for example in examples] == list(keys)
     assert batch.token_ids[batch.starts[:-1]].tolist() == [number for _, number in keys]
@@ -43,7 +43,7 @@ def keys_of(step):
 
 def all_steps(of, most=10**6):
     steps = []
-    while len(steps) < most and (step := of.next_step()) is not None:
+    while len(steps) < most and (step := of.next_step(0.0)) is not None:
         steps.append(step)
     return steps
 
@@ -78,8 +78,8 @@ def test_the_stream_ends_after_its_epochs_and_stays_ended():
     assert of.epoch == 0
     all_steps(of)
     assert of.epoch == 2
-    assert of.next_step() is None
-    assert of.next_step() is None
+    assert of.next_step(0.0) is None
+    assert of.next_step(0.0) is None
 
 
 def test_without_epochs_it_does_not_end():

@@ -13,7 +13,7 @@ import torch
 import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.examples import Pairs
+from bothways.learn.objectives.pairs import Pairs
 from bothways.model.families import family
 from bothways.run.answers import fill_in
 from bothways.run.model import Model

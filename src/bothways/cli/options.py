@@ -29,6 +29,7 @@ def option(panel: str | None, name: str, metavar: str | None, said: str, **more:
 
 
 data = partial(option, "Data")
+learned = partial(option, "Objective")
 training = partial(option, "Training")
 machine = partial(option, "Machine")
 written = partial(option, "Output")

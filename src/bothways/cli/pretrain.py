@@ -30,9 +30,11 @@ from bothways.cli.options import (
     Warmup,
     WeightDecay,
     data,
+    learned,
     option,
     training,
 )
+from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
 
 EXAMPLES = [
     "bothways pretrain texts/ --size mini --minutes 20 --out my-bert",
@@ -57,8 +59,38 @@ def pretrain(
     size: Annotated[str, option("Model", "--size", "NAME", "A published size of the family.")] = "mini",
     dropout: Dropout = None,
     again: From = None,
-    objective: Annotated[str, training("--objective", "NAME", "mlm, or mlm+nsp.")] = "mlm+nsp",
-    mask_rate: Annotated[float, training("--mask-rate", "SHARE", "Share of the tokens to guess.")] = 0.15,
+    objective: Annotated[
+        str | None, learned("--objective", "NAMES", "mlm, nsp, sop, rtd, distil, minilm, tinybert, joined by +.")
+    ] = None,
+    loss_weights: Annotated[
+        list[str] | None, learned("--loss-weights", "NAME=NUMBER", "Weight of a loss in their sum; may be repeated.")
+    ] = None,
+    sequences: Annotated[Sequences, learned("--sequences", None, "How sequences are cut from the text.")] = "blocks",
+    mask_rate: Annotated[float | None, learned("--mask-rate", "SHARE", "Share of the tokens to guess.")] = None,
+    mask_rate_end: Annotated[float | None, learned("--mask-rate-end", "SHARE", "The same at the end.")] = None,
+    mask_unit: Annotated[MaskUnit, learned("--mask-unit", None, "What is masked as a whole.")] = "token",
+    static_masks: Annotated[
+        int | None, learned("--static-masks", "COPIES", "Mask once in so many ways; else anew in every epoch.")
+    ] = None,
+    mask_decoder: Annotated[
+        MaskDecoder | None, learned("--mask-decoder", None, "How masked tokens are guessed; as the family's paper.")
+    ] = None,
+    generator_size: Annotated[
+        float | None, learned("--generator-size", "SHARE", "Of the width of rtd's discriminator; a quarter.")
+    ] = None,
+    generator_tables: Annotated[
+        GeneratorTables | None, learned("--generator-tables", None, "What it shares; as the family's paper.")
+    ] = None,
+    keep_generator: Annotated[bool, learned("--keep-generator", None, "Save rtd's generator too.")] = False,
+    teacher: Annotated[str | None, learned("--teacher", "MODEL", "Whom to learn from.")] = None,
+    start_from_teacher: Annotated[
+        bool, learned("--start-from-teacher/--start-random", None, "Whether a student begins with its layers.")
+    ] = True,
+    temperature: Annotated[float, learned("--temperature", "NUMBER", "Of its soft targets.")] = 2.0,
+    soft_targets: Annotated[SoftTargets, learned("--soft-targets", None, "Of which tokens.")] = "all",
+    teacher_cache: Annotated[
+        str | None, learned("--teacher-cache", "FOLDER", "Where its outputs are kept for further epochs.")
+    ] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     epochs: Annotated[float | None, training("--epochs", "N", "Passes over the corpus; one.")] = None,
@@ -67,6 +99,9 @@ def pretrain(
     optimizer: Annotated[
         str | None, training("--optimizer", "NAME", "adamw or muon; muon from random weights.")
     ] = None,
+    gradient_checkpointing: Annotated[
+        bool, training("--gradient-checkpointing", None, "Compute layers twice to hold less in memory.")
+    ] = False,
     learning_rate: LearningRate = None,
     weight_decay: WeightDecay = 0.01,
     warmup: Warmup = 0.1,

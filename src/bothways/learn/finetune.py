@@ -138,7 +138,7 @@ def finetune(
     together = Together([training])
     stream = Stream(
         examples,
-        training.finish,
+        training.prepare,
         batch_size=batch_size,
         micro_tokens=micro_tokens,
         epochs=None if steps is not None else epochs,

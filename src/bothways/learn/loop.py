@@ -95,7 +95,7 @@ def train(
         with progress(title, total=state.steps - state.step, unit="steps") as bar:
             while state.stopped is None and not interruption.signal:
                 step_began = time.monotonic()
-                items = stream.next_step()
+                items = stream.next_step(state.step / state.steps)
                 if items is None:
                     state.stopped = "no more data"
                     break
@@ -138,7 +138,7 @@ def _accumulate(model: nn.Module, objective: Objective, items: list[Item], seed:
     """Adds up the gradient of a step's items, exact however unequal they are; returns the step's sums and counts."""
     counts = count_items(objective, items)
     totals = {kind: max(1, count) for kind, count in counts.items()}
-    tally = Tally(counts=counts)
+    tally = Tally(counts=counts, weights=dict(getattr(objective, "weights", {})))
     torch.manual_seed(seed)
     with precision.autocast():
         for item in items:

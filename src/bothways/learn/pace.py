@@ -68,7 +68,7 @@ def _seconds_a_step(
     times: list[float] = []
     while len(times) < FEWEST or (len(times) < MOST and time.monotonic() < until):
         began = time.monotonic()
-        items = stream.next_step()
+        items = stream.next_step(0.0)
         if items is None:
             break
         accumulate(items)

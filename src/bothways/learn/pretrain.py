@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.loop import History, train
-from bothways.learn.objectives import Recipe, recipe
+from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
+from bothways.learn.objectives.recipe import Recipe, recipe
+from bothways.learn.objectives.settings import ObjectiveSettings, as_weights
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
+from bothways.learn.start import (
+    configuration,
+    prepared_corpus,
+    starting_model,
+    suited_objective,
+    suited_rate,
+    tokenizer_of,
+)
 from bothways.learn.stream import Stream, split_items
 from bothways.learn.tally import evaluate_items
-from bothways.model.config import EncoderConfig
 from bothways.model.families import family as family_of
 from bothways.progress import say
 from bothways.run.model import Model, load
-from bothways.run.new import suited_start
 from bothways.text.documents import Source
-from bothways.text.prepare import prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.train import train_tokenizer
 
 _HELD_OUT = 512
 """Examples that are never trained on, at most; of a small corpus one in twenty."""
@@ -62,19 +67,34 @@ def pretrain(
     base: str | Path | Model | None = None,
     family: str = "bert",
     size: str = "mini",
-    objective: str = "mlm+nsp",
+    objective: str | None = None,
+    loss_weights: Mapping[str, float] | Sequence[str] | None = None,
+    sequences: Sequences = "blocks",
+    mask_rate: float | None = None,
+    mask_rate_end: float | None = None,
+    mask_unit: MaskUnit = "token",
+    static_masks: int | None = None,
+    mask_decoder: MaskDecoder | None = None,
+    generator_size: float | None = None,
+    generator_tables: GeneratorTables | None = None,
+    keep_generator: bool = False,
+    teacher: str | Path | Model | None = None,
+    start_from_teacher: bool = True,
+    temperature: float = 2.0,
+    soft_targets: SoftTargets = "all",
+    teacher_cache: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     epochs: float | None = None,
     max_length: int = 128,
     batch_tokens: int = 4096,
     micro_tokens: int = 16_384,
-    mask_rate: float = 0.15,
     optimizer: str | None = None,
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
     warmup: float = 0.1,
     dropout: float | None = None,
+    gradient_checkpointing: bool = False,
     evaluate_every: float = 0.1,
     save_minutes: float = 5.0,
     seed: int = 0,
@@ -98,20 +118,39 @@ def pretrain(
         base: A model to continue with instead of random weights.
         family: Of the encoder.
         size: A published size of the family.
-        objective: ``mlm+nsp`` or ``mlm``.
+        objective: Names joined by ``+``: ``mlm``, ``nsp``, ``sop``, ``rtd``, ``distil``, ``minilm``, ``tinybert``
+            (`bothways.learn.objectives`). None takes those of the family's paper.
+        loss_weights: Of the losses in their sum, where they are not to count as they usually do: ``{"rtd": 20}`` or
+            ``["rtd=20"]``.
+        sequences: How sequences are cut where no objective wants pairs: ``"blocks"`` of running text,
+            ``"full-sentences"`` or ``"doc-sentences"``, whole sentences across or within documents.
+        mask_rate: Share of the tokens that are to be guessed; None for what the objective's paper takes.
+        mask_rate_end: Its value at the end of the run, reached evenly; None keeps it.
+        mask_unit: What is masked as a whole: ``"token"``, ``"word"`` or ``"span"``.
+        static_masks: Copies of the corpus, each masked in its own way, that the epochs go round; None masks anew in
+            every epoch.
+        mask_decoder: ``"enhanced"`` guesses masked tokens as DeBERTa does, ``"plain"`` as BERT; None as the family.
+        generator_size: Width of the generator of ``rtd`` as a share of the discriminator's; None for a quarter.
+        generator_tables: ``"shared"``, ``"disentangled"`` or ``"own"``; None as the family's paper.
+        keep_generator: Whether the generator is saved too, in ``out/generator``.
+        teacher: A model, or its folder, that ``distil``, ``minilm`` and ``tinybert`` learn from.
+        start_from_teacher: Whether a student as wide as its teacher begins with layers of it.
+        temperature: Of soft targets.
+        soft_targets: Of ``"all"`` tokens, or of the ``"masked"`` ones.
+        teacher_cache: A folder in which the teacher's outputs are kept, for further epochs and runs.
         minutes: Time for the training; or
         steps: optimizer steps; or
         epochs: passes over the corpus. One pass when none of the three is given.
         max_length: The most tokens in a sequence.
         batch_tokens: Tokens in an optimizer step.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
-        mask_rate: Share of the tokens that are to be guessed.
         optimizer: ``"adamw"`` or ``"muon"``, which leaves the plateau of mere word frequencies several times sooner.
             None takes Muon from random weights, and AdamW, with which published encoders were made, to continue.
         learning_rate: The highest rate; None takes one that suits the width.
         weight_decay: On weight matrices.
         warmup: Share of the steps in which the rate rises.
         dropout: Overrides the size's dropout everywhere.
+        gradient_checkpointing: Whether layers are computed twice to hold less in memory.
         evaluate_every: Steps between evaluations on held-out examples, or a share of all steps if below 1.
         save_minutes: Minutes between checkpoints.
         seed: All randomness follows from it.
@@ -129,13 +168,30 @@ def pretrain(
     Raises:
         BothwaysError: A setting, the corpus or the folder does not do; the sentence says which and what to do.
     """
-    settings_given = {name: value for name, value in locals().items() if name not in ("corpus", "callbacks", "base")}
+    given = {name: value for name, value in locals().items() if name not in ("corpus", "callbacks", "base", "teacher")}
     folder = Path(out)
     check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    prepared = _prepared(corpus, folder, _tokenizer(tokenizer, start), vocab_size, lowercase, text)
-    config = _config(start, family, size, prepared.tokenizer, max_length, dropout)
-    plan = recipe(objective, prepared, max_length, mask_rate=mask_rate, seed=seed)
+    learned = ObjectiveSettings(
+        objective=objective or suited_objective(start.config.family if start else family),
+        loss_weights=as_weights(loss_weights or {}),
+        max_length=max_length,
+        sequences=sequences,
+        mask_rate=mask_rate,
+        mask_rate_end=mask_rate_end,
+        mask_unit=mask_unit,
+        static_masks=static_masks,
+        mask_decoder=mask_decoder,
+        generator_size=generator_size,
+        generator_tables=generator_tables,
+        temperature=temperature,
+        soft_targets=soft_targets,
+        teacher_cache=None if teacher_cache is None else str(teacher_cache),
+        seed=seed,
+    )
+    prepared = prepared_corpus(corpus, folder, tokenizer_of(tokenizer, start), vocab_size, lowercase, text)
+    config = configuration(start, family, size, prepared.tokenizer, max_length, dropout)
+    plan = recipe(learned, prepared)
     train_numbers, held_numbers = _hold_out(len(plan.examples))
     stream = Stream(
         plan.examples,
@@ -143,11 +199,12 @@ def pretrain(
         numbers=train_numbers,
         batch_tokens=batch_tokens,
         micro_tokens=micro_tokens,
+        copies=static_masks,
         seed=seed,
     )
     if steps is None and (minutes is None or epochs is not None):
         steps = _steps_of(1.0 if epochs is None else epochs, plan, train_numbers, batch_tokens)
-    model = _model(start, config, plan.heads, prepared.tokenizer, seed, device)
+    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, device)
     optimizer = optimizer or ("muon" if start is None else "adamw")
     settings = LoopSettings(
         optimizer=optimizer,
@@ -164,11 +221,10 @@ def pretrain(
     )
     held_out = _held_items(plan, held_numbers, micro_tokens)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
-    names = tuple(f"{what}.{part.name}" for part in plan.together.objectives for what in ("loss", "accuracy"))
-    evaluation = Evaluation(("loss", *names), lambda: evaluate_items(trained, plan.together, held_out))
+    evaluation = Evaluation(plan.together.measured, lambda: evaluate_items(trained, plan.together, held_out))
     say(
         f"{family_of(config.family).title} {size if start is None else 'continued'}: {model.parameters:,} parameters, "
-        f"{objective}, {len(train_numbers):,} sequences of up to {max_length} tokens"
+        f"{learned.objective}, {len(train_numbers):,} sequences of up to {max_length} tokens"
     )
     history = train(
         trained,
@@ -181,10 +237,8 @@ def pretrain(
         title="Pre-training",
         identity={
             "corpus": prepared.fingerprint,
-            "objective": objective,
-            "max_length": max_length,
+            "objective": learned.identity(),
             "batch_tokens": batch_tokens,
-            "mask_rate": mask_rate,
             "model": config.to_dict(),
             "base": start is not None and start.name,
         },
@@ -198,8 +252,9 @@ def pretrain(
         folder,
         command="pretrain",
         # a budget of time or epochs came to so many steps; repeating the run means to take as many
-        settings=settings_given
-        | {"corpus": as_typed(corpus), "base": as_typed(base)}
+        settings=given
+        | {"corpus": as_typed(corpus), "base": as_typed(base), "teacher": as_typed(teacher)}
+        | {"objective": learned.objective, "loss_weights": [f"{k}={v:g}" for k, v in learned.loss_weights.items()]}
         | {"steps": history.steps, "minutes": None, "epochs": None},
         data={"corpus": prepared.fingerprint},
         seed=seed,
@@ -207,91 +262,6 @@ def pretrain(
     )
     Checkpoint(folder).discard()
     return Pretrained(model, history, scores, folder)
-
-
-def suited_rate(width: int, optimizer: str) -> float:
-    """A highest learning rate for pre-training with small batches: smaller encoders bear larger ones.
-
-    AdamW: 1e-4 at width 768 as Devlin et al. 2018, growing with the inverse square of the width, at most 1e-3. Muon:
-    1.5e-3 up to width 256, where it was tried (benchmarks/README.md), then falling with the width.
-    """
-    if optimizer == "muon":
-        return 1.5e-3 * min(1.0, 256 / width)
-    return min(1e-3, 1e-4 * (768 / width) ** 2)
-
-
-def _tokenizer(tokenizer: str | Path | Tokenizer | None, start: Model | None) -> Tokenizer | None:
-    if isinstance(tokenizer, str | Path):
-        return Tokenizer.load(tokenizer)
-    return tokenizer or (start.tokenizer if start is not None else None)
-
-
-def _prepared(
-    corpus: Source | Corpus,
-    folder: Path,
-    tokenizer: Tokenizer | None,
-    vocab_size: int,
-    lowercase: bool,
-    text: str,
-) -> Corpus:
-    """The prepared corpus: given, or made in the run's folder."""
-    if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
-        corpus = Corpus.open(corpus)
-    if isinstance(corpus, Corpus):
-        if tokenizer is not None and tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-            raise BothwaysError(
-                f"the corpus in {corpus.folder} was prepared with another tokenizer than the one given; prepare it "
-                "again"
-            )
-        return corpus
-    if tokenizer is None:
-        place = folder / "tokenizer"
-        if place.exists():
-            tokenizer = Tokenizer.load(place)
-        else:
-            tokenizer = train_tokenizer(corpus, size=vocab_size, lowercase=lowercase, out=place, text=text)
-    return prepare(corpus, tokenizer, folder / "corpus", text=text)
-
-
-def _config(
-    start: Model | None, family: str, size: str, tokenizer: Tokenizer, max_length: int, dropout: float | None
-) -> EncoderConfig:
-    """The encoder's configuration: that of the model to continue with, or a published size with our vocabulary."""
-    if start is not None:
-        config = start.config
-        if tokenizer.size > config.embeddings.vocab_size:
-            raise BothwaysError(
-                f"the tokenizer has {tokenizer.size:,} tokens, but {start.name} only {config.embeddings.vocab_size:,}; "
-                "continue with the model's own tokenizer"
-            )
-    else:
-        config = family_of(family).size(size)
-        config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
-        config = suited_start(config)
-    if config.longest is not None and max_length > config.longest:
-        raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
-    if dropout is not None:
-        config = family_of(config.family).with_dropout(config, dropout)
-    return config
-
-
-def _model(
-    start: Model | None,
-    config: EncoderConfig,
-    heads: Sequence[str],
-    tokenizer: Tokenizer,
-    seed: int,
-    device: str | None,
-) -> Model:
-    """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
-    model = Model.random(
-        config, tokenizer, [family_of(config.family).head(kind) for kind in heads], seed=seed, device=device
-    )
-    if start is not None:
-        model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
-        for kind in model.heads.keys() & start.heads.keys():
-            model.heads[kind].load_state_dict(start.heads[kind].state_dict())
-    return model
 
 
 def _hold_out(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -303,7 +273,7 @@ def _hold_out(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _held_items(plan: Recipe, numbers: np.ndarray, micro_tokens: int) -> list[Item]:
     """Held-out examples as batches, masked once and for all."""
     keys = [(0, int(number)) for number in numbers]
-    return split_items(keys, [plan.examples.sequence(*key) for key in keys], plan.finish, micro_tokens)
+    return split_items(keys, [plan.examples.sequence(*key) for key in keys], plan.finish, micro_tokens, 1.0)
 
 
 def _steps_of(epochs: float, plan: Recipe, numbers: np.ndarray, batch_tokens: int) -> int:

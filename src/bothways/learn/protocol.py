@@ -44,8 +44,12 @@ class Objective(Protocol):
 class Stream(Protocol):
     """Where items come from. Its position is data, so that it can be saved; it may also say its `epoch`."""
 
-    def next_step(self) -> list[Item] | None:
-        """The items (micro-batches) of the next optimizer step; None at the end."""
+    def next_step(self, progress: float) -> list[Item] | None:
+        """The items (micro-batches) of the next optimizer step; None at the end.
+
+        Args:
+            progress: Share of the run's steps taken before this one, for what changes in the course of a run.
+        """
         ...
 
     def state(self) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class LoopState:
         self.tokens += tokens
         self.busy += busy
         self.pending.add(tally.sums, tally.counts)
+        self.pending.weights = tally.weights
         self.pending_tokens += tokens
         self.pending_busy += busy
 

@@ -28,8 +28,8 @@ class Examples(Protocol):
         ...
 
 
-Finish = Callable[[TokenBatch, list[Key], list[Sequence[Any]]], tuple[TokenBatch, Targets]]
-"""Makes targets for a batch; keys and examples come in the order of the batch."""
+Finish = Callable[[TokenBatch, list[Key], list[Sequence[Any]], float], tuple[TokenBatch, Targets]]
+"""Makes targets for a batch; keys and examples come in the order of the batch, then the progress of the run."""
 
 
 class Stream:
@@ -43,6 +43,7 @@ class Stream:
         batch_size: a step holds this many sequences.
         micro_tokens: A step with more tokens than this is split into several batches.
         epochs: After so many passes the stream ends; None for never.
+        copies: After so many passes examples and targets repeat themselves; None for never.
         seed: Of the order.
     """
 
@@ -56,12 +57,13 @@ class Stream:
         batch_size: int | None = None,
         micro_tokens: int = 16_384,
         epochs: int | None = None,
+        copies: int | None = None,
         seed: int = 0,
     ) -> None:
         self.examples, self.finish = examples, finish
         self.numbers = np.arange(len(examples)) if numbers is None else numbers
         self.batch_tokens, self.batch_size, self.micro_tokens = batch_tokens, batch_size, micro_tokens
-        self.epochs = epochs
+        self.epochs, self.copies = epochs, copies
         self.order = Order(len(self.numbers), seed)
 
     @property
@@ -69,8 +71,12 @@ class Stream:
         """Passes over the examples so far."""
         return self.order.epoch + self.order.cursor / len(self.numbers)
 
-    def next_step(self) -> list[Item] | None:
-        """The batches of the next optimizer step; None when the last epoch is over."""
+    def next_step(self, progress: float) -> list[Item] | None:
+        """The batches of the next optimizer step; None when the last epoch is over.
+
+        Args:
+            progress: Share of the run's steps taken before this one; targets may depend on it.
+        """
         keys: list[Key] = []
         found: list[Sequence[Any]] = []
         tokens = 0
@@ -78,7 +84,7 @@ class Stream:
             keys.append(key)
             found.append(self.examples.sequence(*key))
             tokens += len(found[-1][0])
-        return split_items(keys, found, self.finish, self.micro_tokens) or None
+        return split_items(keys, found, self.finish, self.micro_tokens, progress) or None
 
     def _full(self, sequences: int, tokens: int) -> bool:
         if self.batch_tokens is not None:
@@ -89,7 +95,8 @@ class Stream:
         if self.epochs is not None and self.order.epoch >= self.epochs:
             return None
         epochs, places = self.order.take(1)
-        return int(epochs[0]), int(self.numbers[places[0]])
+        epoch = int(epochs[0])
+        return epoch if self.copies is None else epoch % self.copies, int(self.numbers[places[0]])
 
     def state(self) -> dict[str, int]:
         """The position, for a checkpoint."""
@@ -100,11 +107,13 @@ class Stream:
         self.order.restore(state)
 
 
-def split_items(keys: list[Key], found: list[Sequence[Any]], finish: Finish, micro_tokens: int) -> list[Item]:
+def split_items(
+    keys: list[Key], found: list[Sequence[Any]], finish: Finish, micro_tokens: int, progress: float = 0.0
+) -> list[Item]:
     """Packs examples into batches of at most `micro_tokens` tokens each, with their targets."""
     items = []
     for places in budget_batches([len(example[0]) for example in found], micro_tokens):
         batch = make_batch([found[p][0] for p in places], [found[p][1] for p in places])
         rows = places[batch.rows]
-        items.append(finish(batch, [keys[row] for row in rows], [found[row] for row in rows]))
+        items.append(finish(batch, [keys[row] for row in rows], [found[row] for row in rows], progress))
     return items

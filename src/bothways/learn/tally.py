@@ -17,10 +17,12 @@ class Tally:
     Attributes:
         sums: ``"loss.mlm"``, ``"hits.mlm"``, ...: what comes after the last point is the kind of prediction.
         counts: Predictions of each kind.
+        weights: Of the kinds whose losses do not count once in the whole loss.
     """
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
     def add(self, sums: Mapping[str, float], counts: Mapping[str, int]) -> None:
         """Adds sums and the counts that belong to them."""
@@ -30,12 +32,13 @@ class Tally:
             self.counts[kind] = self.counts.get(kind, 0) + count
 
     def means(self) -> dict[str, float]:
-        """The means by name; ``hits`` become ``accuracy``, and ``loss`` is the sum of the losses of all kinds."""
+        """The means by name; ``hits`` become ``accuracy``, ``loss`` is the weighted sum of the losses of all kinds."""
         means = {
             name.replace("hits", "accuracy", 1): value / max(1, self.counts[name.rpartition(".")[2]])
             for name, value in self.sums.items()
         }
-        return {"loss": sum(value for name, value in means.items() if name.startswith("loss")), **means}
+        losses = {name.partition(".")[2]: value for name, value in means.items() if name.startswith("loss.")}
+        return {"loss": sum(self.weights.get(kind, 1.0) * value for kind, value in losses.items()), **means}
 
 
 def count_items(objective: Objective, items: Iterable[Item]) -> dict[str, int]:
@@ -48,7 +51,7 @@ def count_items(objective: Objective, items: Iterable[Item]) -> dict[str, int]:
 
 def evaluate_items(model: Any, objective: Objective, items: Iterable[Item]) -> dict[str, float]:
     """The means of an objective over held-out items, as an `Evaluation` runs it."""
-    tally = Tally()
+    tally = Tally(weights=dict(getattr(objective, "weights", {})))
     for item in items:
         tally.add(objective.evaluate(model, item), objective.counts(item))
     return tally.means()

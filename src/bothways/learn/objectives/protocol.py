@@ -1,39 +1,55 @@
 """What an objective on an encoder's output is, and how several are trained together.
 
-An objective turns encoder outputs and targets into a loss: a sum and, known before any forward pass, a count.
-`Together` runs the encoder once for all of them and is what the training loop sees.
+An objective puts targets beside a batch, and turns encoder outputs and targets into a loss: a sum and, known before any
+forward pass, a count. `Together` runs the encoder once for all of them and is what the training loop sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bothways.batch import TokenBatch
 from bothways.learn.protocol import Item
-from bothways.model.encoder import EncoderOutput
+from bothways.model.encoder import Encoder, EncoderOutput
 
-Targets = dict[str, np.ndarray]
+Targets = dict[str, Any]
+"""Arrays by names such as ``mlm.labels``: of NumPy, or tensors where a forward pass made them."""
 Key = tuple[int, int]
 """Epoch and example id: with the seed, all that an example's randomness depends on."""
 
 
 class Loss(NamedTuple):
-    """A loss and a number of right guesses, both sums as float32 scalars; the second without gradient."""
+    """A loss and a number of right guesses, both sums as float32 scalars; the second without gradient.
+
+    `hits` is None for an objective that makes no guesses.
+    """
 
     total: Tensor
-    hits: Tensor
+    hits: Tensor | None
 
 
-def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
-    """The sum of the cross-entropies of ``(S, C)`` logits against ``(S,)`` classes, and how many were guessed right."""
-    right = torch.from_numpy(labels).to(logits.device)
-    hits = (logits.detach().argmax(-1) == right).sum(dtype=torch.float32)
-    return Loss(functional.cross_entropy(logits, right, reduction="sum"), hits)
+@dataclass(frozen=True)
+class Forward:
+    """One pass through an encoder, as objectives see it.
+
+    Attributes:
+        encoder: What was run.
+        batch: What it was given.
+        output: What came out; with hidden states if one of the objectives reads them.
+        teacher: The same batch through the teacher, if there is one; without gradient.
+    """
+
+    encoder: Encoder
+    batch: TokenBatch
+    output: EncoderOutput
+    teacher: Forward | None = None
 
 
 class EncoderObjective(Protocol):
@@ -41,35 +57,104 @@ class EncoderObjective(Protocol):
 
     Attributes:
         name: As on the command line; its targets are called ``name.something``.
-        head: The head it trains.
+        heads: The heads it trains.
+        hidden: Whether it reads the output of every layer.
+        guesses: Whether its loss counts right guesses.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def head(self) -> str: ...  # noqa: D102
+    def heads(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def hidden(self) -> bool: ...  # noqa: D102
+    @property
+    def guesses(self) -> bool: ...  # noqa: D102
+    def prepare(
+        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
+    ) -> tuple[TokenBatch, Targets]:
+        """The batch as the encoder is to see it, and the targets.
+
+        Args:
+            batch: S sequences of NumPy arrays.
+            keys: Of each sequence, in the order of the batch.
+            examples: What it was made from, in the same order.
+            progress: Share of the run's steps taken before this one.
+        """
+        ...
+
     def count(self, targets: Targets) -> int:
         """How many guesses the targets ask for."""
         ...
 
-    def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
-        """The sum of the losses over those guesses."""
+    def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
+        """The sum of the losses over those guesses.
+
+        Args:
+            model: The encoder under ``"encoder"``, heads under their kinds.
+            forward: What the encoder made of the batch.
+            targets: What `prepare` put beside it.
+        """
+        ...
+
+
+class Rewriter(Protocol):
+    """What stands before the encoder, learns something itself and changes the batch: ELECTRA's generator."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it learns."""
+        ...
+
+    def counts(self, item: Item) -> dict[str, int]:
+        """How many guesses of each kind it makes, known before any forward pass."""
+        ...
+
+    def rewrite(self, model: nn.ModuleDict, item: Item) -> tuple[dict[str, Loss], Item]:
+        """Its losses, and the item that the encoder is given instead."""
+        ...
+
+
+class Teacher(Protocol):
+    """A trained encoder that another learns from."""
+
+    def forward(self, batch: TokenBatch, targets: Targets, *, hidden: bool) -> Forward:
+        """Runs it without gradient on the batch that the student sees."""
         ...
 
 
 class Together:
-    """Objectives that share one pass through the encoder: the loss is the sum of their means.
+    """Objectives that share one pass through the encoder: the loss is the weighted sum of their means.
 
     Args:
         objectives: At least one.
+        weights: Of the losses, by name; 1 where none is given.
+        before: What changes the batch first, if anything does.
+        teacher: Whose outputs the objectives compare with, if any do.
     """
 
-    def __init__(self, objectives: Sequence[EncoderObjective]) -> None:
-        self.objectives = tuple(objectives)
+    def __init__(
+        self,
+        objectives: Sequence[EncoderObjective],
+        weights: Mapping[str, float] | None = None,
+        before: Rewriter | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.objectives, self.weights = tuple(objectives), dict(weights or {})
+        self.before, self.teacher = before, teacher
+        self._hidden = any(objective.hidden for objective in objectives)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names of all means: ``loss``, then ``loss.NAME`` and, where guesses are made, ``accuracy.NAME``."""
+        names = [(name, True) for name in (self.before.names if self.before else ())]
+        names += [(objective.name, objective.guesses) for objective in self.objectives]
+        return ("loss", *(f"{what}.{name}" for name, both in names for what in ("loss", "accuracy")[: 1 + both]))
 
     def counts(self, item: Item) -> dict[str, int]:
         """How many guesses of each objective an item holds."""
-        return {objective.name: objective.count(item[1]) for objective in self.objectives}
+        earlier = self.before.counts(item) if self.before else {}
+        return earlier | {objective.name: objective.count(item[1]) for objective in self.objectives}
 
     def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
         """Adds the gradient of an item to the parameters.
@@ -83,7 +168,8 @@ class Together:
             ``loss.NAME`` and ``hits.NAME``, sums over the item.
         """
         losses = self._losses(model, item)
-        sum(loss.total / max(totals[name], 1) for name, loss in losses.items()).backward()  # type: ignore[union-attr]
+        means = [self.weights.get(name, 1.0) * loss.total / max(totals[name], 1) for name, loss in losses.items()]
+        torch.stack(means).sum().backward()
         return _numbers(losses)
 
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
@@ -92,13 +178,29 @@ class Together:
             return _numbers(self._losses(model, item))
 
     def _losses(self, model: nn.ModuleDict, item: Item) -> dict[str, Loss]:
+        losses: dict[str, Loss] = {}
+        if self.before is not None:
+            losses, item = self.before.rewrite(model, item)
         batch, targets = item
-        output = model["encoder"](batch)
-        return {objective.name: objective.loss(model, output, targets) for objective in self.objectives}
+        encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+        taught = self.teacher.forward(batch, targets, hidden=self._hidden) if self.teacher else None
+        forward = Forward(encoder, batch, encoder(batch, hidden=self._hidden), taught)
+        return losses | {objective.name: objective.loss(model, forward, targets) for objective in self.objectives}
+
+
+def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
+    """The sum of the cross-entropies of ``(S, C)`` logits against ``(S,)`` classes, and how many were guessed right."""
+    right = torch.from_numpy(labels).to(logits.device)
+    hits = (logits.detach().argmax(-1) == right).sum(dtype=torch.float32)
+    return Loss(functional.cross_entropy(logits, right, reduction="sum"), hits)
 
 
 def _numbers(losses: dict[str, Loss]) -> dict[str, float]:
     """All sums as plain numbers, fetched from the device at once."""
-    names = [f"{what}.{name}" for name in losses for what in ("loss", "hits")]
-    values = torch.stack([value.detach().float() for loss in losses.values() for value in loss])
-    return dict(zip(names, values.tolist(), strict=True))
+    values = {
+        f"{what}.{name}": value.detach().float()
+        for name, loss in losses.items()
+        for what, value in (("loss", loss.total), ("hits", loss.hits))
+        if value is not None
+    }
+    return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))

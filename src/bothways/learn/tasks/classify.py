@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,8 +18,7 @@ from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.metrics import classification_scores
-from bothways.learn.objectives.protocol import Key, Loss, Targets, class_loss
-from bothways.model.encoder import EncoderOutput
+from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
 from bothways.run.model import Model
 from bothways.text.encoded import Encoded
 from bothways.text.tokenizer import Tokenizer
@@ -165,20 +165,24 @@ class Classify:
 
     mark: Callable[[TokenBatch, str], TokenBatch]
     name = "classify"
-    head = "classify"
+    heads = ("classify",)
+    hidden = False
+    guesses = True
 
-    def finish(self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[int]]) -> tuple[TokenBatch, Targets]:
+    def prepare(
+        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
+    ) -> tuple[TokenBatch, Targets]:
         """Puts the classes of a batch's sequences beside it."""
         classes = np.array([example[2] for example in examples], dtype=np.int64)
-        return self.mark(batch, self.head), {"classify.labels": classes}
+        return self.mark(batch, self.name), {"classify.labels": classes}
 
     def count(self, targets: Targets) -> int:
         """S, the number of sequences."""
         return len(targets["classify.labels"])
 
-    def loss(self, model: nn.ModuleDict, output: EncoderOutput, targets: Targets) -> Loss:
+    def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts right guesses."""
-        return class_loss(model["classify"](output), targets["classify.labels"])
+        return class_loss(model["classify"](forward.output), targets["classify.labels"])
 
 
 def score(model: Model, data: LabelledTexts) -> dict[str, object]:

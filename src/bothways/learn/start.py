@@ -1,0 +1,110 @@
+"""What a pre-training run begins with: a prepared corpus, a configuration, a model, a learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bothways.errors import BothwaysError
+from bothways.learn.objectives.recipe import OBJECTIVES
+from bothways.model.config import EncoderConfig
+from bothways.model.families import family as family_of
+from bothways.run.model import Model
+from bothways.run.new import suited_start
+from bothways.text.documents import Source
+from bothways.text.prepare import prepare
+from bothways.text.shards import Corpus
+from bothways.text.tokenizer import Tokenizer
+from bothways.text.train import train_tokenizer
+
+
+def suited_objective(family: str) -> str:
+    """What the paper of a family pre-trains on, as far as there is such an objective here."""
+    own = [name for name in family_of(family).objectives if name in OBJECTIVES]
+    return "rtd" if "rtd" in own else "+".join(own)
+
+
+def suited_rate(width: int, optimizer: str) -> float:
+    """A highest learning rate for pre-training with small batches: smaller encoders bear larger ones.
+
+    AdamW: 1e-4 at width 768 as Devlin et al. 2018, growing with the inverse square of the width, at most 1e-3. Muon:
+    1.5e-3 up to width 256, where it was tried (benchmarks/README.md), then falling with the width.
+    """
+    if optimizer == "muon":
+        return 1.5e-3 * min(1.0, 256 / width)
+    return min(1e-3, 1e-4 * (768 / width) ** 2)
+
+
+def tokenizer_of(tokenizer: str | Path | Tokenizer | None, start: Model | None) -> Tokenizer | None:
+    """The tokenizer given, or that of the model to continue with; None if one has to be trained."""
+    if isinstance(tokenizer, str | Path):
+        return Tokenizer.load(tokenizer)
+    return tokenizer or (start.tokenizer if start is not None else None)
+
+
+def prepared_corpus(
+    corpus: Source | Corpus,
+    folder: Path,
+    tokenizer: Tokenizer | None,
+    vocab_size: int,
+    lowercase: bool,
+    text: str,
+) -> Corpus:
+    """The prepared corpus: given, or made in the run's folder."""
+    if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
+        corpus = Corpus.open(corpus)
+    if isinstance(corpus, Corpus):
+        if tokenizer is not None and tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+            raise BothwaysError(
+                f"the corpus in {corpus.folder} was prepared with another tokenizer than the one given; prepare it "
+                "again"
+            )
+        return corpus
+    if tokenizer is None:
+        place = folder / "tokenizer"
+        if place.exists():
+            tokenizer = Tokenizer.load(place)
+        else:
+            tokenizer = train_tokenizer(corpus, size=vocab_size, lowercase=lowercase, out=place, text=text)
+    return prepare(corpus, tokenizer, folder / "corpus", text=text)
+
+
+def configuration(
+    start: Model | None, family: str, size: str, tokenizer: Tokenizer, max_length: int, dropout: float | None
+) -> EncoderConfig:
+    """The encoder's configuration: that of the model to continue with, or a published size with our vocabulary."""
+    if start is not None:
+        config = start.config
+        if tokenizer.size > config.embeddings.vocab_size:
+            raise BothwaysError(
+                f"the tokenizer has {tokenizer.size:,} tokens, but {start.name} only {config.embeddings.vocab_size:,}; "
+                "continue with the model's own tokenizer"
+            )
+    else:
+        config = family_of(family).size(size)
+        config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
+        config = suited_start(config)
+    if config.longest is not None and max_length > config.longest:
+        raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
+    if dropout is not None:
+        config = family_of(config.family).with_dropout(config, dropout)
+    return config
+
+
+def starting_model(
+    start: Model | None,
+    config: EncoderConfig,
+    heads: Sequence[str],
+    tokenizer: Tokenizer,
+    seed: int,
+    device: str | None,
+) -> Model:
+    """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
+    model = Model.random(
+        config, tokenizer, [family_of(config.family).head(kind) for kind in heads], seed=seed, device=device
+    )
+    if start is not None:
+        model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
+        for kind in model.heads.keys() & start.heads.keys():
+            model.heads[kind].load_state_dict(start.heads[kind].state_dict())
+    return model
