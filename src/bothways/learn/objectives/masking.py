@@ -17,6 +17,7 @@ import numpy as np
 from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.learn.objectives.protocol import Key
+from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.text.tokenizer import Tokenizer
 
 
@@ -29,6 +30,8 @@ class Actions(NamedTuple):
 
 
 BERT = Actions(mask=0.8, random=0.1, keep=0.1)
+ELECTRA = Actions(mask=0.85, random=0.0, keep=0.15)
+"""Of a generator's input: no random tokens (Clark et al. 2020, "ELECTRA", appendix A, and its code)."""
 
 
 class Masked(NamedTuple):
@@ -99,3 +102,18 @@ class Masking:
             chosen.append(places)
         places = np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
         return Masked(batch.with_tokens(token_ids), places, batch.token_ids[places])
+
+
+def masking_of(
+    settings: ObjectiveSettings, tokenizer: Tokenizer, actions: Actions = BERT, usual_rate: float = 0.15
+) -> Masking:
+    """The masking that a run's settings ask for.
+
+    Args:
+        settings: Of the run.
+        tokenizer: What made the tokens.
+        actions: What becomes of chosen tokens.
+        usual_rate: The share that the objective's paper takes, for settings that name none.
+    """
+    rate = usual_rate if settings.mask_rate is None else settings.mask_rate
+    return Masking.of(tokenizer, rate=rate, rate_end=settings.mask_rate_end, actions=actions, seed=settings.seed)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError, closest
 from bothways.learn.objectives.blocks import Blocks
-from bothways.learn.objectives.masking import Masking
+from bothways.learn.objectives.masking import masking_of
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
 from bothways.learn.objectives.pairs import Pairs
@@ -37,8 +37,7 @@ class Wanted:
 
 
 def _masked_tokens(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[EncoderObjective]:
-    rate = settings.mask_rate or 0.15
-    return [MaskedTokens(Masking.of(tokenizer, rate=rate, rate_end=settings.mask_rate_end, seed=settings.seed))]
+    return [MaskedTokens(masking_of(settings, tokenizer))]
 
 
 OBJECTIVES = {
