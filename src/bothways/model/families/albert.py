@@ -21,7 +21,7 @@ from typing import Any
 
 from bothways.model.config import AttentionConfig, EmbeddingsConfig, EncoderConfig, FeedForwardConfig, HeadConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import Reader
 from bothways.model.families.names import NameTable
 
@@ -62,28 +62,17 @@ NAMES = NameTable(
         "embeddings.word_embeddings.weight": "encoder.embeddings.tokens.weight",
         "embeddings.position_embeddings.weight": "encoder.embeddings.positions.weight",
         "embeddings.token_type_embeddings.weight": "encoder.embeddings.segments.weight",
-        "embeddings.LayerNorm.weight": "encoder.embeddings.norm.weight",
-        "embeddings.LayerNorm.bias": "encoder.embeddings.norm.bias",
-        "encoder.embedding_hidden_mapping_in.weight": "encoder.embeddings.projection.weight",
-        "encoder.embedding_hidden_mapping_in.bias": "encoder.embeddings.projection.bias",
-        f"{_THEIRS}.attention.query.weight": f"{_OURS}.attention.query.weight",
-        f"{_THEIRS}.attention.query.bias": f"{_OURS}.attention.query.bias",
-        f"{_THEIRS}.attention.key.weight": f"{_OURS}.attention.key.weight",
-        f"{_THEIRS}.attention.key.bias": f"{_OURS}.attention.key.bias",
-        f"{_THEIRS}.attention.value.weight": f"{_OURS}.attention.value.weight",
-        f"{_THEIRS}.attention.value.bias": f"{_OURS}.attention.value.bias",
-        f"{_THEIRS}.attention.dense.weight": f"{_OURS}.attention.output.weight",
-        f"{_THEIRS}.attention.dense.bias": f"{_OURS}.attention.output.bias",
-        f"{_THEIRS}.attention.LayerNorm.weight": f"{_OURS}.attention_norm.weight",
-        f"{_THEIRS}.attention.LayerNorm.bias": f"{_OURS}.attention_norm.bias",
-        f"{_THEIRS}.ffn.weight": f"{_OURS}.feed_forward.inner.weight",
-        f"{_THEIRS}.ffn.bias": f"{_OURS}.feed_forward.inner.bias",
-        f"{_THEIRS}.ffn_output.weight": f"{_OURS}.feed_forward.output.weight",
-        f"{_THEIRS}.ffn_output.bias": f"{_OURS}.feed_forward.output.bias",
-        f"{_THEIRS}.full_layer_layer_norm.weight": f"{_OURS}.feed_forward_norm.weight",
-        f"{_THEIRS}.full_layer_layer_norm.bias": f"{_OURS}.feed_forward_norm.bias",
-        "pooler.weight": "encoder.pooler.dense.weight",
-        "pooler.bias": "encoder.pooler.dense.bias",
+        "embeddings.LayerNorm.*": "encoder.embeddings.norm.*",
+        "encoder.embedding_hidden_mapping_in.*": "encoder.embeddings.projection.*",
+        f"{_THEIRS}.attention.query.*": f"{_OURS}.attention.query.*",
+        f"{_THEIRS}.attention.key.*": f"{_OURS}.attention.key.*",
+        f"{_THEIRS}.attention.value.*": f"{_OURS}.attention.value.*",
+        f"{_THEIRS}.attention.dense.*": f"{_OURS}.attention.output.*",
+        f"{_THEIRS}.attention.LayerNorm.*": f"{_OURS}.attention_norm.*",
+        f"{_THEIRS}.ffn.*": f"{_OURS}.feed_forward.inner.*",
+        f"{_THEIRS}.ffn_output.*": f"{_OURS}.feed_forward.output.*",
+        f"{_THEIRS}.full_layer_layer_norm.*": f"{_OURS}.feed_forward_norm.*",
+        "pooler.*": "encoder.pooler.dense.*",
     },
     tied={
         "predictions.decoder.weight": "embeddings.word_embeddings.weight",
@@ -98,16 +87,14 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm"),
         {
-            "predictions.dense.weight": "mlm.dense.weight",
-            "predictions.dense.bias": "mlm.dense.bias",
-            "predictions.LayerNorm.weight": "mlm.norm.weight",
-            "predictions.LayerNorm.bias": "mlm.norm.bias",
+            "predictions.dense.*": "mlm.dense.*",
+            "predictions.LayerNorm.*": "mlm.norm.*",
             "predictions.bias": "mlm.bias",
         },
     ),
     "sop": FamilyHead(
         HeadConfig(kind="sop"),
-        {"sop_classifier.classifier.weight": "sop.output.weight", "sop_classifier.classifier.bias": "sop.output.bias"},
+        {"sop_classifier.classifier.*": "sop.output.*"},
         _DROPOUT,
     ),
     **{kind: replace(bert.HEADS[kind], dropout=_DROPOUT) for kind in ("classify", "tag", "choose")},
@@ -186,13 +173,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "AlbertModel",
-        frozenset({"mlm"}): "AlbertForMaskedLM",
-        frozenset({"mlm", "sop"}): "AlbertForPreTraining",
-        frozenset({"classify"}): "AlbertForSequenceClassification",
-        frozenset({"tag"}): "AlbertForTokenClassification",
-        frozenset({"answer"}): "AlbertForQuestionAnswering",
-        frozenset({"choose"}): "AlbertForMultipleChoice",
-    },
+    architectures=classes("Albert", "mlm", "mlm+sop", "classify", "tag", "answer", "choose"),
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from bothways.model.config import AttentionConfig, EmbeddingsConfig, EncoderConfig, FeedForwardConfig, HeadConfig
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import HF_ACTIVATIONS, Reader
 from bothways.model.families.names import NameTable
 
@@ -61,26 +61,16 @@ NAMES = NameTable(
         "embeddings.word_embeddings.weight": "encoder.embeddings.tokens.weight",
         "embeddings.position_embeddings.weight": "encoder.embeddings.positions.weight",
         "embeddings.token_type_embeddings.weight": "encoder.embeddings.segments.weight",
-        "embeddings.LayerNorm.weight": "encoder.embeddings.norm.weight",
-        "embeddings.LayerNorm.bias": "encoder.embeddings.norm.bias",
-        "encoder.layer.{}.attention.self.query.weight": "encoder.stack.blocks.{}.attention.query.weight",
-        "encoder.layer.{}.attention.self.query.bias": "encoder.stack.blocks.{}.attention.query.bias",
-        "encoder.layer.{}.attention.self.key.weight": "encoder.stack.blocks.{}.attention.key.weight",
-        "encoder.layer.{}.attention.self.key.bias": "encoder.stack.blocks.{}.attention.key.bias",
-        "encoder.layer.{}.attention.self.value.weight": "encoder.stack.blocks.{}.attention.value.weight",
-        "encoder.layer.{}.attention.self.value.bias": "encoder.stack.blocks.{}.attention.value.bias",
-        "encoder.layer.{}.attention.output.dense.weight": "encoder.stack.blocks.{}.attention.output.weight",
-        "encoder.layer.{}.attention.output.dense.bias": "encoder.stack.blocks.{}.attention.output.bias",
-        "encoder.layer.{}.attention.output.LayerNorm.weight": "encoder.stack.blocks.{}.attention_norm.weight",
-        "encoder.layer.{}.attention.output.LayerNorm.bias": "encoder.stack.blocks.{}.attention_norm.bias",
-        "encoder.layer.{}.intermediate.dense.weight": "encoder.stack.blocks.{}.feed_forward.inner.weight",
-        "encoder.layer.{}.intermediate.dense.bias": "encoder.stack.blocks.{}.feed_forward.inner.bias",
-        "encoder.layer.{}.output.dense.weight": "encoder.stack.blocks.{}.feed_forward.output.weight",
-        "encoder.layer.{}.output.dense.bias": "encoder.stack.blocks.{}.feed_forward.output.bias",
-        "encoder.layer.{}.output.LayerNorm.weight": "encoder.stack.blocks.{}.feed_forward_norm.weight",
-        "encoder.layer.{}.output.LayerNorm.bias": "encoder.stack.blocks.{}.feed_forward_norm.bias",
-        "pooler.dense.weight": "encoder.pooler.dense.weight",
-        "pooler.dense.bias": "encoder.pooler.dense.bias",
+        "embeddings.LayerNorm.*": "encoder.embeddings.norm.*",
+        "encoder.layer.{}.attention.self.query.*": "encoder.stack.blocks.{}.attention.query.*",
+        "encoder.layer.{}.attention.self.key.*": "encoder.stack.blocks.{}.attention.key.*",
+        "encoder.layer.{}.attention.self.value.*": "encoder.stack.blocks.{}.attention.value.*",
+        "encoder.layer.{}.attention.output.dense.*": "encoder.stack.blocks.{}.attention.output.*",
+        "encoder.layer.{}.attention.output.LayerNorm.*": "encoder.stack.blocks.{}.attention_norm.*",
+        "encoder.layer.{}.intermediate.dense.*": "encoder.stack.blocks.{}.feed_forward.inner.*",
+        "encoder.layer.{}.output.dense.*": "encoder.stack.blocks.{}.feed_forward.output.*",
+        "encoder.layer.{}.output.LayerNorm.*": "encoder.stack.blocks.{}.feed_forward_norm.*",
+        "pooler.dense.*": "encoder.pooler.dense.*",
     },
     spellings={".gamma": ".weight", ".beta": ".bias"},
     tied={
@@ -95,32 +85,28 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm"),
         {
-            "cls.predictions.transform.dense.weight": "mlm.dense.weight",
-            "cls.predictions.transform.dense.bias": "mlm.dense.bias",
-            "cls.predictions.transform.LayerNorm.weight": "mlm.norm.weight",
-            "cls.predictions.transform.LayerNorm.bias": "mlm.norm.bias",
+            "cls.predictions.transform.dense.*": "mlm.dense.*",
+            "cls.predictions.transform.LayerNorm.*": "mlm.norm.*",
             "cls.predictions.bias": "mlm.bias",
         },
     ),
     "nsp": FamilyHead(
         HeadConfig(kind="nsp"),
-        {"cls.seq_relationship.weight": "nsp.output.weight", "cls.seq_relationship.bias": "nsp.output.bias"},
+        {"cls.seq_relationship.*": "nsp.output.*"},
     ),
     "classify": FamilyHead(
         HeadConfig(kind="classify"),
-        {"classifier.weight": "classify.output.weight", "classifier.bias": "classify.output.bias"},
+        {"classifier.*": "classify.output.*"},
     ),
-    "tag": FamilyHead(
-        HeadConfig(kind="tag"), {"classifier.weight": "tag.output.weight", "classifier.bias": "tag.output.bias"}
-    ),
+    "tag": FamilyHead(HeadConfig(kind="tag"), {"classifier.*": "tag.output.*"}),
     "answer": FamilyHead(
         HeadConfig(kind="answer", dropout=0.0),
-        {"qa_outputs.weight": "answer.output.weight", "qa_outputs.bias": "answer.output.bias"},
+        {"qa_outputs.*": "answer.output.*"},
         dropout=(),
     ),
     "choose": FamilyHead(
         HeadConfig(kind="choose"),
-        {"classifier.weight": "choose.output.weight", "classifier.bias": "choose.output.bias"},
+        {"classifier.*": "choose.output.*"},
     ),
 }
 
@@ -208,14 +194,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "BertModel",
-        frozenset({"mlm"}): "BertForMaskedLM",
-        frozenset({"nsp"}): "BertForNextSentencePrediction",
-        frozenset({"mlm", "nsp"}): "BertForPreTraining",
-        frozenset({"classify"}): "BertForSequenceClassification",
-        frozenset({"tag"}): "BertForTokenClassification",
-        frozenset({"answer"}): "BertForQuestionAnswering",
-        frozenset({"choose"}): "BertForMultipleChoice",
-    },
+    architectures=classes("Bert", "mlm", "nsp", "mlm+nsp", "classify", "tag", "answer", "choose"),
 )

@@ -23,7 +23,7 @@ from typing import Any
 
 from bothways.model.config import EncoderConfig, HeadConfig, SparseAttentionConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import Reader
 
 BASE = bert.BASE.derive(
@@ -53,24 +53,18 @@ HEADS = {
     "classify": FamilyHead(
         HeadConfig(kind="classify", reads="first", hidden="encoder"),
         {
-            "classifier.dense.weight": "classify.hidden.weight",
-            "classifier.dense.bias": "classify.hidden.bias",
-            "classifier.out_proj.weight": "classify.output.weight",
-            "classifier.out_proj.bias": "classify.output.bias",
+            "classifier.dense.*": "classify.hidden.*",
+            "classifier.out_proj.*": "classify.output.*",
         },
     ),
     "tag": bert.HEADS["tag"],
     "answer": FamilyHead(
         HeadConfig(kind="answer", feed_forward=True),
         {
-            "qa_classifier.intermediate.dense.weight": "answer.feed_forward.inner.weight",
-            "qa_classifier.intermediate.dense.bias": "answer.feed_forward.inner.bias",
-            "qa_classifier.output.dense.weight": "answer.feed_forward.output.weight",
-            "qa_classifier.output.dense.bias": "answer.feed_forward.output.bias",
-            "qa_classifier.output.LayerNorm.weight": "answer.norm.weight",
-            "qa_classifier.output.LayerNorm.bias": "answer.norm.bias",
-            "qa_classifier.qa_outputs.weight": "answer.output.weight",
-            "qa_classifier.qa_outputs.bias": "answer.output.bias",
+            "qa_classifier.intermediate.dense.*": "answer.feed_forward.inner.*",
+            "qa_classifier.output.dense.*": "answer.feed_forward.output.*",
+            "qa_classifier.output.LayerNorm.*": "answer.norm.*",
+            "qa_classifier.qa_outputs.*": "answer.output.*",
         },
         dropout=("hidden_dropout_prob",),
     ),
@@ -124,13 +118,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "BigBirdModel",
-        frozenset({"mlm"}): "BigBirdForMaskedLM",
-        frozenset({"mlm", "nsp"}): "BigBirdForPreTraining",
-        frozenset({"classify"}): "BigBirdForSequenceClassification",
-        frozenset({"tag"}): "BigBirdForTokenClassification",
-        frozenset({"answer"}): "BigBirdForQuestionAnswering",
-        frozenset({"choose"}): "BigBirdForMultipleChoice",
-    },
+    architectures=classes("BigBird", "mlm", "mlm+nsp", "classify", "tag", "answer", "choose"),
 )

@@ -21,7 +21,7 @@ from typing import Any
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import Reader, attention_of
 
 BASE = bert.BASE.derive(
@@ -54,8 +54,7 @@ NAMES = replace(
         f"{_SELF}.q_bias": f"{_OURS}.query_bias",
         f"{_SELF}.v_bias": f"{_OURS}.value_bias",
         f"{_SELF}.pos_proj.weight": f"{_OURS}.position_key.weight",
-        f"{_SELF}.pos_q_proj.weight": f"{_OURS}.position_query.weight",
-        f"{_SELF}.pos_q_proj.bias": f"{_OURS}.position_query.bias",
+        f"{_SELF}.pos_q_proj.*": f"{_OURS}.position_query.*",
     },
     spellings={},
 )
@@ -66,10 +65,8 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm"),
         {
-            "lm_predictions.lm_head.dense.weight": "mlm.dense.weight",
-            "lm_predictions.lm_head.dense.bias": "mlm.dense.bias",
-            "lm_predictions.lm_head.LayerNorm.weight": "mlm.norm.weight",
-            "lm_predictions.lm_head.LayerNorm.bias": "mlm.norm.bias",
+            "lm_predictions.lm_head.dense.*": "mlm.dense.*",
+            "lm_predictions.lm_head.LayerNorm.*": "mlm.norm.*",
             "lm_predictions.lm_head.bias": "mlm.bias",
             **bert.HEADS["mlm"].names,  # what `transformers` calls legacy: read, never written
         },
@@ -77,8 +74,7 @@ HEADS = {
     "classify": FamilyHead(
         HeadConfig(kind="classify", reads="first", hidden="gelu", input_dropout=False),
         {
-            "pooler.dense.weight": "classify.hidden.weight",
-            "pooler.dense.bias": "classify.hidden.bias",
+            "pooler.dense.*": "classify.hidden.*",
             **bert.HEADS["classify"].names,
         },
         dropout=_CLASSIFIER_DROPOUT,
@@ -177,11 +173,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "DebertaModel",
-        frozenset({"mlm"}): "DebertaForMaskedLM",
-        frozenset({"classify"}): "DebertaForSequenceClassification",
-        frozenset({"tag"}): "DebertaForTokenClassification",
-        frozenset({"answer"}): "DebertaForQuestionAnswering",
-    },
+    architectures=classes("Deberta", "mlm", "classify", "tag", "answer"),
 )

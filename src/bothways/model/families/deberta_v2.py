@@ -18,7 +18,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.model.config import ConvolutionConfig, DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert, deberta
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import ACTIVATIONS, HF_ACTIVATIONS, Reader, attention_of
 
 BASE = deberta.BASE.derive(
@@ -54,27 +54,19 @@ SIZES = {
 }
 
 _SELF, _OURS = "encoder.layer.{}.attention.self", "encoder.stack.blocks.{}.attention"
-_PROJECTIONS = {
-    "query_proj": "query",
-    "key_proj": "key",
-    "value_proj": "value",
-    "pos_key_proj": "position_key",
-    "pos_query_proj": "position_query",
-}
 
 NAMES = replace(
     deberta.NAMES,
     names={
         **{theirs: ours for theirs, ours in deberta.NAMES.names.items() if _SELF not in theirs},
-        **{
-            f"{_SELF}.{a}.{kind}": f"{_OURS}.{b}.{kind}" for a, b in _PROJECTIONS.items() for kind in ("weight", "bias")
-        },
-        "encoder.LayerNorm.weight": "encoder.scheme.norm.weight",
-        "encoder.LayerNorm.bias": "encoder.scheme.norm.bias",
-        "encoder.conv.conv.weight": "encoder.stack.convolution.conv.weight",
-        "encoder.conv.conv.bias": "encoder.stack.convolution.conv.bias",
-        "encoder.conv.LayerNorm.weight": "encoder.stack.convolution.norm.weight",
-        "encoder.conv.LayerNorm.bias": "encoder.stack.convolution.norm.bias",
+        f"{_SELF}.query_proj.*": f"{_OURS}.query.*",
+        f"{_SELF}.key_proj.*": f"{_OURS}.key.*",
+        f"{_SELF}.value_proj.*": f"{_OURS}.value.*",
+        f"{_SELF}.pos_key_proj.*": f"{_OURS}.position_key.*",
+        f"{_SELF}.pos_query_proj.*": f"{_OURS}.position_query.*",
+        "encoder.LayerNorm.*": "encoder.scheme.norm.*",
+        "encoder.conv.conv.*": "encoder.stack.convolution.conv.*",
+        "encoder.conv.LayerNorm.*": "encoder.stack.convolution.norm.*",
     },
     # _weight: what a discriminator had learnt beyond its generator's table; the published table is their sum already
     dropped=(*deberta.NAMES.dropped, r"embeddings\.(word|position)_embeddings\._weight"),
@@ -85,12 +77,9 @@ HEADS = {
     "rtd": FamilyHead(
         HeadConfig(kind="rtd", first_added=True),
         {
-            "mask_predictions.LayerNorm.weight": "rtd.norm.weight",
-            "mask_predictions.LayerNorm.bias": "rtd.norm.bias",
-            "mask_predictions.dense.weight": "rtd.dense.weight",
-            "mask_predictions.dense.bias": "rtd.dense.bias",
-            "mask_predictions.classifier.weight": "rtd.output.weight",
-            "mask_predictions.classifier.bias": "rtd.output.bias",
+            "mask_predictions.LayerNorm.*": "rtd.norm.*",
+            "mask_predictions.dense.*": "rtd.dense.*",
+            "mask_predictions.classifier.*": "rtd.output.*",
             "mask_predictions.classifer.weight": "rtd.output.weight",  # so spelt in the published code
             "mask_predictions.classifer.bias": "rtd.output.bias",
         },
@@ -98,8 +87,7 @@ HEADS = {
     "choose": FamilyHead(
         HeadConfig(kind="choose", reads="first", hidden="gelu", input_dropout=False),
         {
-            "pooler.dense.weight": "choose.hidden.weight",
-            "pooler.dense.bias": "choose.hidden.bias",
+            "pooler.dense.*": "choose.hidden.*",
             **bert.HEADS["choose"].names,
         },
         dropout=deberta.HEADS["classify"].dropout,
@@ -165,12 +153,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "DebertaV2Model",
-        frozenset({"mlm"}): "DebertaV2ForMaskedLM",
-        frozenset({"classify"}): "DebertaV2ForSequenceClassification",
-        frozenset({"tag"}): "DebertaV2ForTokenClassification",
-        frozenset({"answer"}): "DebertaV2ForQuestionAnswering",
-        frozenset({"choose"}): "DebertaV2ForMultipleChoice",
-    },
+    architectures=classes("DebertaV2", "mlm", "classify", "tag", "answer", "choose"),
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from bothways.model.config import AttentionConfig, EmbeddingsConfig, EncoderConfig, FeedForwardConfig, HeadConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import HF_ACTIVATIONS, Reader
 from bothways.model.families.names import NameTable
 
@@ -38,24 +38,15 @@ NAMES = NameTable(
     names={
         "embeddings.word_embeddings.weight": "encoder.embeddings.tokens.weight",
         "embeddings.position_embeddings.weight": "encoder.embeddings.positions.weight",
-        "embeddings.LayerNorm.weight": "encoder.embeddings.norm.weight",
-        "embeddings.LayerNorm.bias": "encoder.embeddings.norm.bias",
-        f"{_THEIRS}.attention.q_lin.weight": f"{_OURS}.attention.query.weight",
-        f"{_THEIRS}.attention.q_lin.bias": f"{_OURS}.attention.query.bias",
-        f"{_THEIRS}.attention.k_lin.weight": f"{_OURS}.attention.key.weight",
-        f"{_THEIRS}.attention.k_lin.bias": f"{_OURS}.attention.key.bias",
-        f"{_THEIRS}.attention.v_lin.weight": f"{_OURS}.attention.value.weight",
-        f"{_THEIRS}.attention.v_lin.bias": f"{_OURS}.attention.value.bias",
-        f"{_THEIRS}.attention.out_lin.weight": f"{_OURS}.attention.output.weight",
-        f"{_THEIRS}.attention.out_lin.bias": f"{_OURS}.attention.output.bias",
-        f"{_THEIRS}.sa_layer_norm.weight": f"{_OURS}.attention_norm.weight",
-        f"{_THEIRS}.sa_layer_norm.bias": f"{_OURS}.attention_norm.bias",
-        f"{_THEIRS}.ffn.lin1.weight": f"{_OURS}.feed_forward.inner.weight",
-        f"{_THEIRS}.ffn.lin1.bias": f"{_OURS}.feed_forward.inner.bias",
-        f"{_THEIRS}.ffn.lin2.weight": f"{_OURS}.feed_forward.output.weight",
-        f"{_THEIRS}.ffn.lin2.bias": f"{_OURS}.feed_forward.output.bias",
-        f"{_THEIRS}.output_layer_norm.weight": f"{_OURS}.feed_forward_norm.weight",
-        f"{_THEIRS}.output_layer_norm.bias": f"{_OURS}.feed_forward_norm.bias",
+        "embeddings.LayerNorm.*": "encoder.embeddings.norm.*",
+        f"{_THEIRS}.attention.q_lin.*": f"{_OURS}.attention.query.*",
+        f"{_THEIRS}.attention.k_lin.*": f"{_OURS}.attention.key.*",
+        f"{_THEIRS}.attention.v_lin.*": f"{_OURS}.attention.value.*",
+        f"{_THEIRS}.attention.out_lin.*": f"{_OURS}.attention.output.*",
+        f"{_THEIRS}.sa_layer_norm.*": f"{_OURS}.attention_norm.*",
+        f"{_THEIRS}.ffn.lin1.*": f"{_OURS}.feed_forward.inner.*",
+        f"{_THEIRS}.ffn.lin2.*": f"{_OURS}.feed_forward.output.*",
+        f"{_THEIRS}.output_layer_norm.*": f"{_OURS}.feed_forward_norm.*",
     },
     tied={"vocab_projector.weight": "embeddings.word_embeddings.weight"},
     dropped=(r"embeddings\.position_ids",),
@@ -67,10 +58,8 @@ def _on_first_token(kind: str) -> FamilyHead:
     return FamilyHead(
         HeadConfig(kind=kind, reads="first", hidden="relu", dropout=0.2, input_dropout=False),  # type: ignore[arg-type]
         {
-            "pre_classifier.weight": f"{kind}.hidden.weight",
-            "pre_classifier.bias": f"{kind}.hidden.bias",
-            "classifier.weight": f"{kind}.output.weight",
-            "classifier.bias": f"{kind}.output.bias",
+            "pre_classifier.*": f"{kind}.hidden.*",
+            "classifier.*": f"{kind}.output.*",
         },
         ("seq_classif_dropout",),
     )
@@ -80,22 +69,20 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm"),
         {
-            "vocab_transform.weight": "mlm.dense.weight",
-            "vocab_transform.bias": "mlm.dense.bias",
-            "vocab_layer_norm.weight": "mlm.norm.weight",
-            "vocab_layer_norm.bias": "mlm.norm.bias",
+            "vocab_transform.*": "mlm.dense.*",
+            "vocab_layer_norm.*": "mlm.norm.*",
             "vocab_projector.bias": "mlm.bias",
         },
     ),
     "classify": _on_first_token("classify"),
     "tag": FamilyHead(
         HeadConfig(kind="tag"),
-        {"classifier.weight": "tag.output.weight", "classifier.bias": "tag.output.bias"},
+        {"classifier.*": "tag.output.*"},
         ("dropout",),
     ),
     "answer": FamilyHead(
         HeadConfig(kind="answer"),
-        {"qa_outputs.weight": "answer.output.weight", "qa_outputs.bias": "answer.output.bias"},
+        {"qa_outputs.*": "answer.output.*"},
         ("qa_dropout",),
     ),
     "choose": _on_first_token("choose"),
@@ -172,12 +159,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "DistilBertModel",
-        frozenset({"mlm"}): "DistilBertForMaskedLM",
-        frozenset({"classify"}): "DistilBertForSequenceClassification",
-        frozenset({"tag"}): "DistilBertForTokenClassification",
-        frozenset({"answer"}): "DistilBertForQuestionAnswering",
-        frozenset({"choose"}): "DistilBertForMultipleChoice",
-    },
+    architectures=classes("DistilBert", "mlm", "classify", "tag", "answer", "choose"),
 )

@@ -20,7 +20,7 @@ from typing import Any
 
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 from bothways.model.families.hf import Reader
 from bothways.model.families.names import NameTable
 
@@ -51,8 +51,7 @@ NAMES = NameTable(
     prefix="electra.",
     names={
         **{theirs: ours for theirs, ours in bert.NAMES.names.items() if not theirs.startswith("pooler.")},
-        "embeddings_project.weight": "encoder.embeddings.projection.weight",
-        "embeddings_project.bias": "encoder.embeddings.projection.bias",
+        "embeddings_project.*": "encoder.embeddings.projection.*",
     },
     spellings=bert.NAMES.spellings,
     tied={"generator_lm_head.weight": "embeddings.word_embeddings.weight"},
@@ -63,29 +62,23 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm", hidden="gelu"),
         {
-            "generator_predictions.dense.weight": "mlm.dense.weight",
-            "generator_predictions.dense.bias": "mlm.dense.bias",
-            "generator_predictions.LayerNorm.weight": "mlm.norm.weight",
-            "generator_predictions.LayerNorm.bias": "mlm.norm.bias",
+            "generator_predictions.dense.*": "mlm.dense.*",
+            "generator_predictions.LayerNorm.*": "mlm.norm.*",
             "generator_lm_head.bias": "mlm.bias",
         },
     ),
     "rtd": FamilyHead(
         HeadConfig(kind="rtd"),
         {
-            "discriminator_predictions.dense.weight": "rtd.dense.weight",
-            "discriminator_predictions.dense.bias": "rtd.dense.bias",
-            "discriminator_predictions.dense_prediction.weight": "rtd.output.weight",
-            "discriminator_predictions.dense_prediction.bias": "rtd.output.bias",
+            "discriminator_predictions.dense.*": "rtd.dense.*",
+            "discriminator_predictions.dense_prediction.*": "rtd.output.*",
         },
     ),
     "classify": FamilyHead(
         HeadConfig(kind="classify", reads="first", hidden="gelu"),
         {
-            "classifier.dense.weight": "classify.hidden.weight",
-            "classifier.dense.bias": "classify.hidden.bias",
-            "classifier.out_proj.weight": "classify.output.weight",
-            "classifier.out_proj.bias": "classify.output.bias",
+            "classifier.dense.*": "classify.hidden.*",
+            "classifier.out_proj.*": "classify.output.*",
         },
     ),
     "tag": bert.HEADS["tag"],
@@ -93,8 +86,7 @@ HEADS = {
     "choose": FamilyHead(
         HeadConfig(kind="choose", reads="first", hidden="gelu", input_dropout=False),
         {
-            "sequence_summary.summary.weight": "choose.hidden.weight",
-            "sequence_summary.summary.bias": "choose.hidden.bias",
+            "sequence_summary.summary.*": "choose.hidden.*",
             **bert.HEADS["choose"].names,
         },
         dropout=("summary_last_dropout",),
@@ -140,13 +132,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "ElectraModel",
-        frozenset({"mlm"}): "ElectraForMaskedLM",
-        frozenset({"rtd"}): "ElectraForPreTraining",
-        frozenset({"classify"}): "ElectraForSequenceClassification",
-        frozenset({"tag"}): "ElectraForTokenClassification",
-        frozenset({"answer"}): "ElectraForQuestionAnswering",
-        frozenset({"choose"}): "ElectraForMultipleChoice",
-    },
+    architectures=classes("Electra", "mlm", "rtd", "classify", "tag", "answer", "choose"),
 )

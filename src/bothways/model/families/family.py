@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from bothways.errors import BothwaysError, closest
 from bothways.model.config import EncoderConfig, HeadConfig
-from bothways.model.families.names import NameTable
+from bothways.model.families.names import NameTable, written_out
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class FamilyHead:
 
     Attributes:
         config: Its layers; labels and dropout come with a checkpoint.
-        names: Published names of its tensors beside ours.
+        names: Published names of its tensors beside ours, as in `NameTable`.
         dropout: Keys of ``config.json`` that say its dropout: the first one that is there and not null counts, and the
             first of all is written. Where none is there, `config` says it. Empty for a head that has none.
         reads: The key of ``config.json`` that says whether it reads the first token or the mean, where it has one.
@@ -27,6 +27,33 @@ class FamilyHead:
     names: dict[str, str]
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     reads: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", written_out(self.names))
+
+
+_CLASSES = {
+    "": "Model",
+    "mlm": "ForMaskedLM",
+    "nsp": "ForNextSentencePrediction",
+    "mlm+nsp": "ForPreTraining",
+    "mlm+sop": "ForPreTraining",
+    "rtd": "ForPreTraining",
+    "classify": "ForSequenceClassification",
+    "tag": "ForTokenClassification",
+    "answer": "ForQuestionAnswering",
+    "choose": "ForMultipleChoice",
+}
+
+
+def classes(prefix: str, *kinds: str) -> dict[frozenset[str], str]:
+    """The names of a family's classes in ``transformers`` by their heads: that without heads, then those asked for.
+
+    Args:
+        prefix: What they begin with.
+        kinds: Heads, joined by ``+`` where a class has two.
+    """
+    return {frozenset(filter(None, heads.split("+"))): prefix + _CLASSES[heads] for heads in ("", *kinds)}
 
 
 def _unpublished(_: Any) -> NoReturn:

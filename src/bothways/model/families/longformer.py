@@ -41,12 +41,9 @@ NAMES = replace(
     prefix="longformer.",
     names=roberta.NAMES.names
     | {
-        f"{_THEIRS}.query_global.weight": f"{_OURS}.global_query.weight",
-        f"{_THEIRS}.query_global.bias": f"{_OURS}.global_query.bias",
-        f"{_THEIRS}.key_global.weight": f"{_OURS}.global_key.weight",
-        f"{_THEIRS}.key_global.bias": f"{_OURS}.global_key.bias",
-        f"{_THEIRS}.value_global.weight": f"{_OURS}.global_value.weight",
-        f"{_THEIRS}.value_global.bias": f"{_OURS}.global_value.bias",
+        f"{_THEIRS}.query_global.*": f"{_OURS}.global_query.*",
+        f"{_THEIRS}.key_global.*": f"{_OURS}.global_key.*",
+        f"{_THEIRS}.value_global.*": f"{_OURS}.global_value.*",
     },
 )
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from bothways.model.config import BucketAttentionConfig, EncoderConfig
 from bothways.model.families import bert, roberta
-from bothways.model.families.family import Family
+from bothways.model.families.family import Family, classes
 from bothways.model.families.hf import Reader
 from bothways.model.families.names import NameTable
 
@@ -45,27 +45,17 @@ NAMES = NameTable(
     names={
         "embeddings.word_embeddings.weight": "encoder.embeddings.tokens.weight",
         "embeddings.position_embeddings.weight": "encoder.embeddings.positions.weight",
-        "embeddings.LayerNorm.weight": "encoder.embeddings.norm.weight",
-        "embeddings.LayerNorm.bias": "encoder.embeddings.norm.bias",
+        "embeddings.LayerNorm.*": "encoder.embeddings.norm.*",
         "encoder.relative_attention_bias.weight": "encoder.scheme.table.weight",
-        "encoder.layer.{}.attention.attn.q.weight": "encoder.stack.blocks.{}.attention.query.weight",
-        "encoder.layer.{}.attention.attn.q.bias": "encoder.stack.blocks.{}.attention.query.bias",
-        "encoder.layer.{}.attention.attn.k.weight": "encoder.stack.blocks.{}.attention.key.weight",
-        "encoder.layer.{}.attention.attn.k.bias": "encoder.stack.blocks.{}.attention.key.bias",
-        "encoder.layer.{}.attention.attn.v.weight": "encoder.stack.blocks.{}.attention.value.weight",
-        "encoder.layer.{}.attention.attn.v.bias": "encoder.stack.blocks.{}.attention.value.bias",
-        "encoder.layer.{}.attention.attn.o.weight": "encoder.stack.blocks.{}.attention.output.weight",
-        "encoder.layer.{}.attention.attn.o.bias": "encoder.stack.blocks.{}.attention.output.bias",
-        "encoder.layer.{}.attention.LayerNorm.weight": "encoder.stack.blocks.{}.attention_norm.weight",
-        "encoder.layer.{}.attention.LayerNorm.bias": "encoder.stack.blocks.{}.attention_norm.bias",
-        "encoder.layer.{}.intermediate.dense.weight": "encoder.stack.blocks.{}.feed_forward.inner.weight",
-        "encoder.layer.{}.intermediate.dense.bias": "encoder.stack.blocks.{}.feed_forward.inner.bias",
-        "encoder.layer.{}.output.dense.weight": "encoder.stack.blocks.{}.feed_forward.output.weight",
-        "encoder.layer.{}.output.dense.bias": "encoder.stack.blocks.{}.feed_forward.output.bias",
-        "encoder.layer.{}.output.LayerNorm.weight": "encoder.stack.blocks.{}.feed_forward_norm.weight",
-        "encoder.layer.{}.output.LayerNorm.bias": "encoder.stack.blocks.{}.feed_forward_norm.bias",
-        "pooler.dense.weight": "encoder.pooler.dense.weight",
-        "pooler.dense.bias": "encoder.pooler.dense.bias",
+        "encoder.layer.{}.attention.attn.q.*": "encoder.stack.blocks.{}.attention.query.*",
+        "encoder.layer.{}.attention.attn.k.*": "encoder.stack.blocks.{}.attention.key.*",
+        "encoder.layer.{}.attention.attn.v.*": "encoder.stack.blocks.{}.attention.value.*",
+        "encoder.layer.{}.attention.attn.o.*": "encoder.stack.blocks.{}.attention.output.*",
+        "encoder.layer.{}.attention.LayerNorm.*": "encoder.stack.blocks.{}.attention_norm.*",
+        "encoder.layer.{}.intermediate.dense.*": "encoder.stack.blocks.{}.feed_forward.inner.*",
+        "encoder.layer.{}.output.dense.*": "encoder.stack.blocks.{}.feed_forward.output.*",
+        "encoder.layer.{}.output.LayerNorm.*": "encoder.stack.blocks.{}.feed_forward_norm.*",
+        "pooler.dense.*": "encoder.pooler.dense.*",
     },
     tied=roberta.NAMES.tied,
     dropped=bert.NAMES.dropped,
@@ -109,12 +99,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "MPNetModel",
-        frozenset({"mlm"}): "MPNetForMaskedLM",
-        frozenset({"classify"}): "MPNetForSequenceClassification",
-        frozenset({"tag"}): "MPNetForTokenClassification",
-        frozenset({"answer"}): "MPNetForQuestionAnswering",
-        frozenset({"choose"}): "MPNetForMultipleChoice",
-    },
+    architectures=classes("MPNet", "mlm", "classify", "tag", "answer", "choose"),
 )

@@ -1,6 +1,7 @@
 """Name tables: the published names of a checkpoint's tensors beside ours, read in both directions.
 
-A table is a dictionary from published name to ours, ``{}`` standing for a layer's number. Old spellings that are read
+A table is a dictionary from published name to ours, ``{}`` standing for a layer's number, ``.*`` at the end of both for
+``.weight`` and ``.bias``. Old spellings that are read
 but never written stand in `spellings`, names that are known and dropped in `dropped`. A name that is in none of them is
 reported, never skipped in silence.
 """
@@ -29,6 +30,9 @@ class NameTable:
     spellings: dict[str, str] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", written_out(self.names))
 
     def ours(self, published: str) -> str | None:
         """Our name for a published one; None for a name that carries nothing; the empty string for an unknown one."""
@@ -69,6 +73,15 @@ class NameTable:
         """Whether every one of our names can be written in published names."""
         known = set(self.names.values())
         return all(name in known or template(name)[0] in known for name in ours)
+
+
+def written_out(names: dict[str, str]) -> dict[str, str]:
+    """A table with ``.weight`` and ``.bias`` in place of every ``.*``."""
+    whole: dict[str, str] = {}
+    for theirs, ours in names.items():
+        endings = (".weight", ".bias") if theirs.endswith(".*") else ("",)
+        whole |= {theirs.removesuffix(".*") + end: ours.removesuffix(".*") + end for end in endings}
+    return whole
 
 
 def template(name: str) -> tuple[str, list[str]]:

@@ -24,7 +24,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families import bert
-from bothways.model.families.family import Family, FamilyHead
+from bothways.model.families.family import Family, FamilyHead, classes
 
 BASE = bert.BASE.derive(
     family="roberta",
@@ -52,20 +52,16 @@ HEADS = {
     "mlm": FamilyHead(
         HeadConfig(kind="mlm", hidden="gelu"),
         {
-            "lm_head.dense.weight": "mlm.dense.weight",
-            "lm_head.dense.bias": "mlm.dense.bias",
-            "lm_head.layer_norm.weight": "mlm.norm.weight",
-            "lm_head.layer_norm.bias": "mlm.norm.bias",
+            "lm_head.dense.*": "mlm.dense.*",
+            "lm_head.layer_norm.*": "mlm.norm.*",
             "lm_head.bias": "mlm.bias",
         },
     ),
     "classify": FamilyHead(
         HeadConfig(kind="classify", reads="first", hidden="tanh"),
         {
-            "classifier.dense.weight": "classify.hidden.weight",
-            "classifier.dense.bias": "classify.hidden.bias",
-            "classifier.out_proj.weight": "classify.output.weight",
-            "classifier.out_proj.bias": "classify.output.bias",
+            "classifier.dense.*": "classify.hidden.*",
+            "classifier.out_proj.*": "classify.output.*",
         },
     ),
     "tag": bert.HEADS["tag"],
@@ -110,12 +106,5 @@ FAMILY = Family(
     names=NAMES,
     from_hf=from_hf,
     to_hf=to_hf,
-    architectures={
-        frozenset(): "RobertaModel",
-        frozenset({"mlm"}): "RobertaForMaskedLM",
-        frozenset({"classify"}): "RobertaForSequenceClassification",
-        frozenset({"tag"}): "RobertaForTokenClassification",
-        frozenset({"answer"}): "RobertaForQuestionAnswering",
-        frozenset({"choose"}): "RobertaForMultipleChoice",
-    },
+    architectures=classes("Roberta", "mlm", "classify", "tag", "answer", "choose"),
 )
