@@ -47,10 +47,16 @@ class DisentangledTable(nn.Module):
         return nn.Embedding.from_pretrained(self.weight.detach(), freeze=False, padding_idx=self.own.padding_idx)
 
 
-def disentangle_tables(generator: Encoder, discriminator: Encoder) -> None:
+def disentangle_tables(generator: Encoder, discriminator: Encoder, *, keep: bool = False) -> None:
     """Makes a discriminator build on its generator's table of tokens, and on that of positions where both have one.
 
-    What the discriminator's tables held is given up. Save it through `merged`.
+    Save it through `merged`.
+
+    Args:
+        generator: Is left as it is.
+        discriminator: Gets tables that are sums.
+        keep: Whether its own parts begin as what its tables held beyond the generator's, so that it computes what it
+            did; else as zero, and what they held is given up.
 
     Raises:
         BothwaysError: The tables differ in rows or width; nothing is shared then.
@@ -64,8 +70,11 @@ def disentangle_tables(generator: Encoder, discriminator: Encoder) -> None:
                 f"the discriminator cannot build on the generator's embeddings.{name}: that has {theirs} numbers, its "
                 f"own {ours}; give both the same vocabulary, positions and embedding width"
             )
-    for name, (base, _) in pairs.items():
-        setattr(discriminator.embeddings, name, DisentangledTable(base))
+    for name, (base, table) in pairs.items():
+        made = DisentangledTable(base)
+        if keep:
+            made.own.weight.data.copy_(table.weight.data - base.weight.data)
+        setattr(discriminator.embeddings, name, made)
 
 
 def merged(discriminator: Encoder) -> Encoder:

@@ -7,6 +7,8 @@ out takes the place of the encoder's output before a masked-token head.
     output = encoder(batch, hidden=True)
     loss, hits = head.loss(decode(encoder, output, batch, places_M), encoder.token_table, labels_M)
 
+A masked-token head says by its ``decoder`` whether it learned behind this one; `states_at` gives it what it wants.
+
 Shapes: T tokens, M places, H heads, K head width, D width.
 """
 
@@ -17,9 +19,12 @@ from torch import Tensor
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
+from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder, EncoderOutput
 
 _PASSES = 2
+_ROWS = 512
+"""Of the table of positions, for an encoder that knows no longest input."""
 _KINDS = ("full", "buckets", "disentangled")
 """Kinds of attention whose keys and values do not depend on who asks."""
 
@@ -59,19 +64,55 @@ def decode(encoder: Encoder, output: EncoderOutput, batch: TokenBatch, places_M:
     return x_MD
 
 
-def _memory(encoder: Encoder, output: EncoderOutput, batch: TokenBatch) -> Tensor:
-    """``(T, D)`` what went into the last block, after all checks."""
-    config, tables = encoder.config, encoder.config.embeddings
+def states_at(decoder: str, encoder: Encoder, output: EncoderOutput, batch: TokenBatch, places_M: Tensor) -> Tensor:
+    """``(M, D)`` what a masked-token head reads at some places of a batch.
+
+    Args:
+        decoder: Of the head: ``"plain"`` or ``"enhanced"``; the others as in `decode`.
+        encoder: What was run.
+        output: What came out; with hidden states for an enhanced decoder.
+        batch: What it was given.
+        places_M: ``(M,)``, each once.
+    """
+    if decoder == "enhanced":
+        return decode(encoder, output, batch, places_M)
+    return output.sequence.index_select(0, places_M.to(output.sequence.device))
+
+
+def with_positions(config: EncoderConfig, longest: int = 0) -> EncoderConfig:
+    """The same encoder with a table of positions beside its tokens for the decoder, where it has none.
+
+    Args:
+        config: Of any encoder.
+        longest: The longest input in tokens that the table must serve.
+    """
+    if config.embeddings.positions:
+        return config
+    rows = max(config.longest or _ROWS, longest)
+    return config.derive(embeddings__positions=rows, embeddings__positions_added=False)
+
+
+def refusal(config: EncoderConfig) -> str | None:
+    """Why an encoder cannot work with the decoder, in one sentence; None if it can."""
+    tables = config.embeddings
     if not tables.positions:
-        raise BothwaysError(
+        return (
             "the enhanced mask decoder reads absolute positions, and this encoder has no table of them; build it with "
-            f"embeddings__positions={config.longest or 512}"
+            f"embeddings__positions={config.longest or _ROWS}"
         )
     if tables.width != config.width or config.norm != "post" or config.attention.kind not in _KINDS:
-        raise BothwaysError(
+        return (
             "the enhanced mask decoder needs tables as wide as the encoder, post-norm blocks and attention of the kind "
             f"{', '.join(_KINDS)}; this encoder differs"
         )
+    return None
+
+
+def _memory(encoder: Encoder, output: EncoderOutput, batch: TokenBatch) -> Tensor:
+    """``(T, D)`` what went into the last block, after all checks."""
+    tables = encoder.config.embeddings
+    if why := refusal(encoder.config):
+        raise BothwaysError(why)
     if batch.longest > tables.positions - tables.position_offset:
         raise BothwaysError(
             f"a sequence has {batch.longest} tokens, but the table that the enhanced mask decoder reads has "
