@@ -388,8 +388,8 @@ class HeadConfig(Config):
             encoder's. A masked-token head always has one; ``"none"`` gives it the encoder's activation.
         hidden_norm: Whether a layer norm follows the hidden layer.
         bias: Whether the hidden layer, and its norm, have biases.
-        decoder: What a masked-token head reads: hidden states, ``"plain"``, or what DeBERTa's ``"enhanced"`` mask decoder
-            makes of them (`bothways.model.heads.enhanced_mask_decoder`).
+        decoder: What a masked-token head reads: ``"plain"`` hidden states, or what DeBERTa's ``"enhanced"`` mask
+            decoder makes of them (`bothways.model.heads.enhanced_mask_decoder`).
         first_added: Whether a replaced-token head adds the first token to each and norms the sum, before all else.
         feed_forward: Whether an answer head begins as a block ends: with a feed-forward layer of the encoder's inner
             width, added to what came in and normed.

@@ -169,6 +169,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="bpe",
+    mask_decoder="enhanced",
     dropouts=("dropout", "attention__dropout", "attention__position_dropout", "embeddings__dropout"),
     names=NAMES,
     from_hf=from_hf,

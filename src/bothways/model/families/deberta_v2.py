@@ -6,8 +6,9 @@ One kind of model, trained in two ways. Differences from BERT, beyond those of D
 - query, key and value are three projections with biases each, and distances go through those of queries and keys;
 - distances beyond 128 share rows of their table by logarithm, 256 rows to either side, and the table is normed;
 - v2: a convolution over three tokens beside the first layer; pre-trained on masked tokens;
-- v3: pre-trained on replaced tokens, as ELECTRA is, but what the discriminator learns never reaches the generator's
-  tables (`bothways.model.disentangled_tables`); its head reads each token's sum with the first one.
+- v3: pre-trained on replaced tokens, as ELECTRA is, but with a generator as wide and half as deep, and what the
+  discriminator learns never reaches its tables (`bothways.model.disentangled_tables`); the head reads each token's
+  sum with the first one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.model.config import ConvolutionConfig, DisentangledAttentionConfig, EncoderConfig, HeadConfig
 from bothways.model.families import bert, deberta
-from bothways.model.families.family import Family, FamilyHead, classes
+from bothways.model.families.family import Family, FamilyHead, GeneratorPlan, classes
 from bothways.model.families.hf import ACTIVATIONS, HF_ACTIVATIONS, Reader, attention_of
 
 BASE = deberta.BASE.derive(
@@ -149,6 +150,8 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("rtd", "mlm"),
     tokenizer="unigram",
+    mask_decoder="enhanced",
+    generator=GeneratorPlan(width=1.0, layers=0.5, tables="disentangled"),
     dropouts=deberta.FAMILY.dropouts,
     names=NAMES,
     from_hf=from_hf,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from bothways.errors import BothwaysError, closest
 from bothways.model.config import EncoderConfig, HeadConfig
@@ -56,6 +56,21 @@ def classes(prefix: str, *kinds: str) -> dict[frozenset[str], str]:
     return {frozenset(filter(None, heads.split("+"))): prefix + _CLASSES[heads] for heads in ("", *kinds)}
 
 
+@dataclass(frozen=True)
+class GeneratorPlan:
+    """How the generator beside a discriminator is made where its paper, or a published size, says nothing else.
+
+    Attributes:
+        width: As a share of the discriminator's, and so are heads and feed-forward layers.
+        layers: As a share of the discriminator's.
+        tables: Whether both learn ``"shared"`` tables, or ``"disentangled"`` ones.
+    """
+
+    width: float = 0.25
+    layers: float = 1.0
+    tables: Literal["shared", "disentangled"] = "shared"
+
+
 def _unpublished(_: Any) -> NoReturn:
     raise BothwaysError("this family has no published config.json; bothways alone reads and writes its folders")
 
@@ -75,6 +90,8 @@ class Family:
             the first that fits is taken.
         objectives: How the paper pre-trains it.
         tokenizer: Kind of its tokenizer.
+        mask_decoder: What its paper guesses masked tokens from, as `HeadConfig` says it.
+        generator: How a generator is made beside an encoder of it.
         stated: Millions of parameters that its authors state, by size; shown beside the counted ones.
         dropouts: The settings of its configuration that are its dropouts, as ``config.json`` can say them.
         names: Names of its encoder's tensors in published checkpoints.
@@ -93,6 +110,8 @@ class Family:
     heads: dict[str, FamilyHead]
     objectives: tuple[str, ...]
     tokenizer: str
+    mask_decoder: Literal["plain", "enhanced"] = "plain"
+    generator: GeneratorPlan = GeneratorPlan()
     stated: dict[str, int] = field(default_factory=dict)
     dropouts: tuple[str, ...] = ("dropout", "attention__dropout", "embeddings__dropout")
     names: NameTable = field(default_factory=lambda: NameTable(names={}, prefix=""))
