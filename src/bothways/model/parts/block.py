@@ -50,7 +50,11 @@ class PostNormBlock(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        return self.after_attention(x_TD, self.attention(x_TD, context, layer))
+        return self.after_attention(x_TD, self.attention(self.before_attention(x_TD), context, layer))
+
+    def before_attention(self, x_TD: Tensor) -> Tensor:
+        """What attention is given of what came in, ``(T, D)``: all of it as it is."""
+        return x_TD
 
     def after_attention(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
         """What follows attention: from what came in and what attention made of it, both ``(T, D)``."""
@@ -61,9 +65,9 @@ class PostNormBlock(nn.Module):
 class PreNormBlock(PostNormBlock):
     """The norm stands before attention and feed-forward, and the sum stays as it is (Xiong et al. 2020)."""
 
-    def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
-        """One layer; arguments as in `PostNormBlock`."""
-        return self.after_attention(x_TD, self.attention(self.attention_norm(x_TD), context, layer))
+    def before_attention(self, x_TD: Tensor) -> Tensor:
+        """What attention is given of what came in, ``(T, D)``: the norm of it."""
+        return self.attention_norm(x_TD)
 
     def after_attention(self, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
         """As in `PostNormBlock`."""

@@ -1,6 +1,6 @@
 """The stack: blocks, and in which order they are applied.
 
-Shapes: T tokens, D width.
+Shapes: T tokens, H heads, K head width, D width.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from bothways.errors import BothwaysError
 from bothways.model.parts.context import Context
 
 
@@ -56,3 +57,19 @@ class Stack(nn.Module):
             if hidden is not None:
                 hidden.append(x_TD)
         return x_TD
+
+    def project(self, x_TD: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries, keys and values ``(T, H, K)`` of a layer, computed again from what went into it.
+
+        Args:
+            x_TD: ``(T, D)`` the output of the layer before, or the embeddings for layer 0.
+            context: What the layers share.
+            layer: From 0.
+
+        Raises:
+            BothwaysError: The layer's attention has no queries, keys and values.
+        """
+        block = self.blocks[self.schedule[layer]]
+        if not hasattr(block.attention, "project"):
+            raise BothwaysError(f"layer {layer} mixes tokens without queries, keys and values, which are asked for here")
+        return block.attention.project(block.before_attention(x_TD), context, layer)  # type: ignore[operator, union-attr]
