@@ -23,7 +23,7 @@ from bothways.text.rows import are_files
 
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
-_REST = ("model", "tokenizer", "corpus", "tensorboard", "report.html")
+_REST = ("model", "generator", "tokenizer", "corpus", "tensorboard", "report.html")
 """What a run writes besides, but others may too."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -20,6 +21,7 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.run.answers import Classification, Fill, as_list, fill_in, mean_by_text
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
@@ -212,6 +214,11 @@ class Model:
             name=self.name,
         )
 
+    def with_encoder(self, encoder: Encoder) -> Model:
+        """The same model around another encoder of the same configuration, such as one whose tables were merged."""
+        saved = replace(self._saved, encoder=encoder)
+        return Model(saved, device=self.device, precision=self.precision, name=self.name)
+
     # -- answers
 
     @overload
@@ -245,12 +252,15 @@ class Model:
         encoded = self.tokenizer.encode(texts, max_length=self.max_length, truncation="error")
         found: list[list[list[Fill]]] = [[] for _ in texts]
 
+        decoder = self.head_configs["mlm"].decoder
+
         def fill(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, Any]:
             where = np.flatnonzero(batch.token_ids == mask_id)
-            logits = head(output.sequence[torch.from_numpy(where)], self.encoder.token_table)
+            states = states_at(decoder, self.encoder, output, batch, torch.from_numpy(where))
+            logits = head(states, self.encoder.token_table)
             return where, torch.softmax(logits, -1)[:, :known].topk(min(top, known))
 
-        for batch, (where, best) in self._run(encoded, fill):
+        for batch, (where, best) in self._run(encoded, fill, hidden=decoder == "enhanced"):
             for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
                 row = int(batch.rows[batch.sequence_of_token[place]])
                 found[row].append(self._fills(texts[row], mask, len(found[row]), values, ids))
@@ -448,11 +458,16 @@ class Model:
         return mark_global(batch, self.head_configs[kind].global_tokens, self.tokenizer.roles.get("sep"))
 
     def _run(
-        self, encoded: Encoded, answer: Callable[[TokenBatch, EncoderOutput], T], kind: str | None = None
+        self,
+        encoded: Encoded,
+        answer: Callable[[TokenBatch, EncoderOutput], T],
+        kind: str | None = None,
+        *,
+        hidden: bool = False,
     ) -> Iterator[tuple[TokenBatch, T]]:
         """Encodes batch by batch and yields what `answer` makes of it; a batch's `rows` are places in `encoded`.
 
-        A head's `kind` says which tokens are global.
+        A head's `kind` says which tokens are global, and `hidden` whether `answer` reads every layer's output.
         """
         self.encoder.eval()
         for head in self.heads.values():
@@ -461,5 +476,5 @@ class Model:
         for plain in encoded.batches(_BATCH_TOKENS):
             batch = plain if kind is None else self.mark(plain, kind)
             with torch.inference_mode(), precision.autocast():
-                found = answer(batch, self.encoder(batch))
+                found = answer(batch, self.encoder(batch, hidden=hidden))
             yield batch, found
