@@ -78,7 +78,7 @@ def check_generator(settings: ObjectiveSettings, keep: bool) -> None:
         )
     if settings.mask_decoder == "enhanced" and not {"mlm", "rtd"} & set(settings.parts):
         raise BothwaysError(
-            f"mask_decoder is about guessing masked tokens, but the objective is {settings.objective}; leave it out, or "
+            f"mask_decoder is about masked tokens, but the objective is {settings.objective}; leave it out, or "
             "learn mlm"
         )
 
