@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bothways.errors import BothwaysError
@@ -39,6 +40,11 @@ class Lesson:
     student: EncoderConfig
     bf16: bool = False
 
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the teacher's weights."""
+        return identity_of(self.teacher)
+
     def running(
         self, settings: ObjectiveSettings, objectives: Sequence[EncoderObjective], corpus: Corpus, examples: int
     ) -> RunningTeacher:
@@ -64,7 +70,7 @@ class Lesson:
             return RunningTeacher(self.teacher, reads)
         shape = Shape(_copies(settings), examples, settings.max_length, len(reads), self.teacher.config.width)
         depends = _inputs(settings) | {
-            "teacher": identity_of(self.teacher),
+            "teacher": self.identity,
             "corpus": corpus.fingerprint,
             "hidden states": sorted(reads),
         }

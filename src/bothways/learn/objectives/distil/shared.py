@@ -21,7 +21,8 @@ KEYS, LENGTHS = "teacher.keys", "teacher.lengths"
 class Compared:
     """The part of an objective that only looks: it leaves the batch as it is and makes no guesses.
 
-    Its targets are ``teacher.keys`` ``(S, 2)``, by which a teacher's outputs are kept, and ``teacher.lengths`` ``(S,)``.
+    Its targets are ``teacher.keys`` ``(S, 2)``, by which a teacher's outputs are kept, and the sequences'
+    ``teacher.lengths`` ``(S,)``.
     """
 
     heads: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.run.model import Model
@@ -22,23 +23,35 @@ def spread_layers(teacher: int, student: int) -> list[int]:
     return [int(layer) for layer in np.round(np.linspace(0, teacher - 1, student))]
 
 
-def shallower(teacher: EncoderConfig, layers: int) -> EncoderConfig:
+def student_of(teacher: EncoderConfig, size: str) -> EncoderConfig | None:
     """The teacher with fewer layers, evenly spread.
 
     Args:
         teacher: What it is.
-        layers: At most as many as it has.
+        size: ``"half"`` of its layers, or how many.
+
+    Returns:
+        None for other sizes.
+
+    Raises:
+        BothwaysError: The teacher does not have so many layers.
     """
-    chosen = spread_layers(teacher.layers, layers)
-    changes: dict[str, object] = {"layers": layers}
+    if size != "half" and not size.isdecimal():
+        return None
+    layers = (teacher.layers + 1) // 2 if size == "half" else int(size)
+    if not 1 <= layers <= teacher.layers:
+        raise BothwaysError(f"a student cannot have {size} layers of a teacher with {teacher.layers}")
+    # its own deviation of random weights may be that of another width
+    changes: dict[str, object] = {"layers": layers, "init_std": 0.02}
     if teacher.blocks is not None:
         changes["blocks"] = min(teacher.blocks, layers)
     if windows := getattr(teacher.attention, "windows", ()):
+        chosen = spread_layers(teacher.layers, layers)
         changes["attention__windows"] = tuple(windows[layer % len(windows)] for layer in chosen)
     return teacher.derive(**changes)
 
 
-def begin_with_teacher(student: Model, teacher: Model) -> str:
+def begin_with_teacher(student: Model, teacher: Model) -> tuple[bool, str]:
     """Copies a teacher's embeddings, evenly spread layers and masked-token head into its student.
 
     Args:
@@ -46,23 +59,24 @@ def begin_with_teacher(student: Model, teacher: Model) -> str:
         teacher: Is left as it is.
 
     Returns:
-        What was done, in one sentence.
+        Whether that was possible, and what was done, in one sentence.
     """
+    apart = "The student begins with random weights:"
     if student.config.width != teacher.config.width:
-        widths = f"{student.config.width} wide, its teacher {teacher.config.width}"
-        return f"The student begins with random weights: it is {widths}"
+        return False, f"{apart} it is {student.config.width} wide, its teacher {teacher.config.width}"
     if student.config.layers > teacher.config.layers:
-        return f"The student begins with random weights: it has more layers than its teacher's {teacher.config.layers}"
+        return False, f"{apart} it has {student.config.layers} layers, its teacher {teacher.config.layers}"
     tensors = _renamed(teacher.encoder, student.encoder)
     blocks = [name for name in student.encoder.state_dict() if name.startswith("stack.blocks.")]
     if any(_fitting(tensors.get(name), student.encoder.state_dict()[name]) is None for name in blocks):
-        return "The student begins with random weights: its layers are made otherwise than its teacher's"
+        return False, f"{apart} its layers are made otherwise than its teacher's"
     with torch.no_grad():
         _fill(student.encoder, tensors)
         if "mlm" in student.heads and "mlm" in teacher.heads:
             _fill(student.heads["mlm"], teacher.heads["mlm"].state_dict())
     chosen = ", ".join(str(layer) for layer in spread_layers(teacher.config.layers, student.config.layers))
-    return f"The student begins with its teacher's embeddings and layers {chosen} of 0 to {teacher.config.layers - 1}"
+    last = teacher.config.layers - 1
+    return True, f"The student begins with its teacher's embeddings and layers {chosen} of 0 to {last}"
 
 
 def _renamed(teacher: Encoder, student: Encoder) -> dict[str, Tensor]:
