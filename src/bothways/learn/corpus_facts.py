@@ -43,7 +43,7 @@ def corpus_facts(corpus: Corpus, *, most: int = 2_000_000) -> dict[str, float]:
         ``duplicate_share`` of the text, in blocks of a few sentences, that stands in the corpus more than once.
     """
     tokenizer = corpus.tokenizer
-    counts_V = _counts(corpus, tokenizer.size, most)
+    counts_V = token_counts(corpus, tokenizer.size, most)
     ordinary_V = np.ones(tokenizer.size, dtype=bool)
     ordinary_V[list(tokenizer.special_ids)] = False
     seen = counts_V[ordinary_V]
@@ -65,8 +65,8 @@ def corpus_facts(corpus: Corpus, *, most: int = 2_000_000) -> dict[str, float]:
     }
 
 
-def _counts(corpus: Corpus, size: int, most: int) -> np.ndarray:
-    """``(V,)`` how often each token occurs in runs of text that are spread evenly."""
+def token_counts(corpus: Corpus, size: int, most: int) -> np.ndarray:
+    """``(V,)`` how often each token occurs in runs of text that are spread evenly, of at most so many tokens."""
     counts_V = np.zeros(size, dtype=np.int64)
     whole = -(-corpus.tokens // _RUN)
     for run in np.unique(np.linspace(0, whole - 1, min(whole, max(1, most // _RUN))).astype(np.int64)):
