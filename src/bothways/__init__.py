@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from bothways.batch import TokenBatch as TokenBatch
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
+    from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.finetune import evaluate as evaluate
     from bothways.learn.finetune import finetune as finetune
     from bothways.learn.pretrain import pretrain as pretrain
+    from bothways.learn.report import write_report as write_report
     from bothways.run.model import Model as Model
     from bothways.run.model import load as load
     from bothways.run.new import new as new
@@ -26,6 +28,7 @@ _WHERE = {
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
+    "diagnose": "bothways.learn.diagnose",
     "evaluate": "bothways.learn.finetune",
     "finetune": "bothways.learn.finetune",
     "load": "bothways.run.model",
@@ -34,6 +37,7 @@ _WHERE = {
     "pretrain": "bothways.learn.pretrain",
     "train_tokenizer": "bothways.text.train",
     "unpack": "bothways.batch",
+    "write_report": "bothways.learn.report",
 }
 
 __all__ = ["BothwaysError", "BothwaysWarning", "__version__", *_WHERE]

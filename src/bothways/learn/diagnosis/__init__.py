@@ -1,0 +1,1 @@
+"""What may be wrong with a pre-training run, one small file a kind of illness; `bothways.learn.diagnose` asks all."""

@@ -1,0 +1,130 @@
+"""Did the run take enough steps?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bothways.errors import BothwaysError
+from bothways.learn.diagnosis.course import MLM, Course, Series
+from bothways.learn.diagnosis.finding import CORPUS, LOG, Evidence, Finding
+from bothways.learn.record import LOG as LOG_NAME
+from bothways.learn.record import read_record
+
+PLATEAU, FEW = "on the plateau of word frequencies", "too few steps"
+ON_PLATEAU = 0.06
+"""Share of the loss of guessing by frequencies; who has gained less than that by reading the context is on it."""
+USUAL_STEPS = {"muon": 800, "adamw": 1700}
+"""Steps after which BERT-mini left the plateau (benchmarks/README.md, "Muon against AdamW")."""
+_LOSS, _ACCURACY = f"loss.{MLM}", f"accuracy.{MLM}"
+_MOST_NEIGHBOURS = 50
+
+
+def plateau(course: Course) -> Finding | None:
+    """The model still guesses by word frequencies alone.
+
+    Every encoder learns first how frequent words are, stays at that loss for hundreds of steps, and then begins to read
+    the context. The run is on that plateau if half of it is over and the loss of masked tokens is less than 6 % below
+    that of guessing by frequencies. How many steps it takes is estimated from runs in the same folder that have left
+    the plateau, else from our own measurements.
+    """
+    if _LOSS not in course.log or course.progress < 0.5 or not course.gained < ON_PLATEAU:
+        return None
+    known = (
+        "has not even learned how frequent words are"
+        if course.gained < -0.03
+        else "still guesses by word frequencies alone"
+    )
+    frequent = course.facts.get("unigram_accuracy", math.nan)
+    what = (
+        f"Masked accuracy stands at {course.accuracy:.0%}, because the model {known}: its loss is {course.level:.2f}, "
+        f"and guessing by frequencies gives {course.unigram_loss:.2f} and {frequent:.0%}."
+    )
+    needed, source = _usual_steps(course)
+    evidence = (
+        Evidence("loss of masked tokens", course.level, LOG),
+        Evidence("loss of guessing by frequencies", course.unigram_loss, CORPUS),
+        Evidence("masked accuracy", course.accuracy, LOG),
+        Evidence("accuracy of the most frequent token", frequent, CORPUS),
+        Evidence("steps taken", course.step, LOG, ",.0f"),
+        Evidence("steps in which others left the plateau", needed, source, ",.0f"),
+    )
+    if course.step < 2 * needed:
+        remedy = f"Take more steps: --steps {_round(4 * needed)} or more."
+    else:
+        remedy = "More steps alone have not helped: try --optimizer muon, --mask-rate 0.3 or --max-length 32."
+    return Finding(PLATEAU, what, evidence, remedy, 0.7, (FEW, "learns nothing", "model too small"))
+
+
+def too_few_steps(course: Course) -> Finding | None:
+    """The loss still falls when the run ends.
+
+    The last fifth of the steps, in which the rate goes to zero, brought more than a fifth of all that the context has
+    gained (of the whole fall, where word frequencies are not known), and more than four standard errors. A run whose
+    loss falls with the logarithm of its steps gains a tenth there.
+    """
+    loss = _LOSS if _LOSS in course.log else "loss"
+    if not course.over or course.failure or len(course.log) < 10:
+        return None
+    fall = course.log.mean(loss, 0.7, 0.8) - course.log.mean(loss, 0.9, 1.0)
+    level = course.log.mean(loss, 0.9, 1.0)
+    begun = course.unigram_loss if loss == _LOSS and course.gained > 0 else float(course.log.within(loss, 0.0, 1.0)[0])
+    share = fall / (begun - level) if begun > level else 0.0
+    if share < 0.2 or fall < 4 * math.sqrt(2) * course.standard_error(loss, 0.1):
+        return None
+    what = (
+        f"The loss is {level:.2f} because the run ended too soon: the last fifth of its {course.step:,} steps still "
+        f"brought {share:.0%} of all that it learned."
+    )
+    if loss == _LOSS:
+        what = f"Masked accuracy stands at {course.accuracy:.0%}, and t{what[1:]}"
+    evidence = (
+        Evidence("loss after three quarters", course.log.mean(loss, 0.7, 0.8), LOG),
+        Evidence("loss at the end", level, LOG),
+        Evidence("share of all that was gained", share, LOG, ".0%"),
+        Evidence("steps taken", course.step, LOG, ",.0f"),
+    )
+    return Finding(FEW, what, evidence, f"Take more steps: --steps {_round(3 * course.step)} or more.", 0.5)
+
+
+def _usual_steps(course: Course) -> tuple[float, str]:
+    """In how many steps comparable runs left the plateau, and which runs those are."""
+    others = [steps for path in _neighbours(course.folder) if (steps := _left_after(path, course)) is not None]
+    if others:
+        return float(np.median(others)), f"{len(others)} runs beside this one"
+    optimizer = course.settings.get("optimizer") or ("adamw" if course.settings.get("base") else "muon")
+    return USUAL_STEPS[optimizer], f"BERT-mini with {optimizer}, measured"
+
+
+def _neighbours(folder: Path) -> Iterator[Path]:
+    """Other runs in the same folder."""
+    here = folder.absolute()
+    found = sorted(path.parent for path in here.parent.glob(f"*/{LOG_NAME}") if path.parent != here)
+    yield from found[:_MOST_NEIGHBOURS]
+
+
+def _left_after(folder: Path, course: Course) -> int | None:
+    """The step at which another run on the same data left the plateau; None if it did not, or is of another kind."""
+    try:
+        record = read_record(folder)
+    except BothwaysError:
+        return None
+    data = record.run.get("data", {}).get("corpus")
+    if data is None or data != course.fingerprint:
+        return None
+    log = Series(record.of("step"))
+    if _LOSS not in log:
+        return None
+    width = max(3, len(log) // 20)
+    levels = np.convolve(log[_LOSS], np.full(width, 1 / width), mode="valid")
+    below = np.flatnonzero(levels < (1 - 2 * ON_PLATEAU) * course.unigram_loss)
+    return int(log.steps[below[0] + width - 1]) if len(below) else None
+
+
+def _round(steps: float) -> int:
+    """A number of steps that one would type: two digits and zeros."""
+    size = 10 ** max(0, int(math.log10(max(steps, 1))) - 1)
+    return math.ceil(steps / size) * size
