@@ -104,14 +104,20 @@ class RotaryAttention(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        window = self.windows[layer % len(self.windows)]
-        turns: Turns = context.prepared
-        qkv_T3HK = self.qkv(x_TD).unflatten(1, (3, self.heads, -1))
-        q_THK, k_THK = turn(qkv_T3HK[:, :2], *turns[self.local_base if window else self.base]).unbind(1)
-        qkv = q_THK, k_THK, qkv_T3HK[:, 2]
+        qkv, window = self.project(x_TD, context, layer), self._window(layer)
         dropout, weights = self.dropout if self.training else 0.0, context.weights(layer)
         if window:
             mixed_THK = attend_window(*qkv, context.plan, window, dropout=dropout, weights=weights)
         else:
             mixed_THK = attend(*qkv, context.plan, dropout=dropout, weights=weights)
         return self.output_dropout(self.output(mixed_THK.flatten(1)))
+
+    def project(self, x_TD: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries, turned keys, and values ``(T, H, K)``."""
+        turns: Turns = context.prepared
+        qkv_T3HK = self.qkv(x_TD).unflatten(1, (3, self.heads, -1))
+        q_THK, k_THK = turn(qkv_T3HK[:, :2], *turns[self.local_base if self._window(layer) else self.base]).unbind(1)
+        return q_THK, k_THK, qkv_T3HK[:, 2]
+
+    def _window(self, layer: int) -> int:
+        return self.windows[layer % len(self.windows)]

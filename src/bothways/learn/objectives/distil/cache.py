@@ -150,8 +150,8 @@ class TeacherCache:
             self._check_same(index, depends)
         elif self.folder.exists() and {path.name for path in self.folder.iterdir()} - {_STATES, _MARKS}:
             raise BothwaysError(f"{self.folder} holds something else than a teacher's outputs; give another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._check_room(states)
+        self.folder.mkdir(parents=True, exist_ok=True)
         for path, size in ((states, self.shape.places * self.shape.place_bytes), (marks, 4 * self.shape.places)):
             if not index.is_file() or not path.is_file() or path.stat().st_size != size:
                 with path.open("wb") as file:
@@ -173,7 +173,8 @@ class TeacherCache:
 
     def _check_room(self, states: Path) -> None:
         taken = getattr(states.stat(), "st_blocks", 0) * 512 if states.is_file() else 0
-        needed, free = max(0, self.shape.bytes - taken), shutil.disk_usage(self.folder).free
+        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        needed, free = max(0, self.shape.bytes - taken), shutil.disk_usage(there).free
         if needed + _SPARE > free:
             raise BothwaysError(
                 f"{self.folder}: the teacher's outputs take up to {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are "

@@ -65,7 +65,7 @@ class Lesson:
                 f"max_length is {settings.max_length}, but the teacher takes at most {self.teacher.config.longest} "
                 "tokens; cut sequences to that"
             )
-        reads = {place % (layers + 1) for one in objectives for place in getattr(one, "reads", ())} | {layers}
+        reads = {place % (layers + 1) for one in objectives for place in getattr(one, "reads", ())}
         if settings.teacher_cache is None:
             return RunningTeacher(self.teacher, reads)
         shape = Shape(_copies(settings), examples, settings.max_length, len(reads), self.teacher.config.width)

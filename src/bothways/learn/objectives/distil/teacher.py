@@ -31,7 +31,7 @@ class RunningTeacher:
 
     Args:
         model: The teacher, on the student's device.
-        reads: The hidden states that objectives need, counted from the embeddings; the last is always there.
+        reads: The hidden states that objectives need, counted from the embeddings.
         cache: Where those states are kept, if they are.
     """
 
@@ -48,7 +48,7 @@ class RunningTeacher:
             hidden: Whether hidden states are needed beside the last.
 
         Returns:
-            With `cache`, hidden states that no objective reads are empty tensors.
+            With `cache`, hidden states that no objective reads, the last among them, are empty tensors.
         """
         encoder = self.model.encoder.eval()
         with torch.no_grad():
