@@ -23,7 +23,8 @@ class Journal:
         tensorboard: Whether TensorBoard's files are written into ``out/tensorboard``.
 
     Attributes:
-        lines: All lines, those from before an interruption first. Each has ``"event"``: ``"step"`` or ``"evaluation"``.
+        lines: All lines, those from before an interruption first. Each has ``"event"``: ``"step"``, ``"evaluation"`` or
+            one that an `Observer` has given.
 
     Raises:
         BothwaysError: The log cannot be written, or TensorBoard is asked for and not installed.
@@ -44,7 +45,7 @@ class Journal:
         """Adds a line.
 
         Args:
-            event: ``"step"`` or ``"evaluation"``.
+            event: ``"step"``, ``"evaluation"``, ...
             step: Steps taken so far.
             values: What is logged; numbers that are not finite become null, which JSON can hold.
         """
@@ -108,4 +109,8 @@ class Journal:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

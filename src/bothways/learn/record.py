@@ -71,8 +71,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             if not isinstance(line["event"], str) or not isinstance(line["step"], int):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
-            raise BothwaysError(
-                f"{path}, line {number} is not a line of a run's log: restore it, or remove it"
-            ) from None
+            raise BothwaysError(f"{path}, line {number} is no line of a run's log: restore it, or remove it") from None
         lines.append(line)
     return lines

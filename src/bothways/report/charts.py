@@ -12,7 +12,8 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -21,6 +22,7 @@ from bothways.errors import need
 # stand-in colour -> CSS variable of the page
 INK, MUTED, LINE, FIRST, SECOND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", FIRST: "--first", SECOND: "--second"}
+_COLOURS = {"first": FIRST, "second": SECOND, "ink": INK}
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bothways",
@@ -68,53 +70,141 @@ def curves(
     Returns:
         The chart as an ``<svg>`` element, or an empty string when there is nothing to draw.
     """
-    trained, tested = _finite(train, key), _finite(held_out, key)
-    if not trained and not tested:
+    drawn = [
+        {"name": "trained on", "look": "smooth", "points": [(point["step"], point.get(key)) for point in train]},
+        {"name": "held out", "look": "marks", "points": [(point["step"], point.get(key)) for point in held_out]},
+    ]
+    return lines(name, title, drawn, scale="percent" if percent else "log")
+
+
+def lines(
+    name: str,
+    title: str,
+    drawn: Sequence[Mapping[str, Any]],
+    *,
+    scale: str = "linear",
+    unit: str = "",
+    level: Mapping[str, Any] | None = None,
+) -> str:
+    """Draws quantities over the steps of a run.
+
+    Args:
+        name: A name for the chart, unique in its page.
+        title: What is drawn.
+        drawn: ``{name, look, points}``: `points` are pairs of step and value, of which those without a finite value are
+            passed over; `look` is "smooth" (a running mean, what it is the mean of behind it), "marks", or "layer",
+            which may have a ``strength`` from 0 to 1 and a ``colour`` ("first", "second", "ink"); a line without a name
+            has no place in the legend.
+        scale: "percent" (shares of one, from 0), "log", or "linear" (from 0).
+        unit: What stands beside the values.
+        level: ``{name, value}`` of a level to compare with.
+
+    Returns:
+        The chart as an ``<svg>`` element, or an empty string when there is nothing to draw.
+    """
+    kept = [(line, points) for line in drawn if (points := _finite(line["points"]))]
+    if not kept:
         return ""
+    with _figure() as (figure, axes):
+        for line, points in kept:
+            _draw_line(axes, line, points)
+        values = [value for _, points in kept for _, value in points]
+        if level is not None:
+            axes.axhline(level["value"], color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), label=level["name"])
+            values.append(level["value"])
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.set_ylabel(unit)
+        axes.set_xlim(0, 1.03 * max(step for _, points in kept for step, _ in points))
+        _number_axes(axes, values, scale)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc={"log": "upper right"}.get(scale, "lower right"))
+        return _svg(figure, name)
+
+
+def _draw_line(axes: Any, line: Mapping[str, Any], points: Sequence[tuple[float, float]]) -> None:
+    steps, values = zip(*points, strict=True)
+    label, look = line.get("name"), line.get("look", "smooth")
+    mark = "o" if len(steps) == 1 else ""  # a line needs two points
+    if look == "marks":
+        axes.plot(steps, values, color=SECOND, linewidth=1.2, marker="o", markersize=4, label=label)
+    elif look == "layer":
+        colour, alpha = _COLOURS[line.get("colour", "first")], 0.25 + 0.75 * line.get("strength", 1.0)
+        axes.plot(steps, _smooth(values), color=colour, alpha=alpha, linewidth=1.4, marker=mark, label=label)
+    else:
+        axes.plot(steps, values, color=FIRST, alpha=0.25, linewidth=0.9)
+        axes.plot(steps, _smooth(values), color=FIRST, linewidth=1.8, marker=mark, markersize=4, label=label)
+
+
+def bars(
+    name: str, title: str, groups: Sequence[str], drawn: Sequence[Mapping[str, Any]], *, axis: str = "", unit: str = ""
+) -> str:
+    """Draws shares of one as groups of bars, the last of each group in full colour.
+
+    Args:
+        name: A name for the chart, unique in its page.
+        title: What is drawn.
+        groups: What stands below each group.
+        drawn: ``{name, values}``, a value a group; None draws nothing.
+        axis: What the groups are.
+        unit: What stands beside the values.
+
+    Returns:
+        The chart as an ``<svg>`` element, or an empty string when there is nothing to draw.
+    """
+    if not groups or not drawn:
+        return ""
+    width = 0.8 / len(drawn)
+    with _figure() as (figure, axes):
+        for place, series in enumerate(drawn):
+            found = [(group, value) for group, value in enumerate(series["values"]) if value is not None]
+            alpha = 1.0 if place == len(drawn) - 1 else 0.35
+            lefts = [group - 0.4 + width * (place + 0.5) for group, _ in found]
+            axes.bar(lefts, [v for _, v in found], 0.92 * width, color=FIRST, alpha=alpha, label=series.get("name"))
+        axes.set_title(title)
+        axes.set_xlabel(axis)
+        axes.set_ylabel(unit)
+        _number_axes(axes, [value for series in drawn for value in series["values"] if value is not None], "percent")
+        axes.set_xticks(range(len(groups)), groups)
+        axes.grid(visible=False, axis="x")
+        if len(drawn) > 1:
+            axes.legend(loc="upper left")
+        return _svg(figure, name)
+
+
+@contextmanager
+def _figure() -> Iterator[tuple[Any, Any]]:
+    """An empty chart in the style of the page."""
     matplotlib = need("matplotlib", "torch", "The report")
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        axes = figure.add_subplot()
-        if trained:
-            steps, values = zip(*trained, strict=True)
-            axes.plot(steps, values, color=FIRST, alpha=0.25, linewidth=0.9)
-            mark = "o" if len(steps) == 1 else ""  # a line needs two points
-            axes.plot(steps, _smooth(values), color=FIRST, linewidth=1.8, marker=mark, markersize=4, label="trained on")
-        if tested:
-            steps, values = zip(*tested, strict=True)
-            axes.plot(steps, values, color=SECOND, linewidth=1.2, marker="o", markersize=4, label="held out")
-        axes.set_title(title)
-        axes.set_xlabel("step")
-        axes.set_xlim(0, 1.03 * max(step for step, _ in trained + tested))
-        _number_axes(axes, [value for _, value in trained + tested], percent)
-        axes.legend(loc="lower right" if percent else "upper right")
-        return _svg(figure, name)
+        yield figure, figure.add_subplot()
 
 
-def _number_axes(axes: Any, values: Sequence[float], percent: bool) -> None:
+def _number_axes(axes: Any, values: Sequence[float], scale: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if percent:
+    if scale == "percent":
         axes.set_ylim(0, min(1.0, max(*values, 0.01) * 1.15))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g}%"))
+    elif scale == "linear":
+        axes.set_ylim(min(0.0, *values), max(*values, 0.0) * 1.15 or 1.0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     elif min(values) > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        if max(values) < 20 * min(values):  # else powers of ten will do
+            axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _finite(points: Sequence[Point], key: str) -> list[tuple[float, float]]:
-    return [
-        (float(point["step"]), float(point[key]))
-        for point in points
-        if point.get(key) is not None and math.isfinite(point[key])
-    ]
+def _finite(points: Sequence[Sequence[float | None]]) -> list[tuple[float, float]]:
+    return [(float(step or 0), float(value)) for step, value in points if value is not None and math.isfinite(value)]
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -24,6 +24,12 @@ its section is left out:
                  role is "pretrained" (one row), "scratch" (one row: the same without pre-training) or "baseline"
     sizes        [{name, parameters?, bytes?}]
     speeds       [{name, rate, unit}]
+    results      [{name, value}]                                   as text
+    curves       {charts: [{title, lines, unit?, scale?, level?}], note?}           as `charts.lines` draws them
+    bars         {charts: [{title, groups, bars, axis?, unit?}], note?}             as `charts.bars` draws them
+    samples      {steps: [step], texts: [{text, masked: [{right, guesses}]}], note?}
+                 the text holds a [MASK] a masked place; guesses = [[[token, share]]], a list a step
+    settings     [{name, value}]                                   as text
     next         [{command, what}]                                 what to type next
 """
 
@@ -39,7 +45,8 @@ from bothways.report import charts
 
 SECTIONS = (
     *("title", "summary", "seconds", "machine", "made", "facts", "steps", "corpus", "vocabulary", "training"),
-    *("filled", "attention", "confusion", "comparison", "sizes", "speeds", "next"),
+    *("filled", "attention", "confusion", "comparison", "sizes", "speeds"),
+    *("results", "curves", "bars", "samples", "settings", "next"),
 )
 
 
@@ -95,6 +102,10 @@ def _pictures(data: Mapping[str, Any], jinja2: Any) -> dict[str, Any]:
             charts.curves("hits", "Masked words guessed right", train, held_out, "accuracy", percent=True),
         ]
         pictures["training"] = [Markup(svg) for svg in drawn if svg]
+    for section, draw in (("curves", _lines), ("bars", _bars)):
+        asked = (data.get(section) or {}).get("charts", [])
+        drawn = [draw(f"{section}{number}", chart) for number, chart in enumerate(asked)]
+        pictures[section] = [Markup(svg) for svg in drawn if svg]
     if (attention := data.get("attention")) and attention["tokens"]:
         pictures["attention"] = [
             Markup(charts.heat_map(attention["tokens"], weights, f"Attention of head {number}"))
@@ -107,6 +118,16 @@ def _pictures(data: Mapping[str, Any], jinja2: Any) -> dict[str, Any]:
             for key in ("accuracy", "macro_f1", "mcc")
         }
     return pictures
+
+
+def _lines(name: str, chart: Mapping[str, Any]) -> str:
+    options = {key: chart[key] for key in ("scale", "unit", "level") if key in chart}
+    return charts.lines(name, chart["title"], chart["lines"], **options)
+
+
+def _bars(name: str, chart: Mapping[str, Any]) -> str:
+    options = {key: chart[key] for key in ("axis", "unit") if key in chart}
+    return charts.bars(name, chart["title"], chart["groups"], chart["bars"], **options)
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], tested: int | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bothways.learn.finetune import Finetuned
 from bothways.learn.pretrain import Pretrained
 from bothways.report.page import verdict
+from bothways.report.run_page import machine_line
 from bothways.run.model import Model
 from bothways.text.documents import Document
 from bothways.text.shards import Corpus
@@ -51,7 +52,7 @@ def page_data(
         "title": "A BERT made from the documentation of this Python",
         "summary": summary(result, len(task.test)),
         "seconds": result.seconds,
-        "machine": _machine(machine),
+        "machine": machine_line(machine),
         "made": made.strftime("%d %B %Y, %H:%M"),
         "facts": [
             {"name": "parameters", "value": f"{model.parameters:,}"},
@@ -133,12 +134,6 @@ def _sample(tokenizer: Tokenizer, text: str) -> dict[str, Any]:
     short = " ".join(text.split()[:18])
     encoded = tokenizer.encode([short], special_tokens=False)
     return {"text": short, "tokens": [tokenizer.tokens[token] for token in encoded.token_ids]}
-
-
-def _machine(machine: dict[str, Any]) -> str:
-    precision = (machine.get("precision") or {}).get("name", "float32")
-    threads = machine["threads"]["allowed"]
-    return f"{machine['processor']['name']}, {threads} threads, {precision}, torch {machine['torch']}"
 
 
 def _bytes(tuned: Finetuned) -> int:

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.learn.objectives.masking import ELECTRA, masking_of
 from bothways.learn.objectives.mlm import MaskedTokens
-from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets
+from bothways.learn.objectives.protocol import Each, Forward, Key, Loss, Targets
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.protocol import Item
 from bothways.learn.utilisation import TRAINED, batch_work, guess_work
@@ -86,8 +86,9 @@ class ReplacedTokens:
         """The sum of the cross-entropies over all tokens, float32; ``hits`` counts right guesses."""
         logits_T = model["rtd"](forward.output)
         replaced_T = targets["rtd.replaced"]
-        total = functional.binary_cross_entropy_with_logits(logits_T, replaced_T.float(), reduction="sum")
-        return Loss(total, ((logits_T.detach() > 0) == replaced_T).sum(dtype=torch.float32))
+        losses_T = functional.binary_cross_entropy_with_logits(logits_T, replaced_T.float(), reduction="none")
+        right_T = (logits_T.detach() > 0) == replaced_T
+        return Loss(losses_T.sum(), right_T.sum(dtype=torch.float32), Each(losses_T.detach(), right_T))
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,17 @@ class Replacing:
         places_M, labels_M, draws_M, originals_T = (torch.from_numpy(targets[n]).to(encoder.device) for n in names)
         output = encoder(batch, hidden=self.masked.hidden)
         states_MD = states_at(self.masked.decoder, encoder, output, batch, places_M)
-        total, hits, drawn_M = head.loss_and_draws(states_MD, encoder.token_table, labels_M, draws_M)
-        tokens_T = originals_T.index_copy(0, places_M, drawn_M)
+        found = head.guesses(states_MD, encoder.token_table, labels_M, draws_M)
+        tokens_T = originals_T.index_copy(0, places_M, found.drawn)
         changed = batch.with_tokens(tokens_T), targets | {"rtd.replaced": tokens_T != originals_T}
-        return {"mlm": Loss(total, hits)}, changed
+        return {"mlm": Loss(found.total, found.hits, Each(found.losses, found.right))}, changed
+
+    def guess(self, model: nn.ModuleDict, item: Item, places_M: np.ndarray) -> Tensor:
+        """``(M, V)`` its logits at masked places of a batch."""
+        encoder: Encoder = model[GENERATOR]  # type: ignore[assignment]
+        head: MaskedTokenHead = model[GENERATOR_HEAD]  # type: ignore[assignment]
+        output = encoder(item[0], hidden=self.masked.hidden)
+        return self.masked.guess(head, Forward(encoder, item[0], output), places_M)
 
 
 def discriminator_of(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[ReplacedTokens]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bothways.model.heads.vocabulary_loss import vocabulary_loss, vocabulary_loss_and_draws
+from bothways.model.heads.vocabulary_loss import Guesses, vocabulary_guesses, vocabulary_loss
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 
@@ -66,18 +66,13 @@ class MaskedTokenHead(nn.Module):
         """
         return vocabulary_loss(self.transform(hidden_MD), table_VE, self.bias, labels_M)
 
-    def loss_and_draws(
-        self, hidden_MD: Tensor, table_VE: Tensor, labels_M: Tensor, draws_M: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The same, and for each position a token drawn with the probabilities that the head gives.
+    def guesses(self, hidden_MD: Tensor, table_VE: Tensor, labels_M: Tensor, draws_M: Tensor | None = None) -> Guesses:
+        """The same, position by position too, and where it is asked for a token drawn with the head's probabilities.
 
         Args:
             hidden_MD: ``(M, D)`` hidden states of the masked positions.
             table_VE: ``(V, E)`` the token table.
             labels_M: ``(M,)`` the tokens that stood there.
             draws_M: ``(M,)`` uniform numbers of at least 0 and below 1, float32; each decides one token.
-
-        Returns:
-            What `loss` returns, and ``(M,)`` tokens, without gradient.
         """
-        return vocabulary_loss_and_draws(self.transform(hidden_MD), table_VE, self.bias, labels_M, draws_M)
+        return vocabulary_guesses(self.transform(hidden_MD), table_VE, self.bias, labels_M, draws_M)

@@ -10,7 +10,7 @@ Where classes are to be drawn as well, as ELECTRA's generator does, they are dra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,24 @@ _CHUNK = 2048
 """Positions whose logits exist at a time."""
 _ROWS = 32
 """Positions whose logits exist in float32 at a time, on a CPU."""
+
+
+class Guesses(NamedTuple):
+    """What came of guessing a class at each of M positions.
+
+    Attributes:
+        total: The sum of the cross-entropies, a float32 scalar; it alone carries a gradient.
+        hits: How many labels had the highest logit, a float32 scalar.
+        losses: ``(M,)`` the cross-entropies, float32.
+        right: ``(M,)`` whether the label had the highest logit.
+        drawn: ``(M,)`` the classes drawn, integers; nothing of meaning where none were to be drawn.
+    """
+
+    total: Tensor
+    hits: Tensor
+    losses: Tensor
+    right: Tensor
+    drawn: Tensor
 
 
 def vocabulary_loss(hidden_MD: Tensor, table_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,13 +52,13 @@ def vocabulary_loss(hidden_MD: Tensor, table_VD: Tensor, bias_V: Tensor, labels_
         The loss, a float32 scalar with gradients for the first three, and the number of labels that had the highest
         logit, a float32 scalar without.
     """
-    return _vocabulary_loss(hidden_MD, table_VD, bias_V, labels_M, None)[:2]
+    return vocabulary_guesses(hidden_MD, table_VD, bias_V, labels_M)[:2]
 
 
-def vocabulary_loss_and_draws(
-    hidden_MD: Tensor, table_VD: Tensor, bias_V: Tensor, labels_M: Tensor, draws_M: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, and for each position a class drawn with the softmax's probabilities.
+def vocabulary_guesses(
+    hidden_MD: Tensor, table_VD: Tensor, bias_V: Tensor, labels_M: Tensor, draws_M: Tensor | None = None
+) -> Guesses:
+    """The same, position by position too, and where it is asked for a class drawn with the softmax's probabilities.
 
     Args:
         hidden_MD: ``(M, D)``.
@@ -48,32 +66,23 @@ def vocabulary_loss_and_draws(
         bias_V: ``(V,)``.
         labels_M: ``(M,)`` integers below V.
         draws_M: ``(M,)`` uniform random numbers of at least 0 and below 1, float32; each decides one class.
-
-    Returns:
-        What `vocabulary_loss` returns, and the classes ``(M,)``, integers without gradient.
     """
-    return _vocabulary_loss(hidden_MD, table_VD, bias_V, labels_M, draws_M)
-
-
-def _vocabulary_loss(
-    hidden_MD: Tensor, table_VD: Tensor, bias_V: Tensor, labels_M: Tensor, draws_M: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
     kind = hidden_MD.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_MD.dtype
     with torch.autocast(kind, enabled=False):
-        return _VocabularyLoss.apply(hidden_MD.to(dtype), table_VD, bias_V, labels_M, draws_M)
+        total, losses, right, drawn = _VocabularyLoss.apply(hidden_MD.to(dtype), table_VD, bias_V, labels_M, draws_M)
+    return Guesses(total, right.sum(dtype=torch.float32), losses, right, drawn)
 
 
 class _VocabularyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor, draws: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
         cast_table, cast_bias = table.to(hidden.dtype), bias.to(hidden.dtype)
-        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        hits = torch.zeros_like(loss)
-        drawn = torch.empty_like(labels)
+        losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
+        right, drawn = torch.empty_like(labels, dtype=torch.bool), torch.empty_like(labels)
         d_hidden = torch.empty_like(hidden) if wanted else None
         d_table = torch.zeros_like(table) if wanted else None
         d_bias = torch.zeros_like(bias) if wanted else None
@@ -81,16 +90,14 @@ class _VocabularyLoss(torch.autograd.Function):
             part = slice(a, a + _CHUNK)
             logits = torch.nn.functional.linear(hidden[part], cast_table, cast_bias)
             drawing = None if draws is None else (draws[part], drawn[part])
-            loss_part, hits_part = _softmax_rows(logits, labels[part], wanted, drawing)
-            loss += loss_part
-            hits += hits_part
+            losses[part], right[part] = _softmax_rows(logits, labels[part], wanted, drawing)
             if d_hidden is not None and d_table is not None and d_bias is not None:
                 d_hidden[part] = logits @ cast_table  # logits hold their gradient by now
                 d_table += logits.t() @ hidden[part]
                 d_bias += logits.sum(0, dtype=torch.float32)
         ctx.save_for_backward(d_hidden, d_table, d_bias)
-        ctx.mark_non_differentiable(hits, drawn)
-        return loss, hits, drawn
+        ctx.mark_non_differentiable(losses, right, drawn)
+        return losses.sum(), losses, right, drawn
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,7 +109,7 @@ class _VocabularyLoss(torch.autograd.Function):
 def _softmax_rows(
     logits: Tensor, labels: Tensor, wanted: bool, drawing: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss and hits of ``(M, V)`` logits; they are overwritten by their gradient if that is wanted.
+    """Losses ``(M,)`` of logits, and which are right; logits are overwritten by their gradient if that is wanted.
 
     Args:
         logits: ``(M, V)``.
@@ -111,13 +118,13 @@ def _softmax_rows(
         drawing: Uniform numbers ``(M,)``, and where the classes that they decide are written.
     """
     step = _ROWS if logits.device.type == "cpu" else len(labels)
-    losses, hits = [], []
+    losses, right = [], []
     for a in range(0, len(labels), step):
         rows, target = logits[a : a + step], labels[a : a + step, None]
         logs = torch.log_softmax(rows, dim=-1, dtype=torch.float32)
         own = logs.gather(1, target)
-        losses.append(-own.sum())
-        hits.append((own.squeeze(1) >= logs.amax(dim=-1)).sum(dtype=torch.float32))
+        losses.append(-own.squeeze(1))
+        right.append(own.squeeze(1) >= logs.amax(dim=-1))
         if not wanted and drawing is None:
             continue
         shares = logs.exp_()
@@ -125,7 +132,7 @@ def _softmax_rows(
             drawing[1][a : a + step] = _drawn(shares, drawing[0][a : a + step])
         if wanted:
             rows.copy_(shares.scatter_add_(1, target, torch.full_like(own, -1.0)))
-    return torch.stack(losses).sum(), torch.stack(hits).sum()
+    return torch.cat(losses), torch.cat(right)
 
 
 def _drawn(shares_RV: Tensor, draws_R: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""The page of a training run: ``report.html`` in its folder. It is drawn at the run's end, and when it is asked for.
+
+The pages themselves are made in `bothways.report` from plain data. No torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.learn.record import read_record
+from bothways.report.page import write_page
+from bothways.report.run_page import run_page
+
+PAGE = "report.html"
+
+
+def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: bool = False) -> Path:
+    """Draws the page of a run: finished, interrupted, or one that goes on at this moment.
+
+    Args:
+        run: The run's folder.
+        out: The HTML file to write; None for ``report.html`` in the run's folder, which is the run's own and is
+            replaced.
+        overwrite: Whether a file at `out` is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        BothwaysError: There is no run, it has logged nothing yet, its log is broken, or the file is there already or
+            cannot be written.
+    """
+    record = read_record(run)
+    path = record.folder / PAGE if out is None else Path(out)
+    if out is not None and path.exists() and not overwrite:
+        raise BothwaysError(f"{path} exists already: choose another --out or --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise BothwaysError(f"{path.parent} is no folder: choose another --out")
+    made = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
+    return write_page(path, run_page(str(record.folder), record.run, record.lines, made=made))
+
+
+def leave_report(run: Path) -> None:
+    """Draws the page at the end of a run, which is not to fail because of it."""
+    try:
+        write_report(run)
+    except BothwaysError as error:
+        warnings.warn(f"{error}; the run itself is whole", BothwaysWarning, stacklevel=2)
