@@ -1,234 +1,254 @@
 """Masked-LM pre-training: Bothways against the Trainer of `transformers`, side by side.
 
-Both sides train BERT-mini (4 layers, 256 wide) from the same random weights on blocks of 128 tokens of the same text
-with the same masking (15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW,
-fused, the same rates at every step, the same decay), clipping and tokens a step. Each side runs in a process of its
-own, the sides in turn, several rounds; the first steps are not counted. What differs is how the work is done: each side
-in its default precision, each also in the other one.
+Both sides train the same encoder from the same random weights on blocks of the same text with the same masking (15 %,
+80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same rates at every
+step, the same decay), clipping and tokens a step. Each side runs in a process of its own, the sides in turn, several
+rounds; the first steps are not counted. What differs is how the work is done: both sides in float32 and in bf16.
 
-    python benchmarks/pretrain.py                       # speed: rounds of 12 counted steps
-    python benchmarks/pretrain.py --curves --steps 200  # the loss curves, one run a side
+    python benchmarks/pretrain.py                         # BERT-mini, blocks of 128 tokens
+    python benchmarks/pretrain.py --table                 # also 6 layers, 384 wide, and blocks of 512
+    python benchmarks/pretrain.py --curves --steps 200    # the loss curves, one run a side
+    python benchmarks/pretrain.py --device cuda --families bert modernbert --sizes base --batch-tokens 65536
 
-Needs the test extra. The corpus is the documentation of this Python, or `--text FILE`.
+What is finished is kept in ``--folder``: the script can be stopped at any time and called again. Needs the test extra.
+The text is the documentation of this Python, or ``--text FILE``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-LENGTH, BATCH, RATE, DECAY, WARMUP = 128, 32, 5e-4, 0.01, 0.1
-SIDES = ("bothways", "bothways float32", "transformers", "transformers bf16")
+from pretrain_sides import MASKED, Task, roofs, run
+
+OWN_SIZES = {"6x384": {"layers": 6, "width": 384, "attention.heads": 6, "feed_forward.width": 1536}}
+"""Sizes that no paper has, by what they change of the family's usual one; heads are 64 wide."""
+TABLE = {"sizes": ["mini", "6x384"], "max_length": [128, 512]}
+SIDES = tuple(itertools.product(("bothways", "transformers"), ("float32", "bf16")))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared: an encoder and the shape of its batches."""
+
+    family: str
+    size: str
+    length: int
+    batch_tokens: int
+    dropout: float
+    vocab_size: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: a side of a cell in a round, or the machine's roofs, which have no side."""
+
+    cell: Cell
+    side: str
+    precision: str
+    round: int
+    steps: int
+    warm: int
 
 
 def main() -> None:
-    """Runs all sides, or one of them."""
     args = parse()
-    if args.side:
-        print(json.dumps(run_side(args)))
+    if args.task:
+        task = json.loads(args.task)
+        print(json.dumps(roofs(task["device"]) if task["side"] == "roof" else run(Task(**task))))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        args.corpus = args.corpus or prepare_corpus(args.text, Path(folder), args.vocab_size)
-        args.start = f"{folder}/start"
-        starting_weights(args)
-        sides = SIDES if not args.curves else ("bothways", "transformers")
-        rounds = 1 if args.curves else args.rounds
-        results: dict[str, list[dict]] = {side: [] for side in sides}
-        for number in range(rounds):
-            for side in sides:
-                results[side].append(in_process(side, args))
-                speed = results[side][-1]["tokens_per_second"]
-                print(f"round {number + 1}, {side}: {speed:,.0f} tokens/s", file=sys.stderr, flush=True)
-    report(results, args)
+    folder = args.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = list(wanted(args))
+    done = finished(folder / "results.jsonl")
+    for number, one in enumerate(runs, 1):
+        if one in done:
+            continue
+        done[one] = in_process(one, folder, args.text)
+        with (folder / "results.jsonl").open("a") as file:
+            file.write(json.dumps({"run": asdict(one), "result": done[one]}) + "\n")
+        print(f"{number} of {len(runs)}: {told(one, done[one])}", file=sys.stderr, flush=True)
+    results = {one: done[one] for one in runs}
+    report(results)
+    if args.curves:
+        curves(results)
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", help="raw text (default: the documentation of this Python)")
-    parser.add_argument("--corpus", help="a prepared corpus instead")
-    parser.add_argument("--vocab-size", type=int, default=30_522)
-    parser.add_argument("--size", default="mini")
+    parser.add_argument("--table", action="store_true", help=f"all cells: {TABLE}")
+    parser.add_argument("--families", nargs="+", default=["bert"])
+    parser.add_argument("--sizes", nargs="+", default=["mini"], help=f"published ones, or {', '.join(OWN_SIZES)}")
+    parser.add_argument("--max-length", nargs="+", type=int, default=[128])
+    parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=12, help="counted steps a run")
     parser.add_argument("--warm", type=int, default=3, help="steps before those")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--curves", action="store_true")
-    parser.add_argument("--json", help="write everything here")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--start", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "bf16"), default=["float32", "bf16"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--curves", action="store_true", help="one round, and the losses")
+    parser.add_argument("--text", help="raw text (default: the documentation of this Python)")
+    parser.add_argument("--vocab-size", type=int, default=30_522)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pretrain"), help="keeps what is finished")
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.table:
+        vars(args).update(TABLE)
+    return args
 
 
-def prepare_corpus(text: str | None, folder: Path, vocab_size: int) -> str:
-    """A prepared corpus in a folder."""
+def wanted(args: argparse.Namespace) -> Iterator[Run]:
+    """All runs, round by round, so that what disturbs the machine for a while disturbs every side."""
+    for number in range(1 if args.curves else args.rounds):
+        for family, size, length in itertools.product(args.families, args.sizes, args.max_length):
+            cell = Cell(family, size, length, args.batch_tokens, args.dropout, args.vocab_size, args.device)
+            yield Run(cell, "roof", "", number, 0, 0)
+            for side, precision in SIDES:
+                if precision in args.precisions:
+                    yield Run(cell, side, precision, number, args.steps, args.warm)
+
+
+def finished(path: Path) -> dict[Run, dict[str, Any]]:
+    """What was measured before; a line that was cut off when the script was stopped is measured again."""
+    done = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            kept = json.loads(line)
+            done[Run(**kept["run"] | {"cell": Cell(**kept["run"]["cell"])})] = kept["result"]
+        except (ValueError, TypeError, KeyError):
+            continue
+    return done
+
+
+def in_process(one: Run, folder: Path, text: str | None) -> dict[str, Any]:
+    """One run, by a fresh process."""
+    task: dict[str, Any] = {"side": one.side, "device": one.cell.device}
+    if one.side != "roof":
+        corpus = prepared(folder, text, one.cell.vocab_size)
+        task |= {"precision": one.precision, "corpus": str(corpus), "start": str(starting(folder, one.cell, corpus))}
+        task |= {"length": one.cell.length, "batch": one.cell.batch_tokens // one.cell.length}
+        task |= {"steps": one.steps, "warm": one.warm, "started": time.time()}
+    command = [sys.executable, __file__, "--task", json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        raise SystemExit(f"{one.side} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def prepared(folder: Path, text: str | None, vocab_size: int) -> Path:
+    """The prepared corpus."""
     import bothways as bw
     from bothways.text.prepare import prepare
     from bothways.text.pydocs import python_documentation
 
-    source = text or list(python_documentation())
-    tokenizer = bw.train_tokenizer(source, size=vocab_size, out=folder / "tokenizer")
-    prepare(source, tokenizer, folder / "corpus")
-    return str(folder / "corpus")
+    place = folder / f"corpus-{vocab_size}"
+    if not (place / "index.json").exists():
+        source = text or list(python_documentation())
+        tokens = folder / f"tokenizer-{vocab_size}"
+        tokenizer = bw.Tokenizer.load(tokens) if tokens.exists() else None
+        prepare(source, tokenizer or bw.train_tokenizer(source, size=vocab_size, out=tokens), place)
+    return place
 
 
-def starting_weights(args: argparse.Namespace) -> None:
+def starting(folder: Path, cell: Cell, corpus: Path) -> Path:
     """The same random weights for both sides, as a folder that both open."""
     import bothways as bw
 
-    settings = {"dropout": args.dropout, "attention.dropout": args.dropout, "embeddings.dropout": args.dropout}
-    bw.new("bert", args.size, vocab=Path(args.corpus) / "tokenizer", heads=("mlm",), settings=settings).save(args.start)
+    place = folder / f"{cell.family}-{cell.size}-{cell.dropout:g}-{cell.vocab_size}"
+    if not place.exists():
+        parts = ("dropout", "attention.dropout", "embeddings.dropout")
+        settings = OWN_SIZES.get(cell.size, {}) | dict.fromkeys(parts, cell.dropout)
+        size = None if cell.size in OWN_SIZES else cell.size
+        bw.new(cell.family, size, vocab=corpus / "tokenizer", heads=("mlm",), settings=settings).save(place)
+    return place
 
 
-def in_process(side: str, args: argparse.Namespace) -> dict:
-    """One run of one side."""
-    command = [sys.executable, __file__, "--side", side, "--corpus", str(args.corpus), "--size", args.size]
-    command += ["--steps", str(args.steps), "--warm", str(args.warm), "--start", args.start]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+# -- the report
 
 
-def run_side(args: argparse.Namespace) -> dict:
-    """Trains one side and returns its speed and losses."""
-    if args.side.startswith("bothways"):
-        return run_bothways(args, "float32" if args.side.endswith("float32") else "auto")
-    return run_transformers(args, bf16=args.side.endswith("bf16"))
+def told(one: Run, result: dict[str, Any]) -> str:
+    if one.side == "roof":
+        return ", ".join(f"{name} {speed / 1e9:,.0f} GFLOP/s" for name, speed in result.items())
+    cell = one.cell
+    return f"{cell.family} {cell.size}, {cell.length}, {one.side} {one.precision}: {speed(one, result):,.0f} tokens/s"
 
 
-def summarise(clock: list[float], losses: list[float], warm: int, side: str) -> dict:
-    """Speed over the counted steps, from the times at which steps ended."""
-    seconds = [b - a for a, b in zip(clock[warm - 1 :], clock[warm:], strict=False)]
-    speed = LENGTH * BATCH / statistics.median(seconds)
-    return {"side": side, "tokens_per_second": speed, "seconds": seconds, "losses": losses}
+def speed(one: Run, result: dict[str, Any]) -> float:
+    """Tokens a second, by the median step."""
+    return one.cell.batch_tokens // one.cell.length * one.cell.length / statistics.median(result["seconds"])
 
 
-def run_bothways(args: argparse.Namespace, precision: str) -> dict:
-    """Our side."""
-    import tempfile
+def operations(cell: Cell) -> float:
+    """Operations of a token in training, as `bothways.learn.utilisation` counts them."""
+    from bothways.learn.utilisation import TRAINED, guess_work
+    from bothways.model.compose import changed
+    from bothways.model.counts import work
+    from bothways.model.families import family
 
-    import bothways as bw
-    from bothways.progress import silent
-
-    silent()
-    clock: list[float] = []
-    losses: list[float] = []
-
-    def watch(event: Any) -> None:
-        clock.append(time.perf_counter())
-        losses.append(event.values["loss.mlm"])
-
-    with tempfile.TemporaryDirectory() as out:
-        bw.pretrain(
-            args.corpus,
-            out=out,
-            base=args.start,
-            objective="mlm",
-            steps=args.warm + args.steps,
-            max_length=LENGTH,
-            batch_tokens=LENGTH * BATCH,
-            optimizer="adamw",
-            learning_rate=RATE,
-            weight_decay=DECAY,
-            warmup=WARMUP,
-            precision=precision,
-            evaluate_every=10**9,
-            save_minutes=10**6,
-            callbacks=[watch],
-        )
-    return summarise(clock, losses, args.warm, args.side)
+    members = family(cell.family)
+    config = changed(members.size(None if cell.size in OWN_SIZES else cell.size), OWN_SIZES.get(cell.size, {}))
+    config = config.derive(embeddings__vocab_size=cell.vocab_size)
+    guesses = round(MASKED * (cell.length - 2)) / cell.length
+    return 2 * TRAINED * (work(config, cell.length) + guesses * guess_work(config))
 
 
-def run_transformers(args: argparse.Namespace, *, bf16: bool) -> dict:
-    """The usual way: Trainer, its masking collator, grouped text."""
-    import torch
-    from transformers import (
-        AutoTokenizer,
-        BertForMaskedLM,
-        DataCollatorForLanguageModeling,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
+def report(results: dict[Run, dict[str, Any]]) -> None:
+    """The table in Markdown: medians over the rounds."""
+    titles = ["model", "blocks", "side", "tokens/s", "of the same precision", "of its default", "utilisation"]
+    titles += ["memory", "first step"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for cell in dict.fromkeys(one.cell for one in results):
+        mine = {one: result for one, result in results.items() if one.cell == cell}
+        roof = statistics.median(result["bf16"] for one, result in mine.items() if one.side == "roof")
+        speeds = {
+            kind: statistics.median(speed(one, result) for one, result in mine.items() if kind == kind_of(one))
+            for kind in dict.fromkeys(kind_of(one) for one in mine if one.side != "roof")
+        }
+        for (side, precision), reached in speeds.items():
+            theirs = [speeds.get(("transformers", other)) for other in (precision, "float32")]
+            ratios = [f"{reached / other:.2f}×" if other else "–" for other in theirs]
+            here = [result for one, result in mine.items() if kind_of(one) == (side, precision)]
+            memory, first = (statistics.median(result[name] for result in here) for name in ("memory", "first_step"))
+            row = [f"{cell.family} {cell.size}", str(cell.length), f"{side}, {precision}", f"{reached:,.0f}", *ratios]
+            row += [f"{operations(cell) * reached / roof:.0%}", f"{memory / 2**20:,.0f} MiB", f"{first:.1f} s"]
+            print(f"| {' | '.join(row)} |")
+    every = [result for one, result in results.items() if one.side == "roof"]
+    low, high = (pick(result["bf16"] for result in every) / 1e9 for pick in (min, max))
+    rounds = len({one.round for one in results})
+    print(
+        f"\nMedians of {rounds} rounds. Utilisation is the share of the bf16 roof, which was {low:,.0f} to {high:,.0f} "
+        "GFLOP/s in the rounds. Its default is transformers in float32. Memory is the peak of the process (of the GPU "
+        "if there); the first step is counted from the start of the process."
     )
 
-    from bothways.learn.objectives.blocks import Blocks
-    from bothways.learn.optimizer import rate
-    from bothways.run.machine import apply_thread_limit
-    from bothways.text.shards import Corpus
 
-    apply_thread_limit()
-    corpus = Corpus.open(args.corpus)
-    blocks = Blocks(corpus, LENGTH, corpus.tokenizer)
-    count = min(len(blocks), (args.warm + args.steps) * BATCH)
-    data = [{"input_ids": blocks.sequence(0, n)[0].tolist(), "attention_mask": [1] * LENGTH} for n in range(count)]
-    tokenizer = AutoTokenizer.from_pretrained(corpus.folder / "tokenizer")
-    model = BertForMaskedLM.from_pretrained(args.start)
-    steps = args.warm + args.steps
-
-    clock: list[float] = []
-
-    class Watch(TrainerCallback):
-        def on_step_end(self, *_: object, **__: object) -> None:
-            clock.append(time.perf_counter())
-
-    class SameRates(Trainer):
-        """The Trainer's own schedule has a rate of 0 in the first step; a step more or less shows in short curves."""
-
-        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-            rates = partial(rate, steps=steps, warmup=round(WARMUP * steps))
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rates)
-            return self.lr_scheduler
-
-    with tempfile.TemporaryDirectory() as out:
-        settings = TrainingArguments(
-            out,
-            max_steps=steps,
-            per_device_train_batch_size=BATCH,
-            learning_rate=RATE,
-            weight_decay=DECAY,
-            adam_epsilon=1e-6,
-            max_grad_norm=1.0,
-            optim="adamw_torch_fused",
-            bf16=bf16,
-            use_cpu=True,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=0,
-        )
-        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-        trainer = SameRates(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
-        trainer.train()
-    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    return summarise(clock, losses, args.warm, args.side)
+def kind_of(one: Run) -> tuple[str, str]:
+    return one.side, one.precision
 
 
-def report(results: dict[str, list[dict]], args: argparse.Namespace) -> None:
-    """Prints the table, or the curves, and keeps the figures if asked."""
-    if args.json:
-        Path(args.json).write_text(json.dumps(results) + "\n")
-    median = {side: statistics.median(run["tokens_per_second"] for run in runs) for side, runs in results.items()}
-    print(f"| side | tokens/s (median of {len(next(iter(results.values())))} runs) | of transformers' default |")
-    print("|---|---|---|")
-    for side, speed in median.items():
-        print(f"| {side} | {speed:,.0f} | {speed / median['transformers']:.2f}× |")
-    if args.curves:
-        print("\n| steps | " + " | ".join(results) + " |\n|" + "---|" * (len(results) + 1))
-        total = args.warm + args.steps
+def curves(results: dict[Run, dict[str, Any]]) -> None:
+    """The mean losses of each tenth of the run, the sides beside each other."""
+    for cell in dict.fromkeys(one.cell for one in results):
+        sides = {kind_of(one): result["losses"] for one, result in results.items() if one.cell == cell and one.steps}
+        names = [f"{side}, {precision}" for side, precision in sides]
+        print(f"\n{cell.family} {cell.size}, blocks of {cell.length}:\n\n| steps | {' | '.join(names)} |")
+        print("|" + "---|" * (len(names) + 1))
+        total = max(map(len, sides.values()))
         for first in range(0, total, max(1, total // 10)):
             last = min(total, first + max(1, total // 10))
-            means = [statistics.mean(runs[0]["losses"][first:last]) for runs in results.values()]
+            means = [statistics.mean(losses[first:last]) for losses in sides.values()]
             print(f"| {first + 1}–{last} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
 
 

@@ -18,7 +18,7 @@ from bothways.learn import loop as loop_module
 from bothways.learn.checkpoint import own_tensors
 from bothways.model.parts.stack import Stack
 
-CLOCK = ("seconds", "tokens_per_second")
+CLOCK = ("seconds", "tokens_per_second", "waiting")
 
 
 def start(out, *deaths):

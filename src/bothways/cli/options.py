@@ -56,6 +56,9 @@ TrainedTruncation = Annotated[
     data("--truncation", None, "Longer texts: warn, error, head, head_tail or window; by default as in training."),
 ]
 
+Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways families")]
+Size = Annotated[str, option("Model", "--size", "NAME", "A published size of the family.")]
+
 From = Annotated[
     Path | None,
     training(
@@ -75,6 +78,10 @@ LearningRate = Annotated[float | None, training("--learning-rate", "RATE", "The 
 WeightDecay = Annotated[float, training("--weight-decay", "SHARE", "Of AdamW, on weight matrices.")]
 Warmup = Annotated[float, training("--warmup", "SHARE", "Share of the steps in which the rate rises.")]
 Dropout = Annotated[float | None, training("--dropout", "SHARE", "Everywhere; as the size has it.")]
+Optimizer = Annotated[str | None, training("--optimizer", "NAME", "adamw or muon; muon from random weights.")]
+GradientCheckpointing = Annotated[
+    bool, training("--gradient-checkpointing", None, "Compute layers twice to hold less in memory.")
+]
 EvaluateEvery = Annotated[
     float | None, training("--evaluate-every", "N", "Steps between evaluations, or a share of all.")
 ]

@@ -21,6 +21,7 @@ from bothways.learn.stream import Stream
 from bothways.learn.tasks import classify
 from bothways.learn.tasks.classify import LabelledTexts
 from bothways.model.families import family
+from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
 from bothways.text.columns import infer_columns, read_examples
@@ -72,6 +73,7 @@ def finetune(
     hidden: str | None = None,
     freeze: bool = False,
     dropout: float | None = None,
+    gradient_checkpointing: bool = False,
     metric: str | None = "macro_f1",
     evaluate_every: float | None = None,
     patience: int | None = None,
@@ -108,6 +110,7 @@ def finetune(
         hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
         freeze: Whether only the head learns.
         dropout: Overrides the encoder's dropout everywhere.
+        gradient_checkpointing: Whether layers are computed twice to hold less in memory.
         metric: What the best weights are chosen by: ``accuracy``, ``macro_f1`` or ``mcc``; None keeps the last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
@@ -158,6 +161,7 @@ def finetune(
         tensorboard=tensorboard,
     )
     model.encoder.requires_grad_(not freeze)
+    recompute_layers(model.encoder, gradient_checkpointing)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
     evaluation = Evaluation(("accuracy", "macro_f1", "mcc"), lambda: _overall(classify.score(model, dev_data)))
     say(
@@ -186,6 +190,7 @@ def finetune(
         resume=resume,
     )
     model.encoder.requires_grad_(True)
+    recompute_layers(model.encoder, False)
     scores = classify.score(model, dev_data)
     if folder is not None:
         model.save(folder / "model", overwrite=True)

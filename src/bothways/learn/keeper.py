@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import reprlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,13 @@ class Keeper:
     def __exit__(self, *exception: object) -> None:
         self._journal.close()
 
-    def log_step(self, rate: float, gradient_norm: float) -> None:
-        """Adds a line to the log: the means since the line before, and how fast it went."""
+    def log_step(self, rate: float, gradient_norm: float, roof: float | None, noted: Mapping[str, float]) -> None:
+        """Adds a line to the log: the means since the line before, and how fast it went under the machine's roof."""
         state = self.state
-        values: dict[str, Any] = {**state.pending.means(), "rate": rate, "gradient_norm": gradient_norm}
-        values |= {"tokens": state.tokens, "tokens_per_second": state.pending_speed, "seconds": state.seconds}
-        if hasattr(self._stream, "epoch"):
-            values["epoch"] = self._stream.epoch
+        values: dict[str, Any] = {**state.pending.means(), "rate": rate, "gradient_norm": gradient_norm, **noted}
+        values |= {"tokens": state.tokens, **state.pace(roof), "seconds": state.seconds}
+        if (epoch := getattr(self._stream, "epoch", None)) is not None:
+            values["epoch"] = epoch
         self._journal.write("step", state.step, values)
         state.clear_pending()
 
@@ -93,6 +94,16 @@ class Keeper:
             self._best.save(self._model)
         else:
             state.stale += 1
+
+    def note(self, lines: Mapping[str, dict[str, Any]]) -> None:
+        """Adds lines to the log, by event."""
+        for event, values in lines.items():
+            self._journal.write(event, self.state.step, values)
+
+    @property
+    def begins(self) -> bool:
+        """Whether nothing is logged yet."""
+        return not self._journal.lines
 
     def save_if_due(self) -> None:
         """Saves a checkpoint every so many steps or minutes."""

@@ -11,29 +11,34 @@ seeded from (seed, step) before each step, the stream's position is data, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError, closest
+from bothways.learn.ahead import Ahead, prepares_ahead
 from bothways.learn.interrupt import Interruption
 from bothways.learn.keeper import Keeper
-from bothways.learn.optimizer import make_optimizer, rate, set_rate
+from bothways.learn.live import Live
+from bothways.learn.optimizer import clip_gradient, make_optimizer, rate, set_rate
 from bothways.learn.pace import decide_pace
-from bothways.learn.protocol import Callback, Evaluation, Item, Objective, StepEvent, Stream
+from bothways.learn.protocol import Callback, Evaluation, Item, Objective, Observer, StepEvent, Stream
 from bothways.learn.sentinel import all_finite, not_finite
 from bothways.learn.settings import LoopSettings
-from bothways.learn.state import History, LoopState
+from bothways.learn.state import History, LoopState, Taken
 from bothways.learn.tally import Tally, count_items
 from bothways.progress import progress
 from bothways.run.precision import Precision, resolve_precision
+from bothways.run.roof import roof as measured_roof
 
 __all__ = ["Callback", "Evaluation", "History", "Item", "LoopSettings", "Objective", "StepEvent", "Stream", "train"]
+
+T = TypeVar("T")
 
 
 def train(
@@ -44,6 +49,7 @@ def train(
     *,
     out: Path | None = None,
     evaluate: Evaluation | None = None,
+    observer: Observer | None = None,
     callbacks: Sequence[Callback] = (),
     title: str = "Training",
     identity: dict[str, Any] | None = None,
@@ -58,6 +64,7 @@ def train(
         settings: How.
         out: The run's folder: ``checkpoint``, ``best``, ``log.jsonl``. None keeps nothing on the disk.
         evaluate: What is measured meanwhile and at the end.
+        observer: Adds lines of its own to the log.
         callbacks: Called after each step.
         title: What the progress bar says.
         identity: What else makes this run this run (data, model), as JSON can hold it: a checkpoint is continued only
@@ -73,60 +80,82 @@ def train(
         SystemExit: After SIGTERM, likewise.
     """
     _check_metric(settings, evaluate)
-    precision = resolve_precision(settings.precision, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    precision, ahead = resolve_precision(settings.precision, device), prepares_ahead(device)
     optimizer = make_optimizer(model, settings)
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
-    with Interruption() as interruption, Keeper(out, model, optimizer, stream, settings, identity, resume) as keeper:
+    with (
+        Interruption() as interruption,
+        Ahead(stream) as data,
+        Keeper(out, model, optimizer, data, settings, identity, resume) as keeper,
+    ):
         state = keeper.state
         if state.stopped:
             return keeper.history()
+        count_work = getattr(objective, "work", None)
+        roof = measured_roof(precision) if count_work else None
+        live = Live(roof)
         began = time.monotonic() - state.seconds
 
         def accumulate(items: list[Item]) -> Tally:
             return _accumulate(model, objective, items, derived_seed("step", settings.seed, state.step), precision)
 
         def measure() -> dict[str, float]:
-            return _measure(model, evaluate, precision) if evaluate else {}
+            return _measured(model, evaluate.run, precision) if evaluate else {}
+
+        def evaluated() -> dict[str, float]:
+            if measured := measure():
+                keeper.log_evaluation(measured)
+                if observer:
+                    keeper.note(_measured(model, partial(observer.evaluated, state.step), precision))
+            return measured
 
         model.train()
         if not state.steps:
-            state.steps, state.interval = decide_pace(model, stream, settings, accumulate, measure)
+            state.steps, state.interval = decide_pace(model, data, settings, accumulate, measure)
+        if observer and keeper.begins:
+            keeper.note(observer.opening(state.steps))
         warmup = settings.warmup_of(state.steps)
         with progress(title, total=state.steps - state.step, unit="steps") as bar:
             while state.stopped is None and not interruption.signal:
                 step_began = time.monotonic()
-                items = stream.next_step(state.step / state.steps)
+                items = data.next_step(state.progress, state.next_progress if ahead else None)
+                waiting = time.monotonic() - step_began
                 if items is None:
                     state.stopped = "no more data"
                     break
                 learning_rate = settings.learning_rate * rate(state.step, state.steps, warmup)
                 set_rate(optimizer, learning_rate)
                 tally = accumulate(items)
-                norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.clip))
+                logs, evaluates = state.due(settings.log_every), state.due(state.interval)
+                noted = observer.gradients(state.step + 1, model) if observer and (logs or evaluates) else {}
+                norm = clip_gradient(model, settings.clip)
                 if not all_finite(tally, norm):
                     again = partial(accumulate, items)
-                    raise not_finite(model, tally, norm, state.step + 1, again, keeper.advice(learning_rate))
+                    error = not_finite(model, tally, norm, state.step + 1, again, keeper.advice(learning_rate))
+                    keeper.note({"failure": {"why": str(error)}})
+                    raise error
                 optimizer.step()
                 optimizer.zero_grad()
-                state.took_step(tally, sum(batch.tokens for batch, _ in items), time.monotonic() - step_began)
+                work = sum(count_work(model, item) for item in items) if count_work else 0.0
+                tokens = sum(batch.tokens for batch, _ in items)
+                taken = Taken(tally, tokens, time.monotonic() - step_began, waiting, work)
+                state.took_step(taken)
                 state.seconds = time.monotonic() - began
 
-                last = state.step == state.steps
-                if last or state.step % settings.log_every == 0:
-                    keeper.log_step(learning_rate, norm)
-                measured = measure() if last or state.step % state.interval == 0 else {}
-                if measured:
-                    keeper.log_evaluation(measured)
+                if logs:
+                    keeper.log_step(learning_rate, norm, roof, noted)
+                measured = evaluated() if evaluates else {}
                 values = {**tally.means(), "rate": learning_rate, "gradient_norm": norm}
-                event = StepEvent(state.step, state.steps, values, measured, model)
+                event = StepEvent(state.step, state.steps, values, measured, model, taken)
                 for callback in callbacks:
                     callback(event)
-                bar.advance(1, note=f"loss {values['loss']:.3f}, {state.speed:,.0f} tokens/s")
+                bar.advance(1, note=live.after(taken))
                 state.stopped = _end(state, settings, event)
                 keeper.save_if_due()
 
         if evaluate and state.stopped and state.evaluated < state.step:  # the run ended before its last step
-            keeper.log_evaluation(measure())
+            evaluated()
             state.seconds = time.monotonic() - began
         keeper.save()
         if interruption.signal:
@@ -146,10 +175,10 @@ def _accumulate(model: nn.Module, objective: Objective, items: list[Item], seed:
     return tally
 
 
-def _measure(model: nn.Module, evaluate: Evaluation, precision: Precision) -> dict[str, float]:
+def _measured(model: nn.Module, run: Callable[[], dict[str, T]], precision: Precision) -> dict[str, T]:
     model.eval()
     with torch.no_grad(), precision.autocast():
-        measured = evaluate.run()
+        measured = run()
     model.train()
     return measured
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.settings import LoopSettings
@@ -121,6 +121,24 @@ class Several(torch.optim.Optimizer):
         """Changes all parameters."""
         for part in self._parts:
             part.step()
+
+
+def clip_gradient(model: nn.Module, longest: float) -> float:
+    """Shortens the gradient, over all parameters together, to a length; most steps need only be measured.
+
+    Args:
+        model: Whose gradients are changed in place.
+        longest: The length.
+
+    Returns:
+        The length it had.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(cast(Tensor, parameter.grad) for parameter in parameters)
+    length = float(norm)
+    if length > longest:
+        nn.utils.clip_grads_with_norm_(parameters, longest, norm)
+    return length
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import nn
 
 from bothways.batch import TokenBatch
 
+if TYPE_CHECKING:
+    from bothways.learn.state import Taken
+
 Item = tuple[TokenBatch, dict[str, np.ndarray]]
 """A batch and, beside it, its targets (host arrays)."""
 
 
 class Objective(Protocol):
-    """What is learned: an objective over raw text, or the training side of a task."""
+    """What is learned: an objective over raw text, or the training side of a task.
+
+    It may also count its `work`: from model and item to the multiplications of a step's products
+    (`bothways.learn.utilisation`). Then the loop says what share of the machine it uses.
+    """
 
     def counts(self, item: Item) -> dict[str, int]:
         """How many predictions of each kind an item holds, known before any forward pass."""
@@ -74,6 +81,25 @@ class Evaluation:
     run: Callable[[], dict[str, float]]
 
 
+class Observer(Protocol):
+    """Looks on while a run trains, and adds lines of its own to the log. Nothing that is learned depends on it."""
+
+    def opening(self, steps: int) -> dict[str, dict[str, Any]]:
+        """The lines, by event, with which the log of a new run of so many steps begins."""
+        ...
+
+    def gradients(self, step: int, model: nn.Module) -> dict[str, float]:
+        """What the line on a step says of the gradient besides; called before it is clipped.
+
+        Steps that are evaluated but not logged are looked at too.
+        """
+        ...
+
+    def evaluated(self, step: int) -> dict[str, dict[str, Any]]:
+        """The lines, by event, that follow an evaluation; called as `Evaluation.run` is, and right after it."""
+        ...
+
+
 @dataclass
 class StepEvent:
     """What a callback is told after each step.
@@ -84,6 +110,7 @@ class StepEvent:
         values: Means of the step: ``"loss"``, ``"loss.mlm"``, ``"accuracy.mlm"``, and ``"rate"``, ``"gradient_norm"``.
         evaluation: What was measured after this step; empty if nothing was.
         model: The model.
+        taken: The step's tokens, and where its time went.
     """
 
     step: int
@@ -91,6 +118,7 @@ class StepEvent:
     values: dict[str, float]
     evaluation: dict[str, float]
     model: nn.Module
+    taken: Taken
     stopped: bool = field(default=False, init=False)
 
     def stop(self) -> None:

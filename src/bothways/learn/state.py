@@ -6,6 +6,26 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bothways.learn.tally import Tally
+from bothways.learn.utilisation import utilisation
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step was.
+
+    Attributes:
+        tally: Its sums and counts.
+        tokens: Its tokens.
+        seconds: How long it took.
+        waiting: Of those, the seconds until its data were ready.
+        work: Multiplications of its products (`bothways.learn.utilisation`); 0 where nobody counts them.
+    """
+
+    tally: Tally
+    tokens: int
+    seconds: float
+    waiting: float = 0.0
+    work: float = 0.0
 
 
 @dataclass
@@ -26,6 +46,8 @@ class LoopState:
         pending: The sums and counts since the last line of the log.
         pending_tokens: The tokens since then.
         pending_busy: The seconds spent on steps since then.
+        pending_waiting: Of those, the seconds until data were ready.
+        pending_work: The multiplications since then.
         stopped: Why the run ended; None while it goes on.
     """
 
@@ -42,37 +64,58 @@ class LoopState:
     pending: Tally = field(default_factory=Tally)
     pending_tokens: int = 0
     pending_busy: float = 0.0
+    pending_waiting: float = 0.0
+    pending_work: float = 0.0
     stopped: str | None = None
 
-    def took_step(self, tally: Tally, tokens: int, busy: float) -> None:
-        """Adds a step.
+    @property
+    def progress(self) -> float:
+        """The share of the run's steps that were taken."""
+        return self.step / self.steps
 
-        Args:
-            tally: Its sums and counts.
-            tokens: Its tokens.
-            busy: The seconds it took.
-        """
+    @property
+    def next_progress(self) -> float | None:
+        """The same after one more step; None if that is the last."""
+        return (self.step + 1) / self.steps if self.step + 1 < self.steps else None
+
+    def took_step(self, taken: Taken) -> None:
+        """Adds a step."""
         self.step += 1
-        self.tokens += tokens
-        self.busy += busy
-        self.pending.add(tally.sums, tally.counts)
-        self.pending.weights = tally.weights
-        self.pending_tokens += tokens
-        self.pending_busy += busy
+        self.tokens += taken.tokens
+        self.busy += taken.seconds
+        self.pending.add(taken.tally.sums, taken.tally.counts)
+        self.pending.weights = taken.tally.weights
+        self.pending_tokens += taken.tokens
+        self.pending_busy += taken.seconds
+        self.pending_waiting += taken.waiting
+        self.pending_work += taken.work
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps, and after the last one, is due after the next step."""
+        return (self.step + 1) % every == 0 or self.step + 1 == self.steps
 
     def clear_pending(self) -> None:
         """Begins anew to add up for the next line of the log."""
         self.pending, self.pending_tokens, self.pending_busy = Tally(), 0, 0.0
+        self.pending_waiting = self.pending_work = 0.0
 
     @property
     def speed(self) -> float:
         """Tokens a second, over all steps."""
         return self.tokens / max(self.busy, 1e-9)
 
-    @property
-    def pending_speed(self) -> float:
-        """Tokens a second since the last line of the log."""
-        return self.pending_tokens / max(self.pending_busy, 1e-9)
+    def pace(self, roof: float | None) -> dict[str, float]:
+        """How fast it went since the last line of the log.
+
+        Args:
+            roof: Operations a second that the machine can do; None if nobody counts operations.
+
+        Returns:
+            ``tokens_per_second``, ``waiting`` (share of the time) and, with a roof, ``utilisation``.
+        """
+        seconds = max(self.pending_busy, 1e-9)
+        pace = {"tokens_per_second": self.pending_tokens / seconds, "waiting": self.pending_waiting / seconds}
+        return pace if roof is None else pace | {"utilisation": utilisation(self.pending_work, seconds, roof)}
 
     def to_dict(self) -> dict[str, Any]:
         """The state as JSON can hold it, exactly."""
@@ -90,7 +133,9 @@ class History:
 
     Attributes:
         training: The log's lines on training: ``step``, ``loss``, a loss and accuracy for each kind of prediction,
-            ``rate``, ``gradient_norm``, ``tokens`` (so far), ``tokens_per_second``, ``seconds`` (so far), and
+            ``rate``, ``gradient_norm``, ``tokens`` (so far), ``tokens_per_second``, ``seconds`` (so far),
+            ``waiting`` (the share of the time in which data were not ready), ``utilisation`` (the share of the
+            machine's arithmetic that was used, `bothways.learn.utilisation`) if the objective counts its work, and
             ``epoch`` if the stream knows it.
         evaluations: Its lines on evaluation: ``step`` and the measured values.
         steps: Steps taken; given as `steps`, with the same seed, they repeat the run.

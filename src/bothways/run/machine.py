@@ -127,6 +127,18 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min(limits, default=None)
 
 
+def peak_memory(root: Path = Path("/")) -> int | None:
+    """The most bytes of memory that this process has held so far; None where that is not known."""
+    line = next((line for line in _text(root / "proc/self/status").splitlines() if line.startswith("VmHWM:")), "")
+    if line:  # unlike the other figure, this one does not begin with what the parent process held
+        return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
 def apply_thread_limit() -> int:
     """Keeps torch from starting more threads than the process may run, unless the user's environment says how many.
 

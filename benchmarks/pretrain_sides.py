@@ -1,0 +1,189 @@
+"""Both sides of `pretrain.py`: `bothways.pretrain` and the Trainer of `transformers`, as their users run them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+RATE, DECAY, WARMUP, MASKED = 5e-4, 0.01, 0.1, 0.15
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process measures.
+
+    Attributes:
+        side: ``"bothways"`` or ``"transformers"``.
+        precision: ``"float32"`` or ``"bf16"``.
+        corpus: A prepared corpus.
+        start: The model to begin with, a folder.
+        length: Tokens of a block.
+        batch: Blocks of a step.
+        steps: Counted steps.
+        warm: Steps before those.
+        device: ``"cpu"`` or ``"cuda"``.
+        started: The time when the process was asked for.
+    """
+
+    side: str
+    precision: str
+    corpus: str
+    start: str
+    length: int
+    batch: int
+    steps: int
+    warm: int
+    device: str
+    started: float
+
+
+class Clock:
+    """When steps ended, and their losses."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.losses: list[float] = []
+
+    def summary(self, task: Task) -> dict[str, Any]:
+        """Seconds of the counted steps, losses of all, when the first was done, memory."""
+        import torch
+
+        from bothways.run.machine import peak_memory
+
+        return {
+            "seconds": [b - a for a, b in pairwise(self.ends[task.warm - 1 :])],
+            "losses": self.losses,
+            "first_step": self.ends[0] - task.started,
+            "memory": torch.cuda.max_memory_allocated() if task.device == "cuda" else peak_memory(),
+        }
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Trains one side."""
+    return run_bothways(task) if task.side == "bothways" else run_transformers(task)
+
+
+def roofs(device: str) -> dict[str, float]:
+    """What large products of matrices reach here, in operations a second."""
+    from bothways.run.machine import apply_thread_limit
+    from bothways.run.precision import resolve_precision
+    from bothways.run.roof import roof
+
+    apply_thread_limit()
+    return {name: roof(resolve_precision(name, device)) for name in ("float32", "bf16")}
+
+
+def run_bothways(task: Task) -> dict[str, Any]:
+    """Our side."""
+    import bothways as bw
+    from bothways.progress import silent
+
+    silent()
+    clock = Clock()
+
+    def watch(event: Any) -> None:
+        clock.ends.append(time.time())
+        clock.losses.append(event.values["loss.mlm"])
+
+    with tempfile.TemporaryDirectory() as out:
+        result = bw.pretrain(
+            task.corpus,
+            out=out,
+            base=task.start,
+            objective="mlm",
+            steps=task.warm + task.steps,
+            max_length=task.length,
+            batch_tokens=task.length * task.batch,
+            optimizer="adamw",
+            learning_rate=RATE,
+            weight_decay=DECAY,
+            warmup=WARMUP,
+            mask_rate=MASKED,
+            precision=task.precision,
+            device=task.device,
+            evaluate_every=10**9,
+            save_minutes=10**6,
+            callbacks=[watch],
+        )
+    lines = result.history.training
+    return clock.summary(task) | {"waiting": sum(line["waiting"] for line in lines) / len(lines)}
+
+
+def run_transformers(task: Task) -> dict[str, Any]:
+    """The usual way: Trainer, its masking collator, grouped text."""
+    import torch
+    from transformers import (
+        AutoModelForMaskedLM,
+        AutoTokenizer,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    from bothways.learn.optimizer import rate
+    from bothways.run.machine import apply_thread_limit
+
+    apply_thread_limit()
+    tokenizer = AutoTokenizer.from_pretrained(f"{task.corpus}/tokenizer")
+    model = AutoModelForMaskedLM.from_pretrained(task.start)
+    steps, clock = task.warm + task.steps, Clock()
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            clock.ends.append(time.time())
+
+    class SameRates(Trainer):
+        """The Trainer's own schedule has a rate of 0 in the first step; a step more or less shows in short curves."""
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            rates = partial(rate, steps=steps, warmup=round(WARMUP * steps))
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rates)
+            return self.lr_scheduler
+
+    with tempfile.TemporaryDirectory() as out:
+        settings = TrainingArguments(
+            out,
+            max_steps=steps,
+            per_device_train_batch_size=task.batch,
+            learning_rate=RATE,
+            weight_decay=DECAY,
+            adam_epsilon=1e-6,
+            max_grad_norm=1.0,
+            optim="adamw_torch_fused",
+            bf16=task.precision == "bf16",
+            use_cpu=task.device == "cpu",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=0,
+        )
+        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
+        data = grouped(task)
+        trainer = SameRates(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
+        trainer.train()
+    clock.losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    return clock.summary(task)
+
+
+def grouped(task: Task) -> list[dict[str, list[int]]]:
+    """The same blocks, as its script for masked language models groups them: all columns made before the training."""
+    from bothways.learn.objectives.blocks import Blocks
+    from bothways.text.shards import Corpus
+
+    corpus = Corpus.open(task.corpus)
+    blocks = Blocks(corpus, task.length, corpus.tokenizer)
+    count = min(len(blocks), (task.warm + task.steps) * task.batch)
+    special = [1, *[0] * (task.length - 2), 1]
+    rows = []
+    for number in range(count):
+        ids = blocks.sequence(0, number)[0].tolist()
+        if len(ids) == task.length:  # the last block of a corpus is shorter; grouping leaves it out
+            columns = {"input_ids": ids, "token_type_ids": [0] * task.length, "attention_mask": [1] * task.length}
+            rows.append(columns | {"special_tokens_mask": special})
+    return rows

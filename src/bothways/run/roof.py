@@ -1,0 +1,67 @@
+"""How fast this machine multiplies: a large product of matrices, timed for a fraction of a second.
+
+Nothing that a network does is faster, so training is measured against it (`bothways.learn.utilisation`). On a processor
+the right-hand matrix is brought into the kernel's own layout before the clock starts ("packed"), where torch can do
+that: a product of weights that stay the same need not do it again and again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from bothways.run.precision import Precision
+
+SECONDS = 0.2
+"""For which each way of multiplying is timed; the best of its products counts."""
+_SIDES = {"cpu": 1024}
+"""Rows and columns of the matrices: large enough that moving them takes no time to speak of."""
+_SIDE = 8192
+
+
+def roof(precision: Precision) -> float:
+    """The operations a second that large products of matrices reach here, measured once a process.
+
+    Args:
+        precision: What they are computed in, and on which kind of device.
+
+    Returns:
+        Multiplications and additions a second: two for each pair of numbers. Other work on the machine lowers it.
+    """
+    return _measured(precision.name, precision.device, torch.get_num_threads())
+
+
+@cache
+def _measured(name: str, kind: str, threads: int) -> float:
+    side = _SIDES.get(kind, _SIDE)
+    dtype = torch.bfloat16 if name == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
+    with torch.inference_mode():
+        fastest = min(_seconds(product, kind) for product in _products(left, right))
+    return 2 * side**3 / fastest
+
+
+def _products(left: Tensor, right: Tensor) -> list[Callable[[], Tensor]]:
+    """The ways to multiply two matrices here."""
+    ways: list[Callable[[], Tensor]] = [lambda: left @ right]
+    if left.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        packed = torch.ops.mkldnn._reorder_linear_weight(right, len(left))
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], ""))
+    return ways
+
+
+def _seconds(product: Callable[[], Tensor], kind: str) -> float:
+    """The shortest time that a product took."""
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < SECONDS:
+        before = time.perf_counter()
+        product()
+        if kind == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - before)
+    return min(times[1:])  # the first also sets up kernels
