@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bothways import __version__
 from bothways.cli import (
+    bench,
     corpus,
     doctor,
     embed,
@@ -51,11 +52,13 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
 }
 GROUPS = {
     "tokenizer": "Train a vocabulary, or look into one.",
+    "bench pretrain": (bench.pretrain, bench.EXAMPLES),
     "corpus": "Prepare raw text for pre-training.",
     "finetune": "Teach a pre-trained encoder a task.",
 }
 
 
+    "bench": "Measure how fast this machine is.",
 class _InOrder(TyperGroup):
     """A group that lists its commands as `COMMANDS` has them, not groups last."""
 
