@@ -107,7 +107,7 @@ class TeacherCache:
             batch: The sequences.
 
         Returns:
-            ``(N, T, D)``, or None if those of any sequence are not there.
+            ``(N, T, D)``, bf16 or float32 as the run computes, or None if those of any sequence are not there.
         """
         if not self.holds(keys):
             return None
@@ -116,7 +116,8 @@ class TeacherCache:
             found[a:b] = self._states[place, : b - a]
             if self._marks[place] != _mark(batch, a, b, found[a:b]):
                 return None
-        return torch.from_numpy(found).view(self._type).transpose(0, 1)
+        states = torch.from_numpy(found).view(self._type).transpose(0, 1)
+        return states if self._type == torch.bfloat16 else states.float()
 
     def keep(self, keys: np.ndarray, batch: TokenBatch, states_NTD: Tensor) -> None:
         """Writes the hidden states of a batch, but those of sequences that are there already.
