@@ -85,7 +85,7 @@ class Stack(nn.Module):
             raise BothwaysError(
                 f"layer {layer} mixes tokens without queries, keys and values, which are asked for here"
             )
-        return block.attention.project(block.before_attention(x_TD), context, layer)  # type: ignore[operator, union-attr]
+        return block.attention.project(block.before_attention(x_TD), context, layer)  # type: ignore[operator]
 
 
 def _once(block: nn.Module, x_TD: Tensor, context: Context, layer: int) -> Tensor:

@@ -76,14 +76,14 @@ class SoftTargets(Compared):
         return Loss(*soft_vocabulary_loss(student, taught, self.temperature))
 
     def _logits(self, head: MaskedTokenHead, forward: Forward, decoder: str, places_M: Tensor) -> Logits:
-        table, bias = forward.encoder.token_table, head.bias
-        if len(table) > self.vocabulary:
-            table, bias = table[: self.vocabulary], bias[: self.vocabulary]
+        parts: tuple[Tensor, Tensor] = forward.encoder.token_table, head.bias
+        if len(head.bias) > self.vocabulary:
+            parts = parts[0][: self.vocabulary], parts[1][: self.vocabulary]
         if self.places == "all" and decoder == "plain":
             x_MD = forward.output.sequence
         else:
             x_MD = states_at(decoder, forward.encoder, forward.output, forward.batch, places_M)
-        return Logits(head.transform(x_MD), table, bias)
+        return Logits(head.transform(x_MD), *parts)
 
 
 @dataclass(frozen=True)
