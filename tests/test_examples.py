@@ -48,7 +48,8 @@ PAIR = (
     Piece(encoded.SECOND, -1, 1),
     Piece(SPECIAL, SEP, 1),
 )
-TOKENIZER = SimpleNamespace(cls_id=CLS, sep_id=SEP, pair=PAIR)
+SINGLE = PAIR[:3]
+TOKENIZER = SimpleNamespace(sep_id=SEP, single=SINGLE, pair=PAIR)
 
 
 def made(documents: int = 50, sentences: int = 30, longest: int = 25, seed: int = 0) -> Made:

@@ -138,6 +138,28 @@ def gather_index(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
 
 
+def room_beside(template: Template, length: int) -> int:
+    """The tokens of text that fit into sequences of at most `length` tokens beside a template's special tokens."""
+    return length - sum(piece.source == SPECIAL for piece in template)
+
+
+def framed(template: Template, first: np.ndarray, second: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """One text, or two, between the special tokens of a template.
+
+    Args:
+        template: The order of special tokens and texts.
+        first: ``(A,)`` token ids.
+        second: ``(B,)`` token ids, for a template of two texts.
+
+    Returns:
+        ``(L,)`` int64 token ids and ``(L,)`` int64 segment ids.
+    """
+    texts = {FIRST: first} if second is None else {FIRST: first, SECOND: second}
+    parts = [texts.get(piece.source, np.array([piece.token_id])) for piece in template]
+    segments = np.repeat([piece.segment for piece in template], [len(part) for part in parts])
+    return np.concatenate(parts), segments
+
+
 def assemble(template: Template, first: Flat, second: Flat | None, cut: Cut) -> Encoded:
     """Sets what stays of the texts between the special tokens of a template.
 

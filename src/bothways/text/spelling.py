@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from tokenizers import Tokenizer, models
 
 BYTES, SPACES, CONTINUED, PLAIN = "bytes", "spaces", "continued", "plain"
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+_UNSPACED = re.compile(  # Thai, Lao, Tibetan, Burmese, Khmer, kana, Han: no spaces between words
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 class Reading(NamedTuple):
@@ -27,6 +33,18 @@ class Reading(NamedTuple):
 
     text: str
     glued: bool
+
+
+class Edges(NamedTuple):
+    """Where words begin and end, as far as each token shows it by itself.
+
+    Attributes:
+        begins: ``(V,)`` tokens that begin a word, whatever stands before them.
+        ends: ``(V,)`` tokens that end one, so that whatever follows them begins another.
+    """
+
+    begins: np.ndarray
+    ends: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,17 @@ class Spelling:
         """Whether a token that begins a word is marked, with the space before it, and not one that goes on."""
         return self.scheme in (BYTES, SPACES)
 
+    def edges(self, token: str) -> tuple[bool, bool]:
+        """Whether a token begins a word whatever stands before it, and whether it ends one whatever follows.
+
+        WordPiece marks what goes on, and that says all. Elsewhere a word begins at a space; like BERT's, it also ends
+        at punctuation, and in scripts without spaces every token is a word.
+        """
+        text, glued = self.read(token)
+        if not self.marks_beginnings:
+            return not glued, False
+        return not glued or _stands_alone(text[:1]), _stands_alone(text[-1:])
+
     def read(self, token: str) -> Reading:
         """How a token of the vocabulary reads; special tokens are not asked for."""
         if self.scheme == CONTINUED:
@@ -70,6 +99,14 @@ class Spelling:
             text = bytes(_BYTE_OF.get(letter, ord("?")) for letter in token).decode("utf-8", "replace")
             return Reading(text.removeprefix(" "), not text.startswith(" "))
         return Reading(token, False)
+
+
+@cache
+def _stands_alone(letter: str) -> bool:
+    """Whether a character is no part of a longer word; part of a character is taken for a letter."""
+    if letter in ("", "\ufffd"):
+        return False
+    return letter.isspace() or unicodedata.category(letter)[0] in "PS" or bool(_UNSPACED.match(letter))
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,7 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.text import published, roles
 from bothways.text.encoded import SPECIAL, Encoded, Flat, Template, assemble, join
 from bothways.text.saved import write_tokenizer
-from bothways.text.spelling import Reading, Spelling
+from bothways.text.spelling import Edges, Reading, Spelling
 from bothways.text.truncation import check_policy, cut
 
 if TYPE_CHECKING:
@@ -172,6 +172,25 @@ class Tokenizer:
         """The text that a token stands for, without marks such as "##", "Ġ" and "▁", and if it continues a word."""
         token = self.tokens[token_id]
         return Reading(token, False) if token_id in self.special_ids else self.spelling.read(token)
+
+    @cached_property
+    def word_edges(self) -> Edges:
+        """Which tokens begin words and which end them; special tokens do both.
+
+        Raises:
+            BothwaysError: Its tokens do not say where words begin.
+        """
+        ordinary = [place for place, token in enumerate(self.tokens) if token and place not in self.special_ids]
+        edges = Edges(np.ones(self.size, dtype=bool), np.ones(self.size, dtype=bool))
+        for place in ordinary:
+            edges.begins[place], edges.ends[place] = self.spelling.edges(self.tokens[place])
+        marked = any(not self.spelling.read(self.tokens[place]).glued for place in ordinary)
+        if not marked or not self.spelling.mark:
+            raise BothwaysError(
+                "the tokens of this tokenizer do not say where words begin; mask tokens instead of words or spans, or "
+                "take a WordPiece, byte-level BPE or Unigram tokenizer"
+            )
+        return edges
 
     @cached_property
     def needs_space(self) -> bool:

@@ -10,31 +10,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import BothwaysError
+from bothways.text.encoded import framed, room_beside
 
 if TYPE_CHECKING:
+    from bothways.text.encoded import Template
     from bothways.text.shards import Corpus
     from bothways.text.tokenizer import Tokenizer
 
 _SHORTEST = 8  # tokens that the rest of a document needs to make a block of its own
 
 
-class Blocks:
-    """Blocks of running text, ``[CLS] run [SEP]``, for masked tokens alone.
+def room_for_text(template: Template, length: int) -> int:
+    """The tokens of one text that a sequence holds beside the special tokens.
 
-    The corpus is cut into runs of ``length - 2`` tokens. Across documents, [SEP] stands between two documents, so that
+    Raises:
+        BothwaysError: There is no room for any.
+    """
+    room = room_beside(template, length)
+    if room < 1:
+        raise BothwaysError(
+            f"sequences of {length} tokens have no room beside {length - room} special tokens; give at least "
+            f"{length - room + 1}"
+        )
+    return room
+
+
+class Blocks:
+    """Blocks of running text as the tokenizer sets one text, ``[CLS] run [SEP]`` for BERT, for masked tokens alone.
+
+    The corpus is cut into runs that fill a sequence. Across documents, [SEP] stands between two documents, so that
     every block but the last is full and every token of the corpus is in exactly one. Within documents, a run ends with
     its document, and a last run of fewer than 8 tokens is left out.
 
     Attributes:
-        length: The most tokens in a sequence, [CLS] and [SEP] counted.
+        length: The most tokens in a sequence, special tokens counted.
     """
 
     def __init__(self, corpus: Corpus, length: int, tokenizer: Tokenizer, *, across_documents: bool = True) -> None:
-        if length < 3:
-            raise BothwaysError(f"blocks of {length} tokens have no room beside [CLS] and [SEP]; give at least 3")
         self.corpus, self.length, self.across_documents = corpus, length, across_documents
-        self._cls, self._sep = tokenizer.cls_id, tokenizer.sep_id
-        self._room = length - 2
+        self._template, self._sep = tokenizer.single, tokenizer.sep_id
+        self._room = room_for_text(self._template, length)
         self._documents = corpus.sentence_starts[corpus.document_starts]  # where each begins, in tokens
         if across_documents:
             # The separators' places in the stream of all tokens and separators; none after the last document.
@@ -53,11 +68,9 @@ class Blocks:
         """One block; the same in every epoch.
 
         Returns:
-            ``(L,)`` int64 token ids and ``(L,)`` segment ids, all 0; L is at most `length`.
+            ``(L,)`` int64 token ids and ``(L,)`` segment ids; L is at most `length`.
         """
-        run = self._across(block) if self.across_documents else self._within(block)
-        token_ids = np.concatenate(([self._cls], run, [self._sep]))
-        return token_ids, np.zeros_like(token_ids)
+        return framed(self._template, self._across(block) if self.across_documents else self._within(block))
 
     def _across(self, block: int) -> np.ndarray:
         begin = block * self._room

@@ -1,23 +1,25 @@
-"""Pairs of texts, cut from a corpus: neighbours, and texts that are not.
+"""Pairs of texts, cut from a corpus: neighbours, and texts that are not, or not in this order.
 
 Every example is a pure function of the corpus and of (seed, epoch, id), so any process makes the same one at any time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.text.encoded import FIRST, SECOND, SPECIAL
+from bothways.text.encoded import framed, room_beside
 
 if TYPE_CHECKING:
     from bothways.text.shards import Corpus
     from bothways.text.tokenizer import Tokenizer
 
-IS_NEXT, IS_RANDOM = 0, 1
+IS_NEXT, IS_RANDOM, IS_SWAPPED = 0, 1, 1
+PairKind = Literal["random", "swapped"]
+"""What the other half of the pairs is: with a random second text, or with the two texts in the wrong order."""
 _WINDOW = 1 << 20  # sentences looked at at once when anchors are laid
 
 
@@ -27,7 +29,7 @@ class Pair(NamedTuple):
     Attributes:
         token_ids: ``(L,)`` int64.
         segment_ids: ``(L,)`` int64: for BERT 0 up to and with the first [SEP], then 1; for RoBERTa 0.
-        label: 0 when B follows A in the corpus, 1 when B comes from another document.
+        label: 0 when B follows A in the corpus; 1 when B comes from another document, or when A follows B.
     """
 
     token_ids: np.ndarray
@@ -44,34 +46,47 @@ class Pairs:
     shortened to a random length. A pair that is still too long loses tokens of its longer text, from front and back at
     random.
 
+    Or pairs for sentence order, as in Lan et al. 2019, "ALBERT", section 3.1: the same, but one time in two A and B
+    change places.
+
     Attributes:
         length: The most tokens in a sequence, special tokens counted.
+        kind: What the pairs with label 1 are.
         seed: What the random choices depend on beside epoch and id.
         short_probability: The share of examples that are shortened.
         anchors: ``(N, 2)`` the first sentence of each anchor and the one behind its last.
     """
 
     def __init__(
-        self, corpus: Corpus, length: int, tokenizer: Tokenizer, *, seed: int = 0, short_probability: float = 0.1
+        self,
+        corpus: Corpus,
+        length: int,
+        tokenizer: Tokenizer,
+        *,
+        kind: PairKind = "random",
+        seed: int = 0,
+        short_probability: float = 0.1,
     ) -> None:
         self._template = tokenizer.pair
-        specials = sum(piece.source == SPECIAL for piece in self._template)
-        if length < specials + 2:
+        self._room = room_beside(self._template, length)
+        if self._room < 2:
+            specials = length - self._room
             raise BothwaysError(
                 f"pairs of {length} tokens have no room beside the {specials} special tokens; give at least "
                 f"{specials + 2}"
             )
-        if corpus.documents < 2:
+        if kind == "random" and corpus.documents < 2:
             raise BothwaysError(
                 f"next sentence prediction needs at least two documents and {corpus.folder} has {corpus.documents}; "
                 f"separate documents by blank lines and prepare it again, or choose the objective mlm"
             )
-        self.corpus, self.length, self.seed, self.short_probability = corpus, length, seed, short_probability
-        self._room = length - specials
+        self.corpus, self.length, self.kind = corpus, length, kind
+        self.seed, self.short_probability = seed, short_probability
         self.anchors = _lay_anchors(corpus, self._room)
         if not len(self.anchors):
+            what = "next sentence prediction" if kind == "random" else "sentence order prediction"
             raise BothwaysError(
-                f"next sentence prediction needs documents of two sentences or more and {corpus.folder} has none; "
+                f"{what} needs documents of two sentences or more and {corpus.folder} has none; "
                 f"put a blank line only where a document ends and prepare it again, or choose the objective mlm"
             )
 
@@ -87,19 +102,15 @@ class Pairs:
             target = int(chance.integers(2, self._room, endpoint=True))
             last = min(last, max(first + 2, self._reach(first, target)))
         split = int(chance.integers(first + 1, last))
-        begin_a, end_a = self._tokens(first, split)
-        if chance.random() < 0.5:
-            label, (begin_b, end_b) = IS_RANDOM, self._elsewhere(first, max(target - (end_a - begin_a), 1), chance)
-        else:
-            label, (begin_b, end_b) = IS_NEXT, self._tokens(split, last)
-        keep_a, keep_b = _longest_first(end_a - begin_a, end_b - begin_b, self._room)
-        texts = {
-            FIRST: self._shortened(begin_a, end_a, keep_a, chance),
-            SECOND: self._shortened(begin_b, end_b, keep_b, chance),
-        }
-        parts = [texts.get(piece.source, [piece.token_id]) for piece in self._template]
-        segments = np.repeat([piece.segment for piece in self._template], [len(part) for part in parts])
-        return Pair(np.concatenate(parts), segments, label)
+        a, b = self._tokens(first, split), self._tokens(split, last)
+        label = int(chance.random() < 0.5)
+        if label and self.kind == "random":
+            b = self._elsewhere(first, max(target - (a[1] - a[0]), 1), chance)
+        elif label:
+            a, b = b, a
+        keep_a, keep_b = _longest_first(a[1] - a[0], b[1] - b[0], self._room)
+        texts = self._shortened(*a, keep_a, chance), self._shortened(*b, keep_b, chance)
+        return Pair(*framed(self._template, *texts), label)
 
     def _tokens(self, first: int, last: int) -> tuple[int, int]:
         """Where the sentences ``first:last`` begin and end in the corpus."""
