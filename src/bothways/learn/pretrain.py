@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
 from bothways.learn.objectives.recipe import Recipe, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_weights
+from bothways.learn.portions import divide, steps_of
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
@@ -35,9 +35,6 @@ from bothways.run.model import Model, load
 from bothways.text.documents import Source
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-
-_HELD_OUT = 512
-"""Examples that are never trained on, at most; of a small corpus one in twenty."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ def pretrain(
     Args:
         corpus: A prepared corpus, or raw text (files, folders, lists, frames ...), which is prepared in ``out/corpus``.
         out: The folder of the run. An interrupted run in it goes on bit for bit where it stopped.
-        tokenizer: A tokenizer or its folder; None trains one in ``out/tokenizer`` (or takes that of `base`, or of the
-            prepared corpus).
+        tokenizer: A tokenizer or its folder; None trains one of the family's kind in ``out/tokenizer`` (or takes that
+            of `base`, or of the prepared corpus).
         vocab_size: Of the tokenizer that is trained.
         lowercase: Whether that tokenizer lower-cases.
         base: A model to continue with instead of random weights.
@@ -189,10 +186,10 @@ def pretrain(
         teacher_cache=None if teacher_cache is None else str(teacher_cache),
         seed=seed,
     )
-    prepared = prepared_corpus(corpus, folder, tokenizer_of(tokenizer, start), vocab_size, lowercase, text)
+    prepared = prepared_corpus(corpus, folder, tokenizer_of(tokenizer, start), vocab_size, lowercase, text, family)
     config = configuration(start, family, size, prepared.tokenizer, max_length, dropout)
     plan = recipe(learned, prepared)
-    train_numbers, held_numbers = _hold_out(len(plan.examples))
+    train_numbers, held_numbers = divide(plan.examples, batch_tokens)
     stream = Stream(
         plan.examples,
         plan.finish,
@@ -203,7 +200,7 @@ def pretrain(
         seed=seed,
     )
     if steps is None and (minutes is None or epochs is not None):
-        steps = _steps_of(1.0 if epochs is None else epochs, plan, train_numbers, batch_tokens)
+        steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)
     model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, device)
     optimizer = optimizer or ("muon" if start is None else "adamw")
     settings = LoopSettings(
@@ -264,23 +261,10 @@ def pretrain(
     return Pretrained(model, history, scores, folder)
 
 
-def _hold_out(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The examples to train on and those held out, evenly spread."""
-    held = np.unique(np.linspace(0, count - 1, min(_HELD_OUT, count // 20) + 1).astype(np.int64)[1:])
-    return np.setdiff1d(np.arange(count), held), held
-
-
 def _held_items(plan: Recipe, numbers: np.ndarray, micro_tokens: int) -> list[Item]:
     """Held-out examples as batches, masked once and for all."""
     keys = [(0, int(number)) for number in numbers]
     return split_items(keys, [plan.examples.sequence(*key) for key in keys], plan.finish, micro_tokens, 1.0)
-
-
-def _steps_of(epochs: float, plan: Recipe, numbers: np.ndarray, batch_tokens: int) -> int:
-    """About how many steps so many passes take, from the mean length of a sample of the examples."""
-    sample = numbers[:: max(1, len(numbers) // 256)]
-    mean = float(np.mean([len(plan.examples.sequence(0, int(number))[0]) for number in sample]))
-    return max(1, math.ceil(epochs * len(numbers) * mean / batch_tokens))
 
 
 def describe(result: Pretrained) -> dict[str, Any]:

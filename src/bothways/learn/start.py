@@ -15,7 +15,7 @@ from bothways.text.documents import Source
 from bothways.text.prepare import prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-from bothways.text.train import train_tokenizer
+from bothways.text.train import SPECIALS, train_tokenizer
 
 
 def suited_objective(family: str) -> str:
@@ -35,6 +35,17 @@ def suited_rate(width: int, optimizer: str) -> float:
     return min(1e-3, 1e-4 * (768 / width) ** 2)
 
 
+def suited_tokenizer(family: str) -> tuple[str, tuple[str, ...]]:
+    """The kind of tokenizer that a family has, and its special tokens.
+
+    Relatives of RoBERTa have its special tokens whatever their kind, and with them its template, in which two texts are
+    of one segment.
+    """
+    members = family_of(family)
+    one_segment = members.size().embeddings.segments == 1
+    return members.tokenizer, SPECIALS["bpe" if one_segment else members.tokenizer]
+
+
 def tokenizer_of(tokenizer: str | Path | Tokenizer | None, start: Model | None) -> Tokenizer | None:
     """The tokenizer given, or that of the model to continue with; None if one has to be trained."""
     if isinstance(tokenizer, str | Path):
@@ -49,8 +60,9 @@ def prepared_corpus(
     vocab_size: int,
     lowercase: bool,
     text: str,
+    family: str = "bert",
 ) -> Corpus:
-    """The prepared corpus: given, or made in the run's folder."""
+    """The prepared corpus: given, or made in the run's folder, if need be with a tokenizer of the family's kind."""
     if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
         corpus = Corpus.open(corpus)
     if isinstance(corpus, Corpus):
@@ -65,7 +77,10 @@ def prepared_corpus(
         if place.exists():
             tokenizer = Tokenizer.load(place)
         else:
-            tokenizer = train_tokenizer(corpus, size=vocab_size, lowercase=lowercase, out=place, text=text)
+            kind, specials = suited_tokenizer(family)
+            tokenizer = train_tokenizer(
+                corpus, size=vocab_size, kind=kind, lowercase=lowercase, special_tokens=specials, out=place, text=text
+            )
     return prepare(corpus, tokenizer, folder / "corpus", text=text)
 
 

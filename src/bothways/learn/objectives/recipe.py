@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError, closest
@@ -16,9 +16,11 @@ from bothways.learn.objectives.blocks import Blocks
 from bothways.learn.objectives.masking import masking_of
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
-from bothways.learn.objectives.pairs import Pairs
+from bothways.learn.objectives.pairs import PairKind, Pairs
 from bothways.learn.objectives.protocol import EncoderObjective, Key, Targets, Together
 from bothways.learn.objectives.settings import ObjectiveSettings
+from bothways.learn.objectives.sop import SentenceOrder
+from bothways.learn.objectives.whole_sentences import WholeSentences
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
 
@@ -33,7 +35,7 @@ class Wanted:
     """
 
     make: Callable[[ObjectiveSettings, Tokenizer], Sequence[EncoderObjective]]
-    pairs: Literal["random", "swapped"] | None = None
+    pairs: PairKind | None = None
 
 
 def _masked_tokens(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[EncoderObjective]:
@@ -43,6 +45,7 @@ def _masked_tokens(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[En
 OBJECTIVES = {
     "mlm": Wanted(_masked_tokens),
     "nsp": Wanted(lambda settings, tokenizer: [NextSentence()], pairs="random"),
+    "sop": Wanted(lambda settings, tokenizer: [SentenceOrder()], pairs="swapped"),
 }
 
 
@@ -57,7 +60,7 @@ class Recipe:
     """
 
     settings: ObjectiveSettings
-    examples: Blocks | Pairs
+    examples: Blocks | Pairs | WholeSentences
     together: Together
 
     @property
@@ -102,10 +105,18 @@ def _wanted(name: str) -> Wanted:
     return OBJECTIVES[name]
 
 
-def _examples(settings: ObjectiveSettings, wanted: Sequence[Wanted], corpus: Corpus) -> Blocks | Pairs:
+def _examples(settings: ObjectiveSettings, wanted: Sequence[Wanted], corpus: Corpus) -> Blocks | Pairs | WholeSentences:
+    length, tokenizer = settings.max_length, corpus.tokenizer
     kinds = {each.pairs for each in wanted if each.pairs}
     if len(kinds) > 1:
         raise BothwaysError(f"{settings.objective}: nsp and sop want different pairs; choose one of them")
+    if kinds and settings.sequences != "blocks":
+        raise BothwaysError(
+            f"{settings.objective} learns from pairs of texts, which cannot be {settings.sequences}; choose the "
+            "objective mlm, or leave sequences out"
+        )
     if kinds:
-        return Pairs(corpus, settings.max_length, corpus.tokenizer, seed=settings.seed)
-    return Blocks(corpus, settings.max_length, corpus.tokenizer)
+        return Pairs(corpus, length, tokenizer, kind=kinds.pop(), seed=settings.seed)
+    if settings.sequences == "blocks":
+        return Blocks(corpus, length, tokenizer)
+    return WholeSentences(corpus, length, tokenizer, across_documents=settings.sequences == "full-sentences")

@@ -61,6 +61,11 @@ class ObjectiveSettings:
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise BothwaysError(f"the masking rate must be between 0 and 1, not {rate}")
+        if self.static_masks is not None and self.mask_rate_end is not None:
+            raise BothwaysError(
+                "static masks are made once, so their rate cannot change in the course of a run; leave out "
+                "mask_rate_end or static_masks"
+            )
         self._check("static_masks", self.static_masks is None or self.static_masks >= 1, "1 or more")
         self._check("generator_size", self.generator_size is None or 0 < self.generator_size <= 1, "above 0, at most 1")
         self._check("temperature", self.temperature > 0, "above 0")
