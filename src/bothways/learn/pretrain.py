@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,30 @@ import numpy as np
 import torch
 
 from bothways.learn.checkpoint import Checkpoint
+from bothways.learn.generator import check_generator, finished, starting_generator, trained_parts
+from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
 from bothways.learn.objectives.recipe import Recipe, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_weights
 from bothways.learn.portions import divide, steps_of
 from bothways.learn.protocol import Callback, Evaluation, Item
+from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.start import (
     configuration,
     prepared_corpus,
+    settled,
     starting_model,
     suited_objective,
     suited_rate,
     tokenizer_of,
 )
 from bothways.learn.stream import Stream, split_items
-from bothways.learn.tally import evaluate_items
+from bothways.learn.teaching import begin, beside, common_tokenizer, find_teacher, lesson_of
 from bothways.model.families import family as family_of
+from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
 from bothways.text.documents import Source
@@ -79,6 +85,8 @@ def pretrain(
     start_from_teacher: bool = True,
     temperature: float = 2.0,
     soft_targets: SoftTargets = "all",
+    relation_heads: int | None = None,
+    teacher_layer: int | None = None,
     teacher_cache: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -114,7 +122,8 @@ def pretrain(
         lowercase: Whether that tokenizer lower-cases.
         base: A model to continue with instead of random weights.
         family: Of the encoder.
-        size: A published size of the family.
+        size: A published size of the family; with a teacher also ``"half"`` of its layers, or how many, such as
+            ``"3"``, and then all else, the family too, is the teacher's.
         objective: Names joined by ``+``: ``mlm``, ``nsp``, ``sop``, ``rtd``, ``distil``, ``minilm``, ``tinybert``
             (`bothways.learn.objectives`). None takes those of the family's paper.
         loss_weights: Of the losses in their sum, where they are not to count as they usually do: ``{"rtd": 20}`` or
@@ -127,13 +136,17 @@ def pretrain(
         static_masks: Copies of the corpus, each masked in its own way, that the epochs go round; None masks anew in
             every epoch.
         mask_decoder: ``"enhanced"`` guesses masked tokens as DeBERTa does, ``"plain"`` as BERT; None as the family.
-        generator_size: Width of the generator of ``rtd`` as a share of the discriminator's; None for a quarter.
+        generator_size: Width of the generator of ``rtd`` as a share of the discriminator's, with as many layers. None
+            for that of the family's published generators or paper, else a quarter.
         generator_tables: ``"shared"``, ``"disentangled"`` or ``"own"``; None as the family's paper.
-        keep_generator: Whether the generator is saved too, in ``out/generator``.
-        teacher: A model, or its folder, that ``distil``, ``minilm`` and ``tinybert`` learn from.
+        keep_generator: Whether the generator is saved too, in ``out/generator``. A run that has the folder `out` as its
+            `base` continues with both.
+        teacher: A model, its folder or hub id, that ``distil``, ``minilm`` and ``tinybert`` learn from.
         start_from_teacher: Whether a student as wide as its teacher begins with layers of it.
         temperature: Of soft targets.
         soft_targets: Of ``"all"`` tokens, or of the ``"masked"`` ones.
+        relation_heads: Into how many ``minilm`` cuts queries, keys and values; None for what suits both widths.
+        teacher_layer: The teacher's layer that ``minilm`` learns from, counted from 1; None for the last.
         teacher_cache: A folder in which the teacher's outputs are kept, for further epochs and runs.
         minutes: Time for the training; or
         steps: optimizer steps; or
@@ -167,7 +180,7 @@ def pretrain(
     """
     given = {name: value for name, value in locals().items() if name not in ("corpus", "callbacks", "base", "teacher")}
     folder = Path(out)
-    check_out(folder, overwrite=overwrite, resume=resume)
+    goes_on = check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learned = ObjectiveSettings(
         objective=objective or suited_objective(start.config.family if start else family),
@@ -183,12 +196,19 @@ def pretrain(
         generator_tables=generator_tables,
         temperature=temperature,
         soft_targets=soft_targets,
+        relation_heads=relation_heads,
+        teacher_layer=teacher_layer,
         teacher_cache=None if teacher_cache is None else str(teacher_cache),
         seed=seed,
     )
-    prepared = prepared_corpus(corpus, folder, tokenizer_of(tokenizer, start), vocab_size, lowercase, text, family)
-    config = configuration(start, family, size, prepared.tokenizer, max_length, dropout)
-    plan = recipe(learned, prepared)
+    check_generator(learned, keep_generator)
+    master = find_teacher(teacher, learned, device)
+    known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
+    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, family)
+    config = configuration(start, family, size, prepared.tokenizer, max_length, dropout, master)
+    learned, config = settled(learned, config, start)
+    lesson = lesson_of(master, config, precision)
+    plan = recipe(learned, prepared, lesson)
     train_numbers, held_numbers = divide(plan.examples, batch_tokens)
     stream = Stream(
         plan.examples,
@@ -201,8 +221,10 @@ def pretrain(
     )
     if steps is None and (minutes is None or epochs is not None):
         steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)
-    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, device)
-    optimizer = optimizer or ("muon" if start is None else "adamw")
+    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, device, learned.mask_decoder)
+    generator = starting_generator(model, learned, base, dropout) if "rtd" in learned.parts else None
+    begun = begin(model, lesson, start, start_from_teacher)
+    optimizer = optimizer or ("muon" if start is None and not begun else "adamw")
     settings = LoopSettings(
         optimizer=optimizer,
         learning_rate=learning_rate or suited_rate(config.width, optimizer),
@@ -217,10 +239,24 @@ def pretrain(
         tensorboard=tensorboard,
     )
     held_out = _held_items(plan, held_numbers, micro_tokens)
-    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
-    evaluation = Evaluation(plan.together.measured, lambda: evaluate_items(trained, plan.together, held_out))
+    more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
+    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
+    recompute_layers(trained, gradient_checkpointing)
+    name = f"{family_of(config.family).title} {size if start is None else 'continued'}"
+    facts: dict[str, Any] = {"model": name, "examples": len(train_numbers), "held_out": len(held_numbers)}
+    resolved = {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens}
+    facts |= {"settings": resolved, "config": config.to_dict()}
+    shown = _held_items(plan, few(held_numbers), micro_tokens)
+    insight = Insight(trained, plan.together, held_out, prepared, shown, facts)
+    evaluation = Evaluation(plan.together.measured, insight.measure)
+    record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
+    typed = given | {"corpus": as_typed(corpus), "base": as_typed(base), "teacher": as_typed(teacher)}
+    typed |= {"objective": learned.objective}
+    typed |= {"loss_weights": [f"{k}={v:g}" for k, v in learned.loss_weights.items()]}
+    if not goes_on:
+        record(settings=typed)
     say(
-        f"{family_of(config.family).title} {size if start is None else 'continued'}: {model.parameters:,} parameters, "
+        f"{name}: {model.parameters:,} parameters, "
         f"{learned.objective}, {len(train_numbers):,} sequences of up to {max_length} tokens"
     )
     history = train(
@@ -230,6 +266,7 @@ def pretrain(
         settings,
         out=folder,
         evaluate=evaluation if held_out else None,
+        observer=insight,
         callbacks=callbacks,
         title="Pre-training",
         identity={
@@ -238,26 +275,23 @@ def pretrain(
             "batch_tokens": batch_tokens,
             "model": config.to_dict(),
             "base": start is not None and start.name,
+            "teacher": lesson and lesson.identity,
         },
         resume=resume,
     )
+    recompute_layers(trained, False)
     longest = max(max_length, (start.max_length or 0) if start is not None else 0)
     model.max_length = longest  # positions further on are random
+    model = finished(model, generator, folder / "generator" if keep_generator else None)
     model.save(folder / "model", overwrite=True)
     scores = {name: history.evaluations[-1][name] for name in evaluation.names} if history.evaluations else {}
-    write_run(
-        folder,
-        command="pretrain",
-        # a budget of time or epochs came to so many steps; repeating the run means to take as many
-        settings=given
-        | {"corpus": as_typed(corpus), "base": as_typed(base), "teacher": as_typed(teacher)}
-        | {"objective": learned.objective, "loss_weights": [f"{k}={v:g}" for k, v in learned.loss_weights.items()]}
-        | {"steps": history.steps, "minutes": None, "epochs": None},
-        data={"corpus": prepared.fingerprint},
-        seed=seed,
+    # a budget of time or epochs came to so many steps; repeating the run means to take as many
+    record(
+        settings=typed | {"steps": history.steps, "minutes": None, "epochs": None},
         results=scores | {"steps": history.steps, "seconds": history.seconds},
     )
     Checkpoint(folder).discard()
+    leave_report(folder)
     return Pretrained(model, history, scores, folder)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bothways.errors import BothwaysError
+from bothways.learn.objectives.choices import MaskDecoder
+from bothways.learn.objectives.distil.student import student_of
 from bothways.learn.objectives.recipe import OBJECTIVES
+from bothways.learn.objectives.rtd import usual_rate
+from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.model.config import EncoderConfig
 from bothways.model.families import family as family_of
+from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.run.model import Model
 from bothways.run.new import suited_start
 from bothways.text.documents import Source
@@ -85,9 +92,18 @@ def prepared_corpus(
 
 
 def configuration(
-    start: Model | None, family: str, size: str, tokenizer: Tokenizer, max_length: int, dropout: float | None
+    start: Model | None,
+    family: str,
+    size: str,
+    tokenizer: Tokenizer,
+    max_length: int,
+    dropout: float | None,
+    teacher: Model | None = None,
 ) -> EncoderConfig:
-    """The encoder's configuration: that of the model to continue with, or a published size with our vocabulary."""
+    """The encoder's configuration: that of the model to continue with, or a size with our vocabulary.
+
+    The size is a published one, or with a teacher so many of its layers.
+    """
     if start is not None:
         config = start.config
         if tokenizer.size > config.embeddings.vocab_size:
@@ -96,14 +112,54 @@ def configuration(
                 "continue with the model's own tokenizer"
             )
     else:
-        config = family_of(family).size(size)
+        config = (teacher and student_of(teacher.config, size)) or family_of(family).size(size)
         config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
-        config = suited_start(config)
+        config = suited_start(config if teacher is None else config.derive(pooler=None))  # heads that want one get one
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:
         config = family_of(config.family).with_dropout(config, dropout)
     return config
+
+
+def settled(
+    settings: ObjectiveSettings, config: EncoderConfig, start: Model | None
+) -> tuple[ObjectiveSettings, EncoderConfig]:
+    """What was left to the encoder's size and family: masking rate, mask decoder, tables of generators.
+
+    Args:
+        settings: Of the objectives.
+        config: Of the encoder.
+        start: The model to continue with; how its masked-token head learned, it goes on.
+
+    Returns:
+        The settings without gaps, and the configuration with what its mask decoder reads.
+
+    Raises:
+        BothwaysError: The encoder cannot do with the mask decoder that is asked for.
+    """
+    members, changes = family_of(config.family), dict[str, Any]()
+    if "rtd" in settings.parts:
+        changes["mask_rate"] = settings.mask_rate or usual_rate(config)
+        changes["generator_tables"] = settings.generator_tables or members.generator.tables
+    if "mlm" in settings.parts:
+        # a teacher's soft targets train the head too, on plain hidden states
+        usual = "plain" if "distil" in settings.parts else _usual_decoder(config, start)
+        decoder = settings.mask_decoder or usual
+        changes["mask_decoder"] = decoder
+        if decoder == "enhanced":
+            config = with_positions(config, settings.max_length)
+            if why := refusal(config):
+                raise BothwaysError(why)
+    return replace(settings, **changes), config
+
+
+def _usual_decoder(config: EncoderConfig, start: Model | None) -> MaskDecoder:
+    """The mask decoder that a masked-token head learned with; else that of the family, where the encoder can."""
+    head, tables = start and start.head_configs.get("mlm"), config.embeddings
+    if head and not (tables.positions and not tables.positions_added):  # a table beside the tokens is there to be read
+        return head.decoder
+    return "plain" if refusal(with_positions(config)) else family_of(config.family).mask_decoder
 
 
 def starting_model(
@@ -113,11 +169,12 @@ def starting_model(
     tokenizer: Tokenizer,
     seed: int,
     device: str | None,
+    decoder: MaskDecoder | None = None,
 ) -> Model:
     """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
-    model = Model.random(
-        config, tokenizer, [family_of(config.family).head(kind) for kind in heads], seed=seed, device=device
-    )
+    members = family_of(config.family)
+    made = [members.head(kind, **{"decoder": decoder or "plain"} if kind == "mlm" else {}) for kind in heads]
+    model = Model.random(config, tokenizer, made, seed=seed, device=device)
     if start is not None:
         model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
         for kind in model.heads.keys() & start.heads.keys():

@@ -9,12 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
+from bothways.learn.objectives.choices import MaskDecoder
 from bothways.learn.objectives.masking import Masking
-from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets
+from bothways.learn.objectives.protocol import Each, Forward, Key, Loss, Targets
+from bothways.learn.utilisation import guess_work
+from bothways.model.config import EncoderConfig
+from bothways.model.heads.enhanced_mask_decoder import states_at
+from bothways.model.heads.mlm import MaskedTokenHead
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,19 @@ class MaskedTokens:
 
     Attributes:
         masking: How tokens are chosen and changed.
+        decoder: What the head guesses from: ``"plain"`` hidden states, or DeBERTa's ``"enhanced"`` mask decoder.
     """
 
     masking: Masking
+    decoder: MaskDecoder = "plain"
     name = "mlm"
     heads = ("mlm",)
-    hidden = False
     guesses = True
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it reads the output of every layer."""
+        return self.decoder == "enhanced"
 
     def prepare(
         self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
@@ -42,10 +54,20 @@ class MaskedTokens:
         """M, the number of chosen places."""
         return len(targets["mlm.places"])
 
+    def work(self, config: EncoderConfig, targets: Targets) -> float:
+        """Multiplications of the head at the chosen places, forward."""
+        return len(targets["mlm.places"]) * guess_work(config)
+
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies at the chosen places, float32; ``hits`` counts right guesses."""
-        x_TD = forward.output.sequence
-        places = torch.from_numpy(targets["mlm.places"]).to(x_TD.device)
-        labels = torch.from_numpy(targets["mlm.labels"]).to(x_TD.device)
-        total, hits = model["mlm"].loss(x_TD.index_select(0, places), forward.encoder.token_table, labels)  # type: ignore[operator]
-        return Loss(total, hits)
+        encoder = forward.encoder
+        places, labels = (torch.from_numpy(targets[f"mlm.{what}"]).to(encoder.device) for what in ("places", "labels"))
+        x_MD = states_at(self.decoder, encoder, forward.output, forward.batch, places)
+        found = model["mlm"].guesses(x_MD, encoder.token_table, labels)  # type: ignore[operator]
+        return Loss(found.total, found.hits, Each(found.losses, found.right))
+
+    def guess(self, head: MaskedTokenHead, forward: Forward, places_M: np.ndarray) -> Tensor:
+        """``(M, V)`` the logits at places of a batch."""
+        encoder, places = forward.encoder, torch.from_numpy(places_M)
+        x_MD = states_at(self.decoder, encoder, forward.output, forward.batch, places.to(encoder.device))
+        return head(x_MD, encoder.token_table)

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from bothways.batch import TokenBatch
 from bothways.learn.protocol import Item
+from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.model.encoder import Encoder, EncoderOutput
 
 Targets = dict[str, Any]
@@ -25,14 +26,22 @@ Key = tuple[int, int]
 """Epoch and example id: with the seed, all that an example's randomness depends on."""
 
 
+class Each(NamedTuple):
+    """Guess by guess, without gradient: the losses ``(M,)``, float32, and which guesses are right ``(M,)``."""
+
+    losses: Tensor
+    right: Tensor
+
+
 class Loss(NamedTuple):
     """A loss and a number of right guesses, both sums as float32 scalars; the second without gradient.
 
-    `hits` is None for an objective that makes no guesses.
+    `hits` is None for an objective that makes no guesses. `each` is what they are sums of, where that is told.
     """
 
     total: Tensor
     hits: Tensor | None
+    each: Each | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class Forward:
 
 class EncoderObjective(Protocol):
     """One thing to learn from an encoder's output.
+
+    One whose head takes many multiplications also says how many: ``work(config, targets)``, for the forward pass. One
+    that trains something else beside the encoder makes it: ``modules()``, by name. One that compares with a teacher
+    says which of its hidden states it ``reads``.
 
     Attributes:
         name: As on the command line; its targets are called ``name.something``.
@@ -99,7 +112,10 @@ class EncoderObjective(Protocol):
 
 
 class Rewriter(Protocol):
-    """What stands before the encoder, learns something itself and changes the batch: ELECTRA's generator."""
+    """What stands before the encoder, learns something itself and changes the batch: ELECTRA's generator.
+
+    It also says ``work(model, item)``: the multiplications of its own passes, forward and backward.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,9 +130,16 @@ class Rewriter(Protocol):
         """Its losses, and the item that the encoder is given instead."""
         ...
 
+    def guess(self, model: nn.ModuleDict, item: Item, places_M: np.ndarray) -> Tensor:
+        """``(M, V)`` the logits of masked tokens at places of an item."""
+        ...
+
 
 class Teacher(Protocol):
-    """A trained encoder that another learns from."""
+    """A trained encoder that another learns from.
+
+    It also says ``work(model, item)``: the multiplications of its forward pass, none where its outputs are kept.
+    """
 
     def forward(self, batch: TokenBatch, targets: Targets, *, hidden: bool) -> Forward:
         """Runs it without gradient on the batch that the student sees."""
@@ -167,17 +190,45 @@ class Together:
         Returns:
             ``loss.NAME`` and ``hits.NAME``, sums over the item.
         """
-        losses = self._losses(model, item)
+        losses, _ = self._losses(model, item)
         means = [self.weights.get(name, 1.0) * loss.total / max(totals[name], 1) for name, loss in losses.items()]
         torch.stack(means).sum().backward()
-        return _numbers(losses)
+        return sums_of(losses)
+
+    def work(self, model: nn.ModuleDict, item: Item) -> float:
+        """Multiplications of an item's products, forward and backward, as `bothways.learn.utilisation` counts them."""
+        encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+        batch, targets = item
+        trained = any(parameter.requires_grad for parameter in encoder.parameters())
+        total = (TRAINED if trained else 1) * batch_work(encoder.config, batch.plan)
+        for objective in self.objectives:
+            if hasattr(objective, "work"):
+                total += TRAINED * objective.work(encoder.config, targets)
+        for other in (self.before, self.teacher):
+            if hasattr(other, "work"):
+                total += other.work(model, item)
+        return total
 
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
         """The same sums without a gradient."""
-        with torch.no_grad():
-            return _numbers(self._losses(model, item))
+        return sums_of(self.examine(model, item)[0])
 
-    def _losses(self, model: nn.ModuleDict, item: Item) -> dict[str, Loss]:
+    def examine(self, model: nn.ModuleDict, item: Item) -> tuple[dict[str, Loss], Item]:
+        """The losses without a gradient, and the item as the encoder was given it."""
+        with torch.no_grad():
+            return self._losses(model, item)
+
+    def guess(self, model: nn.ModuleDict, item: Item, places_M: np.ndarray) -> Tensor:
+        """``(M, V)`` logits at places of an item, from what guesses masked tokens here; there has to be something."""
+        with torch.no_grad():
+            if self.before is not None:
+                return self.before.guess(model, item, places_M)
+            objective = next(objective for objective in self.objectives if objective.name == "mlm")
+            encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+            forward = Forward(encoder, item[0], encoder(item[0], hidden=objective.hidden))
+            return objective.guess(model["mlm"], forward, places_M)  # type: ignore[attr-defined]
+
+    def _losses(self, model: nn.ModuleDict, item: Item) -> tuple[dict[str, Loss], Item]:
         losses: dict[str, Loss] = {}
         if self.before is not None:
             losses, item = self.before.rewrite(model, item)
@@ -185,7 +236,8 @@ class Together:
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
         taught = self.teacher.forward(batch, targets, hidden=self._hidden) if self.teacher else None
         forward = Forward(encoder, batch, encoder(batch, hidden=self._hidden), taught)
-        return losses | {objective.name: objective.loss(model, forward, targets) for objective in self.objectives}
+        losses |= {objective.name: objective.loss(model, forward, targets) for objective in self.objectives}
+        return losses, item
 
 
 def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
@@ -195,7 +247,7 @@ def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
     return Loss(functional.cross_entropy(logits, right, reduction="sum"), hits)
 
 
-def _numbers(losses: dict[str, Loss]) -> dict[str, float]:
+def sums_of(losses: dict[str, Loss]) -> dict[str, float]:
     """All sums as plain numbers, fetched from the device at once."""
     values = {
         f"{what}.{name}": value.detach().float()

@@ -6,18 +6,20 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError, closest
 from bothways.learn.objectives.blocks import Blocks
+from bothways.learn.objectives.distil.lesson import DISTIL_WEIGHTS, Lesson, distil, minilm, tinybert
 from bothways.learn.objectives.masking import masking_of
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
 from bothways.learn.objectives.pairs import PairKind, Pairs
-from bothways.learn.objectives.protocol import EncoderObjective, Key, Targets, Together
+from bothways.learn.objectives.protocol import EncoderObjective, Key, Rewriter, Targets, Together
+from bothways.learn.objectives.rtd import WEIGHT, discriminator_of, generator_of
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.objectives.sop import SentenceOrder
 from bothways.learn.objectives.whole_sentences import WholeSentences
@@ -32,20 +34,30 @@ class Wanted:
     Attributes:
         make: From settings and tokenizer to objectives.
         pairs: The pairs that it needs, if it needs any.
+        before: From settings and tokenizer to what changes the batch first and learns something itself.
+        weights: Of its losses where they do not count once.
+        compare: From settings, student and teacher to objectives, for a name that learns from a teacher.
     """
 
-    make: Callable[[ObjectiveSettings, Tokenizer], Sequence[EncoderObjective]]
+    make: Callable[[ObjectiveSettings, Tokenizer], Sequence[EncoderObjective]] = lambda settings, tokenizer: ()
     pairs: PairKind | None = None
+    before: Callable[[ObjectiveSettings, Tokenizer], Rewriter] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    compare: Callable[[ObjectiveSettings, Lesson], Sequence[EncoderObjective]] | None = None
 
 
 def _masked_tokens(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[EncoderObjective]:
-    return [MaskedTokens(masking_of(settings, tokenizer))]
+    return [MaskedTokens(masking_of(settings, tokenizer), settings.mask_decoder or "plain")]
 
 
 OBJECTIVES = {
     "mlm": Wanted(_masked_tokens),
     "nsp": Wanted(lambda settings, tokenizer: [NextSentence()], pairs="random"),
     "sop": Wanted(lambda settings, tokenizer: [SentenceOrder()], pairs="swapped"),
+    "rtd": Wanted(discriminator_of, before=generator_of, weights={"rtd": WEIGHT}),
+    "distil": Wanted(compare=distil, weights=DISTIL_WEIGHTS),
+    "minilm": Wanted(compare=minilm),
+    "tinybert": Wanted(compare=tinybert),
 }
 
 
@@ -79,21 +91,38 @@ class Recipe:
         return batch, targets
 
 
-def recipe(settings: ObjectiveSettings, corpus: Corpus) -> Recipe:
+def recipe(settings: ObjectiveSettings, corpus: Corpus, lesson: Lesson | None = None) -> Recipe:
     """Puts a composition together.
+
+    Args:
+        settings: What is to be learned.
+        corpus: From what.
+        lesson: Student and teacher, where there is a teacher.
 
     Raises:
         BothwaysError: There is no such objective, they do not go together, or the corpus does not support them.
     """
     wanted = [_wanted(name) for name in settings.parts]
     objectives = [one for each in wanted for one in each.make(settings, corpus.tokenizer)]
-    known = [objective.name for objective in objectives]
+    objectives += [one for each in wanted if lesson and each.compare for one in each.compare(settings, lesson)]
+    before = next((each.before(settings, corpus.tokenizer) for each in wanted if each.before), None)
+    weights = {name: weight for each in wanted for name, weight in each.weights.items()} | dict(settings.loss_weights)
+    _check_names([objective.name for objective in objectives], before.names if before else (), settings)
+    examples = _examples(settings, wanted, corpus)
+    teacher = lesson.running(settings, objectives, corpus, len(examples)) if lesson else None
+    return Recipe(settings, examples, Together(objectives, weights, before, teacher))
+
+
+def _check_names(names: Sequence[str], earlier: Sequence[str], settings: ObjectiveSettings) -> None:
+    """Refuses a loss that would be there twice, and weights of losses that are not there."""
+    for name in set(names) & set(earlier):
+        raise BothwaysError(f"{settings.objective}: the generator of rtd learns {name} already; leave {name} out")
+    known = [*earlier, *names]
     for name in settings.loss_weights:
         if name not in known:
             raise BothwaysError(
                 f"there is no loss {name!r} to weigh{closest(name, known)}; there are {', '.join(known)}"
             )
-    return Recipe(settings, _examples(settings, wanted, corpus), Together(objectives, settings.loss_weights))
 
 
 def _wanted(name: str) -> Wanted:
