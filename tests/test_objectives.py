@@ -306,7 +306,7 @@ def test_next_sentence_is_cross_entropy_over_pairs(model):
     """Label 0 is "follows"."""
     ((batch, targets),) = items(10, 10**9)
     out = model["encoder"](batch)
-    loss, hits = NSP.loss(model, Forward(model["encoder"], batch, out), targets)
+    loss, hits, _ = NSP.loss(model, Forward(model["encoder"], batch, out), targets)
     shares = model["nsp"](out).softmax(-1)
     by_hand = -sum(np.log(shares[place, label].item()) for place, label in enumerate(targets["nsp.labels"]))
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)

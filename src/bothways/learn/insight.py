@@ -106,7 +106,7 @@ class Insight:
                 if (lengths := self._classes.word_lengths(item)) is not None:
                     self._note("word_length", lengths, loss)
             elif name == "rtd":
-                self._note("replaced", seen[1]["rtd.replaced"].cpu().numpy().astype(np.int64), loss)
+                self._note("replaced", torch.as_tensor(seen[1]["rtd.replaced"]).long().cpu().numpy(), loss)
         return sums_of(losses)
 
     def _note(self, name: str, groups: np.ndarray, loss: Loss) -> None:

@@ -98,7 +98,7 @@ class Samples:
         """The tokens ``begin:end`` as text, with a mask in each of the places."""
         edges = [begin - 1, *places.tolist(), end]
         parts = [self._tokenizer.decode(token_ids[a + 1 : b]) for a, b in pairwise(edges)]
-        return f" {MASK} ".join(part.strip() for part in parts).strip()
+        return " ".join(f" {MASK} ".join(parts).split())
 
     def _name(self, token_id: int) -> str:
         if self._tokenizer.spelling.marks_beginnings:

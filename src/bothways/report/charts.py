@@ -117,8 +117,8 @@ def lines(
         axes.set_ylabel(unit)
         axes.set_xlim(0, 1.03 * max(step for _, points in kept for step, _ in points))
         _number_axes(axes, values, scale)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc={"log": "upper right"}.get(scale, "lower right"))
+        if named := len(axes.get_legend_handles_labels()[1]):
+            axes.legend(loc="best") if named < 4 else figure.legend(loc="outside lower center", ncols=named)
         return _svg(figure, name)
 
 
@@ -129,7 +129,7 @@ def _draw_line(axes: Any, line: Mapping[str, Any], points: Sequence[tuple[float,
     if look == "marks":
         axes.plot(steps, values, color=SECOND, linewidth=1.2, marker="o", markersize=4, label=label)
     elif look == "layer":
-        colour, alpha = _COLOURS[line.get("colour", "first")], 0.25 + 0.75 * line.get("strength", 1.0)
+        colour, alpha = _COLOURS[line.get("colour", "first")], 0.35 + 0.65 * line.get("strength", 1.0)
         axes.plot(steps, _smooth(values), color=colour, alpha=alpha, linewidth=1.4, marker=mark, label=label)
     else:
         axes.plot(steps, values, color=FIRST, alpha=0.25, linewidth=0.9)
@@ -168,7 +168,8 @@ def bars(
         axes.set_xticks(range(len(groups)), groups)
         axes.grid(visible=False, axis="x")
         if len(drawn) > 1:
-            axes.legend(loc="upper left")
+            axes.set_ylim(top=1.1 * axes.get_ylim()[1])
+            axes.legend(loc="upper left", ncols=2)
         return _svg(figure, name)
 
 
@@ -184,7 +185,7 @@ def _figure() -> Iterator[tuple[Any, Any]]:
 
 
 def _number_axes(axes: Any, values: Sequence[float], scale: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -197,8 +198,9 @@ def _number_axes(axes: Any, values: Sequence[float], scale: str) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     elif min(values) > 0:
         axes.set_yscale("log")
-        if max(values) < 20 * min(values):  # else powers of ten will do
-            axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        narrow = max(values) < 5 * min(values)
+        ticks = MaxNLocator(6, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=(1, 2, 5), numticks=12)
+        axes.yaxis.set_major_locator(ticks)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
 

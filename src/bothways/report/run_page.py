@@ -20,6 +20,10 @@ _RIGHT = {
     "sop": "of held-out pairs are rightly called in order or swapped",
 }
 
+_TAUGHT = {"distil", "minilm", "tinybert"}
+_OF_TEACHERS = ("start_from_teacher", "temperature", "soft_targets")
+"""Settings that say nothing of a run without a teacher."""
+
 
 def run_page(folder: str, run: Line, lines: Sequence[Line], *, made: str = "") -> dict[str, Any]:
     """The data of the page.
@@ -145,7 +149,8 @@ def _results(run: Line, evaluations: Sequence[Line], insights: Sequence[Line]) -
         if name in ("event", "step") or not isinstance(value, int | float):
             continue
         what, _, kind = name.partition(".")
-        said = f"{KINDS.get(kind, kind)}: {what}" if kind else SCORES.get(what, what)
+        whole = f"All objectives: {what}" if what == "loss" else SCORES.get(what, what)
+        said = f"{KINDS.get(kind, kind)}: {'guessed right' if what == 'accuracy' else what}" if kind else whole
         rows.append((said, f"{value:.1%}" if what == "accuracy" else f"{value:.3f}"))
     for name, what in (("original", "Original tokens called so"), ("replaced", "Replaced tokens called so")):
         part = insights[-1].get(name) if insights else None
@@ -155,7 +160,9 @@ def _results(run: Line, evaluations: Sequence[Line], insights: Sequence[Line]) -
 
 
 def _settings(run: Line) -> list[dict[str, str]]:
-    settings = run.get("settings") or {}
+    settings = dict(run.get("settings") or {})
+    if not _TAUGHT & set(str(settings.get("objective")).split("+")):
+        settings = {name: value for name, value in settings.items() if name not in _OF_TEACHERS}
     rows = [(name.replace("_", " "), value) for name, value in settings.items() if value not in (None, "", [], {})]
     return [{"name": name, "value": _text(value)} for name, value in rows]
 
