@@ -15,6 +15,7 @@ from bothways import __version__
 from bothways.cli import (
     bench,
     corpus,
+    diagnose,
     doctor,
     embed,
     evaluate,
@@ -26,6 +27,7 @@ from bothways.cli import (
     predict,
     pretrain,
     quickstart,
+    report,
     tokenizer,
 )
 from bothways.cli.options import Debug, Quiet
@@ -41,6 +43,8 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "corpus prepare": (corpus.prepare, corpus.EXAMPLES),
     "new": (new.new, new.EXAMPLES),
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
+    "report": (report.report, report.EXAMPLES),
+    "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
     "finetune classify": (finetune.classify, finetune.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
@@ -48,17 +52,17 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "embed": (embed.embed, embed.EXAMPLES),
     "families": (families.families, families.EXAMPLES),
     "info": (info.info, info.EXAMPLES),
+    "bench pretrain": (bench.pretrain, bench.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
 }
 GROUPS = {
     "tokenizer": "Train a vocabulary, or look into one.",
-    "bench pretrain": (bench.pretrain, bench.EXAMPLES),
     "corpus": "Prepare raw text for pre-training.",
+    "bench": "Measure how fast this machine is.",
     "finetune": "Teach a pre-trained encoder a task.",
 }
 
 
-    "bench": "Measure how fast this machine is.",
 class _InOrder(TyperGroup):
     """A group that lists its commands as `COMMANDS` has them, not groups last."""
 

@@ -80,7 +80,7 @@ def pretrain(
         MaskDecoder | None, learned("--mask-decoder", None, "How masked tokens are guessed; as the family's paper.")
     ] = None,
     generator_size: Annotated[
-        float | None, learned("--generator-size", "SHARE", "Of the width of rtd's discriminator; a quarter.")
+        float | None, learned("--generator-size", "SHARE", "Of the width of rtd's discriminator; as published.")
     ] = None,
     generator_tables: Annotated[
         GeneratorTables | None, learned("--generator-tables", None, "What it shares; as the family's paper.")
@@ -92,6 +92,12 @@ def pretrain(
     ] = True,
     temperature: Annotated[float, learned("--temperature", "NUMBER", "Of its soft targets.")] = 2.0,
     soft_targets: Annotated[SoftTargets, learned("--soft-targets", None, "Of which tokens.")] = "all",
+    relation_heads: Annotated[
+        int | None, learned("--relation-heads", "N", "Into how many minilm cuts queries, keys and values.")
+    ] = None,
+    teacher_layer: Annotated[
+        int | None, learned("--teacher-layer", "N", "The layer that minilm learns from; the last.")
+    ] = None,
     teacher_cache: Annotated[
         str | None, learned("--teacher-cache", "FOLDER", "Where its outputs are kept for further epochs.")
     ] = None,
@@ -129,5 +135,7 @@ def pretrain(
         output.as_json(figures)
         return
     output.facts(figures)
-    output.line(f'\nNext: bothways fill {out} "a sentence with a [MASK]"')
+    output.line(f"\nReport: {out / 'report.html'}")
+    if "mlm" in result.model.heads:
+        output.line(f'Next: bothways fill {out} "a sentence with a [MASK]"')
     output.line(f"      bothways finetune classify train.csv --base {out} --out my-classifier")
