@@ -245,6 +245,20 @@ def test_what_it_says_to_type_next_can_be_typed(run):
         check_typed(command)
 
 
+def test_only_what_guesses_masked_tokens_is_asked_to_fill_in_words():
+    for objective, asked in (("mlm+nsp", True), ("rtd", False), ("minilm", False)):
+        run = {**RUN, "settings": {"objective": objective}}
+        commands = [row["command"] for row in run_page("x", run, LOG)["next"]]
+        assert any(command.startswith("bothways fill") for command in commands) == asked
+
+
+def test_settings_of_teachers_are_told_where_there_is_one():
+    for objective, told in (("mlm", False), ("mlm+distil", True)):
+        settings = {"objective": objective, "temperature": 2.0, "start_from_teacher": True}
+        names = [row["name"] for row in run_page("x", {**RUN, "settings": settings}, LOG)["settings"]]
+        assert ("temperature" in names) == ("start from teacher" in names) == told
+
+
 def test_a_fine_tuning_has_its_curves_too():
     steps = [{"event": "step", "step": 10, "loss": 1.0, "loss.classify": 1.0, "accuracy.classify": 0.5, "rate": 1e-4}]
     scores = {"event": "evaluation", "step": 10, "accuracy": 0.875, "macro_f1": 0.8, "mcc": -0.1}

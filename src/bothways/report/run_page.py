@@ -190,8 +190,10 @@ def _next(folder: str, run: Line, tuning: bool) -> list[dict[str, str]]:
             {"command": f"bothways predict {folder} texts.csv --out labels.csv", "what": "Classify a file."},
             {"command": f"bothways evaluate {folder} test.csv", "what": "Measure it on other data."},
         ]
+    parts = str((run.get("settings") or {}).get("objective", "mlm")).split("+")
+    fill = {"command": f'bothways fill {folder} "a sentence with a [MASK]"', "what": "Fill in words."}
     return [
-        {"command": f'bothways fill {folder} "a sentence with a [MASK]"', "what": "Fill in words."},
+        *([fill] if "mlm" in parts else []),
         {
             "command": f"bothways finetune classify labelled.csv --base {folder} --out my-classifier",
             "what": "Teach it your own labels.",
