@@ -62,15 +62,15 @@ def named(cell):
 def place(tmp_path, monkeypatch):
     """A folder with the files that the pages speak of, small."""
     monkeypatch.chdir(tmp_path)
-    texts = tiny.sentences(240, longest=16)
+    texts = tiny.sentences(720, longest=16)
     (tmp_path / "texts").mkdir()
     for number in range(3):
-        part = texts[80 * number : 80 * number + 80]
+        part = texts[240 * number : 240 * number + 240]
         sentences = [f"{one.capitalize()}." for one in part]
-        documents = [" ".join(sentences[begin : begin + 8]) for begin in range(0, 80, 8)]
+        documents = [" ".join(sentences[begin : begin + 8]) for begin in range(0, 240, 8)]
         (tmp_path / "texts" / f"{number}.txt").write_text("\n\n".join(documents), encoding="utf-8")
     with (tmp_path / "labelled.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *zip(texts, ["old", "new", "young"] * 80, strict=True)])
+        csv.writer(file).writerows([("text", "label"), *zip(texts[:240], ["old", "new", "young"] * 80, strict=True)])
     parquet.write_table(pa.table({"text": texts[:9]}), tmp_path / "texts.parquet")
     return tmp_path
 
