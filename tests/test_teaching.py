@@ -176,6 +176,21 @@ def test_a_student_that_cannot_begin_so_is_left_as_it_is(changes, sentence, teac
     assert_same_bits(student.encoder.state_dict(), before)
 
 
+def test_a_base_keeps_its_own_weights_and_random_ones_can_be_wanted(corpus, teacher, tmp_path, capsys):
+    taught = bw.load(teacher, device="cpu")
+    config = student_of(taught.config, "half")
+    base = Model.random(config, taught.tokenizer, [taught.head_configs["mlm"]], seed=8, device="cpu")
+    still = {"steps": 1, "learning_rate": 1e-12}
+    kept = learn(corpus, taught, tmp_path / "kept", base=base, **still)
+    assert "The student begins with the weights of this model" in capsys.readouterr().err
+    begun = learn(corpus, taught, tmp_path / "begun", **still)
+    random = learn(corpus, taught, tmp_path / "random", start_from_teacher=False, **still)
+    tables = [run.model.encoder.token_table for run in (kept, begun, random)]
+    originals = [base.encoder.token_table, taught.encoder.token_table]
+    near = [[torch.allclose(table, other, atol=1e-6) for other in originals] for table in tables]
+    assert near == [[True, False], [False, True], [False, False]]
+
+
 def test_raw_text_is_read_with_the_teachers_tokenizer(teacher, tmp_path):
     texts = tiny.sentences(120)
     result = learn(texts, teacher, tmp_path / "run", "distil", steps=2)
