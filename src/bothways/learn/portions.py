@@ -12,38 +12,44 @@ from bothways.learn.stream import Examples
 
 HELD_OUT = 512
 """Examples that are never trained on, at most; of a small corpus one in twenty."""
+_ONE_IN = 20
 _SAMPLE = 256  # examples whose lengths stand for those of all
 
 
-def divide(examples: Examples, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def divide(count: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the examples to train on and of those held out, which are spread evenly.
 
-    A corpus too small to hold any out is told with a warning.
+    Args:
+        count: How many examples there are.
+    """
+    held = np.unique(np.linspace(0, count - 1, min(HELD_OUT, count // _ONE_IN) + 1).astype(np.int64)[1:])
+    return np.setdiff1d(np.arange(count), held), held
+
+
+def check_enough(examples: Examples, numbers: np.ndarray, batch_tokens: int) -> None:
+    """Refuses a corpus that does not fill a batch, and tells, with a warning, one too small to hold anything out.
 
     Args:
         examples: All of them.
+        numbers: Those to train on.
         batch_tokens: Tokens in an optimizer step.
 
     Raises:
         BothwaysError: There are fewer tokens than a step takes.
     """
-    count = len(examples)
-    held = np.unique(np.linspace(0, count - 1, min(HELD_OUT, count // 20) + 1).astype(np.int64)[1:])
-    trained = np.setdiff1d(np.arange(count), held)
-    tokens = tokens_in(examples, trained)
+    count, tokens = len(examples), tokens_in(examples, numbers)
     if tokens < batch_tokens:
         raise BothwaysError(
             f"the corpus makes {count:,} sequences with {tokens:,.0f} tokens to train on, fewer than the "
             f"{batch_tokens:,} of one batch; give more text, or a batch_tokens of at most {tokens:,.0f}"
         )
-    if not len(held):
+    if count < _ONE_IN:
         warnings.warn(
-            f"the corpus makes {count:,} sequences, fewer than the 20 of which one would be held out, so nothing will "
-            "be measured; give more text, or a smaller max_length",
+            f"the corpus makes {count:,} sequences, fewer than the {_ONE_IN} of which one would be held out, so "
+            "nothing will be measured; give more text, or a smaller max_length",
             BothwaysWarning,
             stacklevel=3,
         )
-    return trained, held
 
 
 def steps_of(epochs: float, examples: Examples, numbers: np.ndarray, batch_tokens: int) -> int:

@@ -18,7 +18,7 @@ from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
 from bothways.learn.objectives.recipe import Recipe, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_weights
-from bothways.learn.portions import divide, steps_of
+from bothways.learn.portions import check_enough, divide, steps_of
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
@@ -209,7 +209,7 @@ def pretrain(
     learned, config = settled(learned, config, start)
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
-    train_numbers, held_numbers = divide(plan.examples, batch_tokens)
+    train_numbers, held_numbers = divide(len(plan.examples))
     stream = Stream(
         plan.examples,
         plan.finish,
@@ -238,6 +238,7 @@ def pretrain(
         precision=precision,
         tensorboard=tensorboard,
     )
+    check_enough(plan.examples, train_numbers, batch_tokens)
     held_out = _held_items(plan, held_numbers, micro_tokens)
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
