@@ -13,6 +13,7 @@ import torch
 
 import bothways as bw
 import tiny
+from bothways.batch import make_batch
 from bothways.errors import BothwaysError
 from bothways.learn import insight as module
 from bothways.learn import pretrain as verb
@@ -23,6 +24,7 @@ from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.portions import divide
 from bothways.learn.protocol import Evaluation
 from bothways.learn.record import read_record
+from bothways.learn.samples import Samples
 from bothways.model.encoder import Encoder
 from bothways.text.prepare import prepare
 from bothways.text.shards import Corpus
@@ -236,6 +238,40 @@ def test_the_vocabulary_is_scored_once_at_each_held_out_place(corpus, monkeypatc
     assert [count for learning, count in scored if not learning] == [len(targets["mlm.places"]) for _, targets in items]
 
 
+class Certain:
+    """In the place of what is learned: is sure of a token that the place decides, and keeps what it was given."""
+
+    def guess(self, model, item, places):
+        self.item, self.places = item, places
+        return 100.0 * torch.nn.functional.one_hot(torch.as_tensor(places) % 150, 150).float()
+
+
+def test_excerpts_are_short_and_hide_every_chosen_token():
+    tokenizer = tiny.tokenizer()
+    draw = np.random.default_rng(0)
+    words = [place for place, token in enumerate(tokenizer.tokens) if token.isalpha() and len(token) > 2]
+    texts = [np.concatenate(([tokenizer.cls_id], draw.choice(words, 98), [tokenizer.sep_id])) for _ in range(4)]
+    places = np.array([20, 30, 95, *range(150, 170), 201])  # far apart; dense; the first of a text; none
+    batch = make_batch(texts)
+    masked = batch.token_ids.copy()
+    masked[places[::2]] = tokenizer.mask_id  # the others are left as they are, as a tenth is
+    targets = {"mlm.places": places, "mlm.labels": batch.token_ids[places]}
+    certain = Certain()
+    shown = Samples([(batch.with_tokens(masked), targets)], tokenizer).guess(None, certain)
+    assert certain.places.tolist() == [20, 30, 150, 151, 152, 153, 201]
+    assert (certain.item[0].token_ids[places] == tokenizer.mask_id).all()
+    whole = batch.token_ids.tolist()
+    for sample, (begin, end), chosen in zip(
+        shown, [(10, 42), (140, 154), (200, 232)], [[20, 30], [150, 151, 152, 153], [201]], strict=True
+    ):
+        ids = [tokenizer.mask_id if place in chosen else whole[place] for place in range(begin, end)]
+        assert sample["text"] == tokenizer.decode(ids, special_tokens=True).replace("[CLS] ", "")
+        assert [one["right"] for one in sample["masked"]] == [tokenizer.tokens[whole[place]] for place in chosen]
+        assert [one["guesses"][0] for one in sample["masked"]] == [
+            [tokenizer.tokens[place % 150], 1.0] for place in chosen
+        ]
+
+
 # -- gradients
 
 
@@ -300,8 +336,6 @@ def test_byte_level_tokens_have_words_too(tmp_path):
     tokenizer = bw.train_tokenizer(tmp_path / "text.txt", size=270, kind="bpe", out=tmp_path / "tokenizer")
     found = Classes.of(prepare(tmp_path / "text.txt", tokenizer, tmp_path / "corpus"))
     ids = tokenizer.encode(["the okapi"]).token_ids
-    from bothways.batch import make_batch
-
     batch = make_batch([ids])
     pieces = len(tokenizer.encode([" okapi"], special_tokens=False).token_ids)
     targets = {"mlm.places": np.array([1, len(ids) - 2]), "mlm.labels": ids[[1, -2]]}
