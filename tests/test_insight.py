@@ -85,7 +85,7 @@ def of(out, event):
 def held_out(corpus, **changes):
     """The recipe of a run, and its held-out batches with their numbers."""
     plan = recipe(ObjectiveSettings(**{"objective": "mlm", "max_length": 32, **changes}), corpus)
-    numbers = divide(plan.examples, SETTINGS["batch_tokens"])[1]
+    numbers = divide(len(plan.examples))[1]
     return plan, numbers, verb._held_items(plan, numbers, 16_384)
 
 
