@@ -16,7 +16,7 @@ from bothways.learn.generator import generator_config, starting_generator, train
 from bothways.learn.objectives.masking import ELECTRA, Masking
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.protocol import Together
-from bothways.learn.objectives.rtd import ReplacedTokens, Replacing, usual_rate
+from bothways.learn.objectives.rtd import ReplacedTokens, Replacing, discriminator_of, generator_of, usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.start import settled, starting_model, suited_objective
 from bothways.learn.stream import split_items
@@ -108,6 +108,21 @@ def test_drawing_changes_neither_loss_nor_gradient(gradient, monkeypatch):
             assert torch.equal(ours, expected)
 
 
+def test_only_a_few_rows_are_ever_held_in_float32(monkeypatch):
+    """Tokens are drawn from the rows that the loss is made of, not from a copy of all."""
+    seen = []
+
+    def watch(shares, draws):
+        seen.append(tuple(shares.shape))
+        return drawn(shares, draws)
+
+    drawn = module._drawn
+    monkeypatch.setattr(module, "_drawn", watch)
+    hidden, table, bias = problem()
+    vocabulary_guesses(hidden.repeat(40, 1), table, bias, torch.zeros(120, dtype=torch.int64), torch.rand(120))
+    assert seen == [(module._ROWS, 37)] * 3 + [(120 % module._ROWS, 37)]
+
+
 def test_nothing_masked_draws_nothing():
     hidden, table, bias = problem()
     none = torch.empty(0, dtype=torch.int64)
@@ -126,6 +141,15 @@ def test_of_the_masked_places_85_percent_are_masked_and_15_kept():
     assert len(now) == 2000 * 30
     assert abs((now == MASK).mean() - 0.85) < 0.005
     assert ((now == MASK) | (now == targets["mlm.labels"])).all(), "none is random"
+
+
+def test_settings_make_both_halves_alike():
+    settings = ObjectiveSettings(objective="rtd", mask_rate=0.2, seed=3)
+    (objective,), before = discriminator_of(settings, tiny.tokenizer()), generator_of(settings, tiny.tokenizer())
+    masking = objective.masked.masking
+    assert (masking.actions, masking.rate, masking.seed, objective.seed) == (ELECTRA, 0.2, 3, 3)
+    assert ELECTRA == (0.85, 0.0, 0.15)
+    assert objective.masked.decoder == before.masked.decoder == "plain"
 
 
 def test_replaced_is_what_differs_and_nothing_else_was_touched():
@@ -370,7 +394,8 @@ def test_a_fresh_generator_is_not_its_discriminators_twin():
     config = model["encoder"].config
     assert model["generator"].config.width == config.width
     discriminator = starting_model(None, config, ("rtd",), tiny.tokenizer(), 0, "cpu")
-    generator = starting_generator(discriminator, ObjectiveSettings(objective="rtd"), None, None)
+    as_large = ObjectiveSettings(objective="rtd", generator_size=1.0)
+    generator = starting_generator(discriminator, as_large, None, None)
     for name, value in generator.encoder.stack.named_parameters():
         other = discriminator.encoder.stack.get_parameter(name)
         assert value.ndim < 2 or not torch.equal(value, other), name

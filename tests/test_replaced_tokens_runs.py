@@ -174,6 +174,8 @@ def test_disentangled_tables_are_merged_when_saved(corpus, tmp_path):
     _, later = run(corpus, tmp_path / "again", base=tmp_path / "run", steps=2)
     assert later[0]["loss.mlm"] < seen[0]["loss.mlm"] - 0.4
     assert later[0]["loss.rtd"] < seen[0]["loss.rtd"] - 0.2
+    still, _ = run(corpus, tmp_path / "still", base=tmp_path / "run", steps=1, learning_rate=1e-9)
+    assert (still.model.encoder.token_table - loaded.encoder.token_table).abs().max() < 1e-5, "what it learnt is kept"
 
 
 def test_pairs_go_with_replaced_tokens(corpus, tmp_path):

@@ -124,8 +124,9 @@ class Replacing:
         states_MD = states_at(self.masked.decoder, encoder, output, batch, places_M)
         found = head.guesses(states_MD, encoder.token_table, labels_M, draws_M)
         tokens_T = originals_T.index_copy(0, places_M, found.drawn)
-        changed = batch.with_tokens(tokens_T), targets | {"rtd.replaced": tokens_T != originals_T}
-        return {"mlm": Loss(found.total, found.hits, Each(found.losses, found.right))}, changed
+        after: Targets = {**targets, "rtd.replaced": tokens_T != originals_T}
+        losses = {"mlm": Loss(found.total, found.hits, Each(found.losses, found.right))}
+        return losses, (batch.with_tokens(tokens_T), after)
 
     def guess(self, model: nn.ModuleDict, item: Item, places_M: np.ndarray) -> Tensor:
         """``(M, V)`` its logits at masked places of a batch."""
