@@ -32,6 +32,8 @@ class ObjectiveSettings:
             (DeBERTaV3), or each has its ``"own"``; None does as the family's paper.
         temperature: Of soft targets.
         soft_targets: Of ``"all"`` tokens or of the ``"masked"`` ones.
+        relation_heads: Into how many MiniLM cuts queries, keys and values; None for what suits both widths.
+        teacher_layer: The teacher's layer that MiniLM learns from, counted from 1; None for the last.
         teacher_cache: A folder in which the teacher's outputs are kept.
         seed: Of all random choices.
     """
@@ -49,6 +51,8 @@ class ObjectiveSettings:
     generator_tables: GeneratorTables | None = None
     temperature: float = 2.0
     soft_targets: SoftTargets = "all"
+    relation_heads: int | None = None
+    teacher_layer: int | None = None
     teacher_cache: str | None = None
     seed: int = 0
 
@@ -69,6 +73,8 @@ class ObjectiveSettings:
         self._check("static_masks", self.static_masks is None or self.static_masks >= 1, "1 or more")
         self._check("generator_size", self.generator_size is None or 0 < self.generator_size <= 1, "above 0, at most 1")
         self._check("temperature", self.temperature > 0, "above 0")
+        for name in ("relation_heads", "teacher_layer"):
+            self._check(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more")
         for name, weight in self.loss_weights.items():
             if not weight >= 0:
                 raise BothwaysError(f"the weight of a loss must be 0 or more, not {weight} ({name})")
