@@ -120,7 +120,8 @@ def test_only_a_few_rows_are_ever_held_in_float32(monkeypatch):
     monkeypatch.setattr(module, "_drawn", watch)
     hidden, table, bias = problem()
     vocabulary_guesses(hidden.repeat(40, 1), table, bias, torch.zeros(120, dtype=torch.int64), torch.rand(120))
-    assert seen == [(module._ROWS, 37)] * 3 + [(120 % module._ROWS, 37)]
+    assert sum(rows for rows, _ in seen) == 120
+    assert max(seen) == (module._ROWS, 37) < (120, 37)
 
 
 def test_nothing_masked_draws_nothing():
