@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -129,7 +130,7 @@ def test_the_page_shows_what_was_run_and_what_came_of_it():
     for figure in (
         "Pre-training of BERT mini",
         "After 300 steps 21.2% of the masked tokens of held-out text are guessed right",
-        "the most frequent token alone would get 5.1%",
+        "by frequency alone it would be 5.1%",
         "11,171,218",
         "1,228,800",  # tokens seen
         "7 min 30 s",
@@ -177,15 +178,31 @@ def test_every_figure_has_a_title_and_units():
         assert {"step", "times the token stands in the corpus; places", "tokens of the word; places"} & set(said), title
 
 
-def test_the_level_of_mere_frequencies_stands_beside_masked_tokens_alone():
+def test_what_can_be_reached_without_reading_stands_beside_it():
     charts_of = {chart["title"]: chart for chart in run_page("my-bert", RUN, LOG)["curves"]["charts"]}
-    assert charts_of["Masked tokens: loss"]["level"]["value"] == 6.2
-    assert charts_of["Masked tokens: guessed right"]["level"]["value"] == 0.051
-    assert [title for title, chart in charts_of.items() if "level" in chart] == [
-        "Masked tokens: loss",
-        "Masked tokens: guessed right",
-    ]
-    assert page().count("by frequency alone") == 2
+    found = {title: chart["level"]["value"] for title, chart in charts_of.items() if "level" in chart}
+    assert found == {
+        "Masked tokens: loss": 6.2,
+        "Masked tokens: guessed right": 0.051,
+        "Next sentences: loss": pytest.approx(math.log(2)),
+        "Next sentences: guessed right": 0.5,
+    }
+    assert page().count("by frequency alone</text>") == 2
+
+
+def test_replaced_tokens_are_compared_with_calling_all_of_them_original():
+    steps = [{"event": "step", "step": 10, "loss.mlm": 6.0, "loss.rtd": 0.4, "accuracy.rtd": 0.9, "accuracy.mlm": 0.1}]
+    measured = {"event": "evaluation", "step": 10, "loss.mlm": 6.0, "accuracy.mlm": 0.1, "accuracy.rtd": 0.92}
+    begun = {**BEGUN, "parameters": {"encoder": 1000, "heads": 10, "generator": 500}}
+    shown = run_page("x", RUN, [begun, *steps, measured, insight(10, 0.5)])
+    assert "by their shares alone" in render_page(shown)
+    assert "92.0% of the tokens of held-out text are rightly called original or replaced; " in shown["summary"]
+    assert "if all are called original it would be 90.9%" in shown["summary"]
+    assert {"name": "parameters", "value": "1,010"} in shown["facts"], "those that are kept"
+    titles = [chart["title"] for chart in shown["curves"]["charts"]]
+    assert "Generator's masked tokens: loss" in titles
+    level = next(chart["level"] for chart in shown["curves"]["charts"] if chart["title"] == "Replaced tokens: loss")
+    assert level["value"] == pytest.approx(-(10 / 11 * math.log(10 / 11) + 1 / 11 * math.log(1 / 11)))
 
 
 def test_samples_stand_early_in_the_middle_and_late():

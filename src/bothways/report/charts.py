@@ -22,7 +22,7 @@ from bothways.errors import need
 # stand-in colour -> CSS variable of the page
 INK, MUTED, LINE, FIRST, SECOND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", FIRST: "--first", SECOND: "--second"}
-_COLOURS = {"first": FIRST, "second": SECOND, "ink": INK}
+_COLOURS = {"first": FIRST, "second": SECOND, "ink": INK, "muted": MUTED}
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bothways",
@@ -93,8 +93,8 @@ def lines(
         title: What is drawn.
         drawn: ``{name, look, points}``: `points` are pairs of step and value, of which those without a finite value are
             passed over; `look` is "smooth" (a running mean, what it is the mean of behind it), "marks", or "layer",
-            which may have a ``strength`` from 0 to 1 and a ``colour`` ("first", "second", "ink"); a line without a name
-            has no place in the legend.
+            which may have a ``strength`` from 0 to 1 and a ``colour`` ("first", "second", "ink", "muted"); a line
+            without a name has no place in the legend.
         scale: "percent" (shares of one, from 0), "log", or "linear" (from 0).
         unit: What stands beside the values.
         level: ``{name, value}`` of a level to compare with.
@@ -118,7 +118,7 @@ def lines(
         axes.set_xlim(0, 1.03 * max(step for _, points in kept for step, _ in points))
         _number_axes(axes, values, scale)
         if named := len(axes.get_legend_handles_labels()[1]):
-            axes.legend(loc="best") if named < 4 else figure.legend(loc="outside lower center", ncols=named)
+            axes.legend(loc="best") if named < 4 else figure.legend(loc="outside lower center", ncols=min(named, 4))
         return _svg(figure, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,16 +28,46 @@ _POINTS = 300
 """Points of a line, at most: more of them cannot be told apart, and the page should stay small."""
 
 
-def curves(steps: Sequence[Line], evaluations: Sequence[Line], corpus: Line) -> list[dict[str, Any]]:
-    """All charts over the steps, those with nothing to show left out."""
-    charts = [
-        chart
-        for kind in _kinds(steps, evaluations)
-        for chart in (
-            _both(kind, "loss", steps, evaluations, corpus),
-            _both(kind, "accuracy", steps, evaluations, corpus),
-        )
-    ]
+def title_of(kind: str, steps: Sequence[Line]) -> str:
+    """What a kind of loss is called; of replaced tokens the masked ones are the generator's."""
+    if kind == "mlm" and steps and "loss.rtd" in steps[-1]:
+        return "Generator's masked tokens"
+    return KINDS.get(kind, kind) if kind else "All objectives"
+
+
+def levels(corpus: Line, insights: Sequence[Line]) -> dict[str, tuple[str, float]]:
+    """What can be reached without reading, by name of loss or accuracy: how, in words, and the value."""
+    found: dict[str, tuple[str, float]] = {}
+    for pairs in ("nsp", "sop"):  # half of the pairs are of either kind
+        found |= {f"accuracy.{pairs}": ("by chance", 0.5), f"loss.{pairs}": ("by chance", math.log(2))}
+    for what in ("loss", "accuracy"):
+        if corpus.get(f"unigram_{what}"):
+            found[f"{what}.mlm"] = ("by frequency alone", corpus[f"unigram_{what}"])
+    counts = [(insights[-1].get(name) or {}).get("count", 0) for name in ("original", "replaced")] if insights else []
+    if counts and min(counts) > 0:
+        shares = [count / sum(counts) for count in counts]
+        found["accuracy.rtd"] = ("if all are called original", shares[0])
+        found["loss.rtd"] = ("by their shares alone", -sum(share * math.log(share) for share in shares))
+    return found
+
+
+def curves(
+    steps: Sequence[Line], evaluations: Sequence[Line], reachable: Mapping[str, tuple[str, float]]
+) -> list[dict[str, Any]]:
+    """All charts over the steps, those with nothing to show left out.
+
+    Args:
+        steps: The lines on training.
+        evaluations: Those on held-out examples.
+        reachable: `levels`.
+    """
+    charts = []
+    for kind in _kinds(steps, evaluations):
+        for what in ("loss", "accuracy"):
+            chart = _both(kind, what, steps, evaluations)
+            if level := reachable.get(f"{what}.{kind}"):
+                chart["level"] = {"name": level[0], "value": level[1]}
+            charts.append(chart)
     scores = [
         {"name": said, "look": "layer", "strength": place / 2, "points": _points(evaluations, name)}
         for place, (name, said) in enumerate(SCORES.items())
@@ -58,19 +89,17 @@ def _kinds(steps: Sequence[Line], evaluations: Sequence[Line]) -> list[str]:
     return ["", *kinds] if len(kinds) != 1 else kinds
 
 
-def _both(kind: str, what: str, steps: Sequence[Line], evaluations: Sequence[Line], corpus: Line) -> dict[str, Any]:
-    """One quantity in training and on held-out examples, with what mere frequencies of tokens would reach."""
+def _both(kind: str, what: str, steps: Sequence[Line], evaluations: Sequence[Line]) -> dict[str, Any]:
+    """One quantity in training and on held-out examples."""
     name = f"{what}.{kind}" if kind else what
     lines = [
         {"name": "trained on", "look": "smooth", "points": _points(steps, name)},
         {"name": "held out", "look": "marks", "points": _points(evaluations, name)},
     ]
-    of = KINDS.get(kind, kind) if kind else "All objectives"
+    of = title_of(kind, steps)
     chart: dict[str, Any] = {"title": f"{of}: guessed right", "unit": "share", "scale": "percent", "lines": lines}
     if what == "loss":
         chart |= {"title": f"{of}: loss", "unit": "loss" if kind in _NOT_NATS else "nats a guess", "scale": "log"}
-    if kind == "mlm" and corpus.get(f"unigram_{what}"):
-        chart["level"] = {"name": "by frequency alone", "value": corpus[f"unigram_{what}"]}
     return chart
 
 
@@ -96,7 +125,7 @@ def _by_layer(steps: Sequence[Line]) -> dict[str, Any]:
             if name not in (layers[0], layers[-1]):
                 del line["name"]
         else:
-            line["colour"] = "second" if name == names[0] else "ink"
+            line["colour"] = {"embeddings": "second", "heads": "ink"}.get(line["name"], "muted")
         lines.append(line)
     return {"title": "Length of the gradient by layer", "unit": "norm", "scale": "log", "lines": lines}
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bothways.report.page import percent
-from bothways.report.run_charts import KINDS, SCORES, bars, curves
+from bothways.report.run_charts import SCORES, bars, curves, levels, title_of
 
 Line = Mapping[str, Any]
 
@@ -37,19 +37,20 @@ def run_page(folder: str, run: Line, lines: Sequence[Line], *, made: str = "") -
     steps, evaluations, insights = (_of(lines, event) for event in ("step", "evaluation", "insight"))
     begun, corpus = (next(iter(_of(lines, event)), {}) for event in ("run", "corpus"))
     tuning = str(run.get("command", "")).startswith("finetune")
+    reachable = levels(corpus, insights)
     last, taken = steps[-1] if steps else {}, max(int(line["step"]) for line in lines)
     return {
         "title": _title(run, begun, tuning),
-        "summary": _summary(run, begun, corpus, evaluations, taken),
+        "summary": _summary(run, begun, reachable, evaluations, taken),
         "seconds": last.get("seconds"),
         "machine": machine_line(run["machine"]) if run.get("machine") else None,
         "made": made,
-        "facts": _facts(begun, last, evaluations, taken),
+        "facts": _facts(begun, steps, evaluations, taken),
         "corpus": _corpus(corpus, begun),
-        "curves": {"charts": curves(steps, evaluations, corpus), "note": _CURVES_NOTE},
+        "curves": {"charts": curves(steps, evaluations, reachable), "note": _CURVES_NOTE},
         "bars": {"charts": bars(insights), "note": _BARS_NOTE} if insights else None,
         "samples": _samples(insights),
-        "results": _results(run, evaluations, insights),
+        "results": _results(steps, evaluations, insights),
         "settings": _settings(run),
         "next": _next(folder, run, tuning),
     }
@@ -81,15 +82,15 @@ def _title(run: Line, begun: Line, tuning: bool) -> str:
     return f"{what} of {begun['model']}" if begun.get("model") else what
 
 
-def _summary(run: Line, begun: Line, corpus: Line, evaluations: Sequence[Line], taken: int) -> str:
+def _summary(run: Line, begun: Line, reachable: Line, evaluations: Sequence[Line], taken: int) -> str:
     sentences = []
     measured = evaluations[-1] if evaluations else {}
     kind = next((kind for kind in _RIGHT if f"accuracy.{kind}" in measured), None)
     if kind is not None:
         accuracy = f"{percent(measured[f'accuracy.{kind}'])} {_RIGHT[kind]}"
-        guess = corpus.get("unigram_accuracy") if kind == "mlm" else None
-        always = f"; the most frequent token alone would get {percent(guess)}" if guess is not None else ""
-        sentences.append(f"After {measured['step']:,} steps {accuracy}{always}.")
+        how, value = reachable.get(f"accuracy.{kind}", ("", 0.0))
+        without = f"; {how} it would be {percent(value)}" if how else ""
+        sentences.append(f"After {measured['step']:,} steps {accuracy}{without}.")
     elif "accuracy" in measured:
         sentences.append(f"After {measured['step']:,} steps the accuracy on the dev set is {measured['accuracy']:.1%}.")
     if run.get("results") is None:
@@ -98,17 +99,18 @@ def _summary(run: Line, begun: Line, corpus: Line, evaluations: Sequence[Line], 
     return " ".join(sentences)
 
 
-def _facts(begun: Line, last: Line, evaluations: Sequence[Line], taken: int) -> list[dict[str, str]]:
+def _facts(begun: Line, steps: Sequence[Line], evaluations: Sequence[Line], taken: int) -> list[dict[str, str]]:
     facts = [("steps", f"{taken:,}")]
     if begun.get("parameters"):
-        facts.insert(0, ("parameters", f"{sum(begun['parameters'].values()):,}"))
-    if "tokens" in last:
-        facts.append(("tokens seen", f"{last['tokens']:,}"))
+        kept = sum(count for part, count in begun["parameters"].items() if part != "generator")
+        facts.insert(0, ("parameters", f"{kept:,}"))
+    if steps and "tokens" in steps[-1]:
+        facts.append(("tokens seen", f"{steps[-1]['tokens']:,}"))
     measured = evaluations[-1] if evaluations else {}
     for name in ("accuracy.rtd", "accuracy.mlm", "accuracy"):
         if measured.get(name) is not None:
-            what = KINDS.get(name.partition(".")[2], "accuracy")
-            facts.append((f"{what.lower()} right" if "." in name else what, f"{measured[name]:.1%}"))
+            what = f"{title_of(name.partition('.')[2], steps).lower()} right" if "." in name else "accuracy"
+            facts.append((what, f"{measured[name]:.1%}"))
             break
     return [{"name": name, "value": value} for name, value in facts]
 
@@ -141,7 +143,7 @@ def _samples(insights: Sequence[Line]) -> dict[str, Any] | None:
     return {"steps": [line["step"] for line in chosen], "texts": texts}
 
 
-def _results(run: Line, evaluations: Sequence[Line], insights: Sequence[Line]) -> list[dict[str, str]]:
+def _results(steps: Sequence[Line], evaluations: Sequence[Line], insights: Sequence[Line]) -> list[dict[str, str]]:
     """The last evaluation, name by name."""
     rows = []
     measured = evaluations[-1] if evaluations else {}
@@ -149,8 +151,8 @@ def _results(run: Line, evaluations: Sequence[Line], insights: Sequence[Line]) -
         if name in ("event", "step") or not isinstance(value, int | float):
             continue
         what, _, kind = name.partition(".")
-        whole = f"All objectives: {what}" if what == "loss" else SCORES.get(what, what)
-        said = f"{KINDS.get(kind, kind)}: {'guessed right' if what == 'accuracy' else what}" if kind else whole
+        said = f"{title_of(kind, steps)}: {'guessed right' if what == 'accuracy' else what}"
+        said = SCORES.get(name, said)
         rows.append((said, f"{value:.1%}" if what == "accuracy" else f"{value:.3f}"))
     for name, what in (("original", "Original tokens called so"), ("replaced", "Replaced tokens called so")):
         part = insights[-1].get(name) if insights else None
