@@ -45,7 +45,8 @@ def test_steps_prepared_ahead_are_those_of_the_stream_itself_and_so_is_the_posit
             assert tokens(ahead.next_step(step / 6, (step + 1) / 6)) == tokens(plain.next_step(step / 6))
             assert ahead.state() == plain.state()
             assert ahead.epoch == plain.epoch
-    assert watched.asked == [(step, step / 6) for step in range(6)] + [(6, 1.0)]
+    assert watched.asked[:6] == [(step, step / 6) for step in range(6)]
+    assert watched.asked[6:] in ([], [(6, 1.0)])  # prepared in vain, if it was begun at all
     assert watched.threads[0] is threading.current_thread()
     assert {thread.name for thread in watched.threads[1:]} == {"data_0"}
 

@@ -11,6 +11,7 @@ from bothways.run.machine import peak_memory
 from bothways.run.precision import resolve_precision
 from bothways.text.normalize import Normalization
 from bothways.text.prepare import prepare
+from bothways.text.sentences import split_sentences
 from bothways.text.tokenizer import Tokenizer
 from bothways.use.bench import FEWEST, Measured, bench_pretrain, random_text, recommendation
 
@@ -62,9 +63,11 @@ def test_the_random_text_is_of_words_that_the_vocabulary_holds_some_frequent_mos
     documents, vocabulary = random_text(1_000, words=20_000)
     assert len(vocabulary) == len(set(vocabulary)) == 1_000
     tokenizer = Tokenizer.from_vocabulary(vocabulary, Normalization())
-    words = [word for document in documents for word in document.split()]
+    text = " ".join(documents).lower()
+    words = text.replace("!", " ! ").split()
     assert len(tokenizer.encode(documents, special_tokens=False).token_ids) == len(words)
-    counts = Counter(word for word in words if word != ".")
+    assert sum(len(split_sentences(document)) for document in documents) == text.count("!") > 10 * len(documents)
+    counts = Counter(word for word in words if word != "!")
     assert counts["a"] > 5 * counts["z"] > 0  # ranks 1 and 26
     assert len(counts) > 700
     assert random_text(1_000, words=20_000) == (documents, vocabulary)

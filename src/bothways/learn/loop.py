@@ -33,6 +33,7 @@ from bothways.learn.settings import LoopSettings
 from bothways.learn.state import History, LoopState, Taken
 from bothways.learn.tally import Tally, count_items
 from bothways.progress import progress
+from bothways.run.memory import kept_memory
 from bothways.run.precision import Precision, resolve_precision
 from bothways.run.roof import roof as measured_roof
 
@@ -85,6 +86,7 @@ def train(
     optimizer = make_optimizer(model, settings)
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
     with (
+        kept_memory(device.type == "cpu"),
         Interruption() as interruption,
         Ahead(stream) as data,
         Keeper(out, model, optimizer, data, settings, identity, resume) as keeper,

@@ -34,6 +34,8 @@ WARM, FEWEST = 2, 3
 """Steps that are not counted, because they set up kernels and memory, and the fewest that are."""
 _WORDS = 300_000
 """Of the random text: more than a step takes, little enough to be prepared in a second."""
+_END = "!"
+"""Of every sentence: unlike a full stop it belongs to no abbreviation."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def random_text(vocab_size: int, words: int = _WORDS) -> tuple[list[str], list[s
         vocab_size: How many tokens the vocabulary has, special ones among them.
         words: How many words the documents have in all.
     """
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", _END]
     if vocab_size < len(specials) + 1:
         raise BothwaysError(f"a vocabulary of {vocab_size} tokens has no room for words; give at least 1,000")
     made = [_word(number) for number in range(vocab_size - len(specials))]
@@ -165,7 +167,7 @@ def random_text(vocab_size: int, words: int = _WORDS) -> tuple[list[str], list[s
     for length in draw.integers(5, 40, size=words // 20):
         sentence = [word for word, _ in zip(chosen, range(length), strict=False)]
         if sentence:
-            sentences.append(" ".join(sentence) + " .")
+            sentences.append(" ".join(sentence).capitalize() + _END)
     return [" ".join(sentences[first : first + 20]) for first in range(0, len(sentences), 20)], [*specials, *made]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 _CHUNK = 2048
 """Positions whose logits exist at a time."""
-_ROWS = 32
+_ROWS = 16
 """Positions whose logits exist in float32 at a time, on a CPU."""
 
 
@@ -80,21 +80,24 @@ class _VocabularyLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor, draws: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
-        cast_table, cast_bias = table.to(hidden.dtype), bias.to(hidden.dtype)
+        cast_table = table.to(hidden.dtype)
         losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         right, drawn = torch.empty_like(labels, dtype=torch.bool), torch.empty_like(labels)
-        d_hidden = torch.empty_like(hidden) if wanted else None
-        d_table = torch.zeros_like(table) if wanted else None
-        d_bias = torch.zeros_like(bias) if wanted else None
+        d_hidden, d_bias = (torch.empty_like(hidden), torch.zeros_like(bias)) if wanted else (None, None)
+        d_table: Tensor | None = None
         for a in range(0, len(labels), _CHUNK):
             part = slice(a, a + _CHUNK)
-            logits = torch.nn.functional.linear(hidden[part], cast_table, cast_bias)
+            logits = hidden[part] @ cast_table.t()
             drawing = None if draws is None else (draws[part], drawn[part])
-            losses[part], right[part] = _softmax_rows(logits, labels[part], wanted, drawing)
-            if d_hidden is not None and d_table is not None and d_bias is not None:
-                d_hidden[part] = logits @ cast_table  # logits hold their gradient by now
-                d_table += logits.t() @ hidden[part]
-                d_bias += logits.sum(0, dtype=torch.float32)
+            losses[part], right[part] = _softmax_rows(logits, bias, labels[part], d_bias, drawing)
+            if d_hidden is not None:
+                torch.mm(logits, cast_table, out=d_hidden[part])  # logits hold their gradient by now
+                product = logits.t() @ hidden[part]
+                # A single chunk's product is as exact in its own type; sums of several are not.
+                single = len(labels) <= _CHUNK
+                d_table = product if single else product.float() if d_table is None else d_table.add_(product)
+        if wanted and d_table is None:  # no labels
+            d_table = torch.zeros_like(table)
         ctx.save_for_backward(d_hidden, d_table, d_bias)
         ctx.mark_non_differentiable(losses, right, drawn)
         return losses.sum(), losses, right, drawn
@@ -103,35 +106,37 @@ class _VocabularyLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scale = grads[0]
         d_hidden, d_table, d_bias = ctx.saved_tensors
-        return d_hidden * scale.to(d_hidden.dtype), d_table * scale, d_bias * scale, None, None
+        return d_hidden * scale.to(d_hidden.dtype), d_table.float().mul_(scale), d_bias * scale, None, None
 
 
 def _softmax_rows(
-    logits: Tensor, labels: Tensor, wanted: bool, drawing: tuple[Tensor, Tensor] | None
+    logits: Tensor, bias: Tensor, labels: Tensor, d_bias: Tensor | None, drawing: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """Losses ``(M,)`` of logits, and which are right; logits are overwritten by their gradient if that is wanted.
 
     Args:
-        logits: ``(M, V)``.
+        logits: ``(M, V)``, without the bias.
+        bias: ``(V,)``.
         labels: ``(M,)``.
-        wanted: Whether the gradient is.
+        d_bias: ``(V,)`` to which the bias's gradient is added; None if no gradient is wanted.
         drawing: Uniform numbers ``(M,)``, and where the classes that they decide are written.
     """
     step = _ROWS if logits.device.type == "cpu" else len(labels)
     losses, right = [], []
     for a in range(0, len(labels), step):
         rows, target = logits[a : a + step], labels[a : a + step, None]
-        logs = torch.log_softmax(rows, dim=-1, dtype=torch.float32)
-        own = logs.gather(1, target)
-        losses.append(-own.squeeze(1))
-        right.append(own.squeeze(1) >= logs.amax(dim=-1))
-        if not wanted and drawing is None:
-            continue
-        shares = logs.exp_()
+        biased = rows + bias if rows.dtype == torch.float32 else rows.float().add_(bias)
+        highest, own = biased.amax(dim=-1, keepdim=True), biased.gather(1, target)
+        shares = torch.softmax(biased, dim=-1)
+        # The largest share is exp(highest - log of the sum), and never too small for its logarithm.
+        losses.append((highest - own - shares.amax(dim=-1, keepdim=True).log()).squeeze(1))
+        right.append((own >= highest).squeeze(1))
         if drawing is not None:
             drawing[1][a : a + step] = _drawn(shares, drawing[0][a : a + step])
-        if wanted:
-            rows.copy_(shares.scatter_add_(1, target, torch.full_like(own, -1.0)))
+        if d_bias is not None:
+            shares.scatter_add_(1, target, torch.full_like(own, -1.0))
+            d_bias += shares.sum(0)
+            rows.copy_(shares)
     return torch.cat(losses), torch.cat(right)
 
 

@@ -1,0 +1,67 @@
+"""Freed memory stays with the process while it trains, and goes back afterwards."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from bothways.run import memory
+from bothways.run.memory import kept_memory
+
+ON_GLIBC = platform.libc_ver()[0] == "glibc"
+FAULTS = """
+import contextlib, json, resource, sys
+import torch
+from bothways.run.memory import kept_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.empty(12_000_000).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+torch.set_num_threads(1)
+before = faults()
+with kept_memory():
+    faults()
+    within = faults()
+    with kept_memory():
+        pass
+    still = faults()
+    held = resident()
+found = {"before": before, "within": within, "still": still, "held": held}
+print(json.dumps(found | {"after": faults(), "left": resident()}))
+"""
+
+
+@pytest.mark.skipif(not ON_GLIBC, reason="another C library")
+def test_a_block_that_was_freed_is_used_again_without_being_cleared_by_the_system():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    if found["before"] < 10_000:  # 48 MB ten times are 120,000 pages of 4 kB
+        pytest.skip("the system hands out huge pages")
+    assert found["within"] < found["before"] / 20
+    assert found["still"] < found["before"] / 20  # the inner block has ended, the outer has not
+    assert found["after"] > found["before"] / 2
+    assert found["held"] - found["left"] > 30_000  # kB
+
+
+def test_where_there_is_no_such_setting_nothing_happens(monkeypatch):
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    with kept_memory():
+        pass
+    with kept_memory(False):
+        pass
+
+
+@pytest.mark.skipif(not ON_GLIBC, reason="another C library")
+def test_it_ends_after_an_error_too():
+    with pytest.raises(RuntimeError), kept_memory():
+        raise RuntimeError
+    assert memory._holders == 0
