@@ -23,6 +23,7 @@ from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.protocol import Forward, Together
 from bothways.model.families import families
 from bothways.model.heads import soft_vocabulary_loss as module
+from bothways.model.heads.enhanced_mask_decoder import decode
 from bothways.model.heads.soft_vocabulary_loss import Logits, soft_vocabulary_loss
 
 VOCABULARY = 211
@@ -255,6 +256,24 @@ def at(forward, place):
         return replace(one, output=replace(one.output, sequence=one.output.sequence[place : place + 1]))
 
     return replace(only(forward), teacher=only(forward.teacher))
+
+
+@pytest.mark.parametrize("places", ["all", "masked"])
+def test_a_teacher_may_guess_through_its_enhanced_mask_decoder(places):
+    student, teacher = model_of(0), model_of(5, "deberta", embeddings__positions=60, embeddings__positions_added=False)
+    batch = batch_of(LENGTHS)
+    soft = SoftTargets(teacher["mlm"], VOCABULARY, 2.0, places, decoders=("plain", "enhanced"))
+    assert soft.hidden
+    assert soft.reads == (-2,), "what goes into the last layer"
+    forward = passes(student, teacher, batch)
+    chosen = np.arange(batch.tokens) if places == "all" else np.array([2, 7, 30])
+    ours = student["mlm"](forward.output.sequence[chosen], student["encoder"].token_table)
+    decoded = decode(teacher["encoder"], forward.teacher.output, batch)
+    theirs = teacher["mlm"](decoded[chosen], teacher["encoder"].token_table)
+    shares, logs = (theirs / 2).softmax(-1), (ours / 2).log_softmax(-1)
+    expected = 4 * functional.kl_div(logs, shares, reduction="sum")
+    loss = soft.loss(student, forward, targets_of(soft, batch) | {"mlm.places": chosen}).total
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_rows_of_a_table_beyond_the_vocabulary_are_not_compared():
