@@ -19,26 +19,28 @@ def word(number):
     return "".join(LETTERS[number // 36**place % 12] + "aeo"[number // 36**place // 12 % 3] for place in range(3))
 
 
-def sentence(draw, words):
+def sentence(draw, words, steep=1.0):
     """A few words of a topic, frequent ones first, every fourth a common one."""
-    shares = 1 / np.arange(1, len(words) + 1)
+    shares = np.arange(1, len(words) + 1.0) ** -steep
     chosen = draw.choice(words, size=draw.integers(4, 10), p=shares / shares.sum())
     common = draw.random(len(chosen)) < 0.25
     return " ".join(np.where(common, draw.choice(COMMON, size=len(chosen)), chosen)).capitalize() + "."
 
 
-def documents(count, *, topics=12, words=10, coherent=True, seed=0):
+def documents(count, *, topics=6, words=6, coherent=True, steep=1.0, seed=0):
     """Texts of 3 to 8 sentences. Incoherent ones change their topic with every sentence."""
     draw = np.random.default_rng(seed)
     lists = [[word(topic * words + place) for place in range(words)] for topic in range(topics)]
     made = []
     for _ in range(count):
-        size, topic = draw.integers(3, 9), lists[draw.integers(topics)]
-        made.append(" ".join(sentence(draw, topic if coherent else lists[draw.integers(topics)]) for _ in range(size)))
+        chosen = draw.integers(topics, size=draw.integers(3, 9))
+        if coherent:
+            chosen[:] = chosen[0]
+        made.append(" ".join(sentence(draw, lists[topic], steep) for topic in chosen))
     return made
 
 
-def tokenizer(words=120):
+def tokenizer(words=36):
     """A tokenizer that knows every word of so many, one token each."""
     return Tokenizer.from_vocabulary([*tiny.SPECIALS, ".", *COMMON, *map(word, range(words))], Normalization())
 

@@ -86,7 +86,7 @@ def test_a_sample_tells_what_the_whole_does(tmp_path, monkeypatch):
     corpus = prepare(texts + texts[:1000], TOKENIZER, tmp_path / "corpus", shard_tokens=10_000)
     whole, sample = corpus_facts(corpus), corpus_facts(corpus, most=corpus.tokens // 8)
     assert sample["looked_at"] <= corpus.tokens // 8 + 1024
-    assert sample["unigram_loss"] == pytest.approx(whole["unigram_loss"], abs=0.03)
+    assert sample["unigram_loss"] == pytest.approx(whole["unigram_loss"], abs=0.1)
     assert sample["duplicate_share"] == pytest.approx(whole["duplicate_share"], abs=0.08)
     assert whole["duplicate_share"] == pytest.approx(0.5, abs=0.03)
 

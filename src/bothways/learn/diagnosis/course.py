@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import BothwaysError
+from bothways.learn.diagnosis.finding import HELD_OUT, LOG
 from bothways.learn.record import RUN, Record, read_record
 from bothways.model.config import EncoderConfig
 from bothways.run.files import read_json
 
 MLM = "mlm"
 """The name of what guesses masked tokens, be it an encoder or the generator beside one."""
-_PRETRAIN = "pretrain"
+_PRETRAIN, _EVALUATIONS = "pretrain", 8
 
 
 class Series:
@@ -153,6 +154,19 @@ class Course:
         optimizer = self.settings.get("optimizer") or ("adamw" if self.settings.get("base") else "muon")
         return suited_rate(self.config.width, optimizer)
 
+    def second_half(self, name: str) -> tuple[str, float, float]:
+        """Where it is from, a loss in the middle and at the end: of held-out text, if it was measured often enough.
+
+        There it is always made of the same guesses, so small differences mean something.
+        """
+        series = self.held_out if self.measured_often(name) else self.log
+        source = HELD_OUT if series is self.held_out else LOG
+        return source, series.mean(name, 0.35, 0.6), series.mean(name, 0.95, 1.0)
+
+    def measured_often(self, name: str) -> bool:
+        """Whether held-out text was measured often enough to tell the course of a run."""
+        return name in self.held_out and len(self.held_out) >= _EVALUATIONS
+
     def standard_error(self, name: str, share: float) -> float:
         """How uncertain the mean of a share of the lines is."""
         return self.log.noise(name) / math.sqrt(max(1.0, share * len(self.log)))
@@ -173,7 +187,7 @@ def read_course(run: str | Path) -> Course:
     if not any(name.partition(".")[2] in _objectives() for name in log.names if name.startswith("loss.")):
         raise BothwaysError(f"{folder} is no run of bothways pretrain, and no other can be diagnosed")
     missing: list[str] = []
-    config = _config(folder, saved, settings)
+    config = _config(record, saved, settings)
     if config is None:
         missing.append("The encoder is not known, so its learning rate and its size could not be judged.")
     facts = _facts(record, settings)
@@ -231,7 +245,9 @@ def _settings(record: Record, saved: dict[str, Any]) -> dict[str, Any]:
     identity = dict(saved.get("identity", {}))
     objective = identity.pop("objective", None)
     told = {**identity, **(objective if isinstance(objective, dict) else {})}
-    begun = next((line["settings"] for line in record.of("run") if isinstance(line.get("settings"), dict)), {})
+    begun: dict[str, Any] = next(
+        (line["settings"] for line in record.of("run") if isinstance(line.get("settings"), dict)), {}
+    )
     final = {name: value for name, value in record.run.get("settings", {}).items() if value is not None}
     settings = {**begun, **{name: value for name, value in told.items() if name != "corpus"}, **final}
     if settings.get("precision") in (None, "auto"):
@@ -250,16 +266,17 @@ def _planned(record: Record, saved: dict[str, Any]) -> int:
     return next((int(steps) for steps in told if steps), 0)
 
 
-def _config(folder: Path, saved: dict[str, Any], settings: dict[str, Any]) -> EncoderConfig | None:
-    """The encoder that is trained, from the saved model, the checkpoint or the names of family and size."""
+def _config(record: Record, saved: dict[str, Any], settings: dict[str, Any]) -> EncoderConfig | None:
+    """The encoder that is trained: as saved, as its checkpoint or log has it, or by the names of family and size."""
     from bothways.model.families import family
     from bothways.run.folder import encoder_config
 
     try:
-        if (folder / "model" / "config.json").is_file():
-            return encoder_config(folder / "model")
-        if isinstance(model := saved.get("identity", {}).get("model"), dict):
-            return EncoderConfig.from_dict(model, str(folder / "checkpoint"))
+        if (record.folder / "model" / "config.json").is_file():
+            return encoder_config(record.folder / "model")
+        for told in (saved.get("identity", {}).get("model"), *(line.get("config") for line in record.of("run"))):
+            if isinstance(told, dict):
+                return EncoderConfig.from_dict(told, str(record.folder))
         if "family" in settings and "size" in settings and not settings.get("base"):
             return family(settings["family"]).size(settings["size"])
     except BothwaysError:

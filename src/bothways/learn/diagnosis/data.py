@@ -46,7 +46,8 @@ def overfitting(course: Course) -> Finding | None:
         *([Evidence("tokens in the corpus", course.facts["tokens"], CORPUS, ",.0f")] if course.facts else []),
     )
     stop = int(course.held_out.steps[best])
-    remedy = f"Give more text, or stop sooner, --steps {stop}, or train with --dropout 0.1 or a smaller --size."
+    masks = "leave --static-masks out, " if course.settings.get("static_masks") else ""
+    remedy = f"Give more text, or {masks}stop sooner, --steps {stop}, or train with --dropout 0.1 or a smaller --size."
     return Finding(OVERFIT, what, evidence, remedy, 0.8)
 
 

@@ -8,7 +8,7 @@ from bothways.learn.diagnosis.course import Course
 from bothways.learn.diagnosis.finding import LOG, SETTINGS, Evidence, Finding
 
 PRECISION, WAITING = "precision trouble", "waiting for data"
-_MOST_WAITING = 0.2
+_MOST_WAITING, _WORTH_TELLING = 0.2, 60.0
 
 
 def precision_trouble(course: Course) -> Finding | None:
@@ -29,9 +29,13 @@ def precision_trouble(course: Course) -> Finding | None:
 
 
 def waiting_for_data(course: Course) -> Finding | None:
-    """More than a fifth of the time of the second half of the lines was spent on waiting for batches."""
+    """Time is lost on waiting for batches.
+
+    More than a fifth of it in the second half of the lines, and more than a minute in all: tiny encoders are quicker
+    than any data, and nobody minds.
+    """
     share = course.log.mean("waiting", 0.5, 1.0)
-    if not share > _MOST_WAITING or len(course.log) < 5:
+    if not share > _MOST_WAITING or not share * course.log["seconds"][-1] > _WORTH_TELLING:
         return None
     what = f"The run is slower than it has to be, because it waits for data {share:.0%} of the time."
     speed = course.log.mean("tokens_per_second", 0.5, 1.0)

@@ -57,7 +57,7 @@ def masking_too_light(course: Course) -> Finding | None:
     if _LOSS not in course.log or course.progress < 0.5 or not batch or rate > 0.05:
         return None
     guesses = rate * batch
-    if guesses >= 100 or not course.gained < 2.5 * ON_PLATEAU:
+    if guesses >= 100 or not course.gained < 1.5 * ON_PLATEAU:
         return None
     what = (
         f"Masked accuracy stands at {course.accuracy:.0%}, because only {rate:.1%} of the tokens are masked: a step "

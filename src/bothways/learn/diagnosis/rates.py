@@ -11,6 +11,8 @@ from bothways.learn.diagnosis.finding import LOG, SETTINGS, Evidence, Finding
 
 NAME_HIGH, NAME_LOW = "rate too high", "rate too low"
 _LOSS = f"loss.{MLM}"
+_HIGH, _FAR_TOO_HIGH = 2.0, 6.0
+"""Times the rate that suits; tiny encoders bear five times as much."""
 
 
 def rate_too_high(course: Course) -> Finding | None:
@@ -21,9 +23,10 @@ def rate_too_high(course: Course) -> Finding | None:
     - The run broke off because a loss or gradient was not finite (unless `precision_trouble` explains it).
     - The loss of masked tokens stands above its own lowest level by a tenth of all that it had fallen, by 0.1 nats and
       by six standard errors, while masking did not grow heavier. Spikes that are made good do not count.
-    - After a third of the run it stands above the loss of guessing by frequencies by 3 % and does not fall, or within
-      5 % of it without falling while the rate is more than three times what suits the width. At normal rates such a
-      plateau has other causes.
+    - Where the rate is more than twice what suits the width: after a third of the run the loss stands above that of
+      guessing by frequencies by 3 % and does not fall.
+    - Where it is more than six times what suits: the loss came near that of guessing by frequencies within half of the
+      run, and not 5 % below it in the rest. At usual rates such a plateau has other causes.
     """
     if course.failure:
         return _broken_off(course)
@@ -36,10 +39,11 @@ def rate_too_high(course: Course) -> Finding | None:
             f"come down to {lowest:.2f} and rose again to {course.level:.2f}."
         )
         return _finding(course, what, (Evidence("lowest loss of masked tokens", lowest, LOG),), 0.95)
-    if course.progress < 1 / 3 or math.isnan(course.unigram_loss) or not _flat(course):
+    if course.progress < 1 / 3 or not course.rate > _HIGH * course.suited_rate:
         return None
-    above, high = course.gained < -0.03, course.rate > 3 * course.suited_rate and course.gained < 0.05
-    if not (above or high):
+    near = course.log.mean(_LOSS, 0.4, 0.6) < 1.1 * course.unigram_loss
+    stuck = near and course.gained < 0.05 and course.rate > _FAR_TOO_HIGH * course.suited_rate
+    if not (stuck or (course.gained < -0.03 and _flat(course))):
         return None
     what = (
         f"Masked accuracy stands at {course.accuracy:.0%}, because steps at this learning rate are so large that the "
