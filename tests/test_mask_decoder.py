@@ -188,5 +188,7 @@ def test_a_generator_can_guess_through_it(tmp_path):
     assert generator.config.embeddings.positions == 512
     assert result.model.config.embeddings.positions == 0
     assert generator.fill_mask("the [MASK] river")
+    with pytest.raises(BothwaysError, match="learned with the enhanced mask decoder; continue with mask_decoder="):
+        run(tmp_path / "again", base=tmp_path / "run", objective="rtd")
     with pytest.raises(BothwaysError, match=r"as wide as the encoder.*that is rtd's generator: choose another"):
         run(tmp_path / "narrow", "deberta-v2", objective="rtd", mask_decoder="enhanced", generator_size=0.5)

@@ -136,6 +136,7 @@ def pretrain(
         return
     output.facts(figures)
     output.line(f"\nReport: {out / 'report.html'}")
+    ways = [f"bothways finetune classify train.csv --base {out} --out my-classifier"]
     if "mlm" in result.model.heads:
-        output.line(f'Next: bothways fill {out} "a sentence with a [MASK]"')
-    output.line(f"      bothways finetune classify train.csv --base {out} --out my-classifier")
+        ways.insert(0, f'bothways fill {out} "a sentence with a [MASK]"')
+    output.line("Next: " + "\n      ".join(ways))

@@ -22,6 +22,7 @@ from bothways.model.encoder import Encoder
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.model.sharing import share_tables
+from bothways.progress import say
 from bothways.run.model import Model, load
 
 
@@ -122,6 +123,8 @@ def starting_generator(
     if kept is not None:
         made.encoder.load_state_dict(kept.encoder.state_dict(), strict=False)
         made.heads["mlm"].load_state_dict(kept.heads["mlm"].state_dict())
+    told = f"continued from {kept.name}" if kept else "random"
+    say(f"Generator: {config.layers} layers, {config.width} wide, {settings.generator_tables} tables, {told}")
     join_tables(made.encoder, discriminator.encoder, settings.generator_tables or "own", fresh=kept is None)
     return made
 
@@ -190,6 +193,10 @@ def _check_kept(kept: Model, discriminator: Model, settings: ObjectiveSettings) 
         raise BothwaysError(f"{kept.name} has no masked-token head, so it is no generator; move it away")
     if kept.tokenizer.tokens != discriminator.tokenizer.tokens:
         raise BothwaysError(f"{kept.name} has another vocabulary than its discriminator; move it away")
+    if settings.mask_decoder is None and kept.head_configs["mlm"].decoder == "enhanced":
+        raise BothwaysError(
+            f"{kept.name} learned with the enhanced mask decoder; continue with mask_decoder='enhanced' (or 'plain')"
+        )
     if settings.generator_size is None:
         return
     asked = generator_config(discriminator.config, settings.generator_size)
