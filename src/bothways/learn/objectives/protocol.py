@@ -205,7 +205,7 @@ class Together:
             if hasattr(objective, "work"):
                 total += TRAINED * objective.work(encoder.config, targets)
         for other in (self.before, self.teacher):
-            if hasattr(other, "work"):
+            if other is not None and hasattr(other, "work"):
                 total += other.work(model, item)
         return total
 
