@@ -425,9 +425,10 @@ def test_what_is_no_log_is_told_in_a_sentence(tmp_path, content, told):
 
 
 def test_the_folder_that_was_probably_meant_is_named(run, tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "log.jsonl").write_text("")
-    with pytest.raises(BothwaysError, match=r"did you mean .*inner"):
+    for name in ("inner", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.jsonl").write_text("")
+    with pytest.raises(BothwaysError, match=r"did you mean \S*inner or \S*other$"):
         read_record(tmp_path)
     with pytest.raises(BothwaysError, match="does not exist"):
         read_record(tmp_path / "absent")

@@ -49,8 +49,8 @@ def read_record(folder: str | Path) -> Record:
     if not path.is_dir():
         raise BothwaysError(f"{path} does not exist: give the folder of a run")
     if not (path / LOG).is_file():
-        near = sorted(inner.parent for inner in path.glob(f"*/{LOG}"))
-        hint = f"did you mean {near[0]}" if near else "give the folder that was its --out"
+        near = sorted(str(inner.parent) for inner in path.glob(f"*/{LOG}"))
+        hint = f"did you mean {' or '.join(near)}" if near else "give the folder that was its --out"
         raise BothwaysError(f"{path} holds no run, for it has no {LOG}: {hint}")
     lines = _read_lines(path / LOG)
     if not any(line["event"] in ("step", "evaluation") for line in lines):
