@@ -147,3 +147,16 @@ def test_a_command_that_needs_torch_says_which_extra_to_install(light, command):
     assert done.stderr.startswith("bothways: ")
     assert done.stderr.count("\n") == 1
     assert "pip install 'bothways[torch]'" in done.stderr
+
+
+def test_the_page_of_a_run_needs_no_torch_but_what_draws_it(light):
+    """What is wrong with the run is said first; then that the drawing library is absent, in one sentence."""
+    assert "absent does not exist" in light("report", "absent", status=2).stderr
+    code = (
+        "from pathlib import Path; Path('run').mkdir();"
+        'Path(\'run/log.jsonl\').write_text(\'{"event": "step", "step": 1, "rate": 0.1}\\n\')'
+    )
+    light(code, program=False)
+    done = light("report", "run", status=2)
+    assert done.stderr.count("\n") == 1
+    assert "bothways[torch]" in done.stderr
