@@ -10,7 +10,7 @@ from torch import nn
 
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.distil.lesson import COMPARING, Lesson
+from bothways.learn.objectives.distil.lesson import COMPARING, Lesson, copies_of
 from bothways.learn.objectives.distil.student import begin_with_teacher
 from bothways.learn.objectives.distil.teacher import check_tokenizers
 from bothways.learn.objectives.protocol import EncoderObjective
@@ -42,6 +42,8 @@ def find_teacher(teacher: str | Path | Model | None, settings: ObjectiveSettings
             f"a teacher is given, but {settings.objective} does not learn from one; add {', '.join(COMPARING[:-1])} or "
             f"{COMPARING[-1]} to the objective"
         )
+    if settings.teacher_cache is not None:
+        copies_of(settings)
     if isinstance(teacher, Model):
         return teacher.to(device or teacher.device)
     return load(teacher, device=device)

@@ -68,7 +68,7 @@ class Lesson:
         reads = {place % (layers + 1) for one in objectives for place in getattr(one, "reads", ())}
         if settings.teacher_cache is None:
             return RunningTeacher(self.teacher, reads)
-        shape = Shape(_copies(settings), examples, settings.max_length, len(reads), self.teacher.config.width)
+        shape = Shape(copies_of(settings), examples, settings.max_length, len(reads), self.teacher.config.width)
         depends = _inputs(settings) | {
             "teacher": self.identity,
             "corpus": corpus.fingerprint,
@@ -130,8 +130,12 @@ def tinybert(settings: ObjectiveSettings, lesson: Lesson) -> list[EncoderObjecti
     return [*layer_to_layer(lesson.student, lesson.teacher.config)]
 
 
-def _copies(settings: ObjectiveSettings) -> int:
-    """In how many ways an example comes."""
+def copies_of(settings: ObjectiveSettings) -> int:
+    """In how many ways an example comes, where what a teacher makes of it is to be kept.
+
+    Raises:
+        BothwaysError: It comes in another way every time.
+    """
     others = [name for name in settings.parts if name not in COMPARING]
     if "rtd" in others:
         raise BothwaysError("teacher_cache keeps what comes again, and a generator never writes the same; leave it out")
