@@ -42,23 +42,30 @@ class Task:
 
 
 class Clock:
-    """When steps ended, and their losses."""
+    """When steps ended, their losses, and the most memory up to the last of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.ends: list[float] = []
         self.losses: list[float] = []
+        self.memory: int | None = None
+        self._device = device
 
-    def summary(self, task: Task) -> dict[str, Any]:
-        """Seconds of the counted steps, losses of all, when the first was done, memory."""
+    def tick(self) -> None:
+        """A step has ended."""
         import torch
 
         from bothways.run.machine import peak_memory
 
+        self.ends.append(time.time())
+        self.memory = torch.cuda.max_memory_allocated() if self._device == "cuda" else peak_memory()
+
+    def summary(self, task: Task) -> dict[str, Any]:
+        """Seconds of the counted steps, losses of all, when the first was done, memory."""
         return {
             "seconds": [b - a for a, b in pairwise(self.ends[task.warm - 1 :])],
             "losses": self.losses,
             "first_step": self.ends[0] - task.started,
-            "memory": torch.cuda.max_memory_allocated() if task.device == "cuda" else peak_memory(),
+            "memory": self.memory,
         }
 
 
@@ -83,10 +90,10 @@ def run_bothways(task: Task) -> dict[str, Any]:
     from bothways.progress import silent
 
     silent()
-    clock = Clock()
+    clock = Clock(task.device)
 
     def watch(event: Any) -> None:
-        clock.ends.append(time.time())
+        clock.tick()
         clock.losses.append(event.values["loss.mlm"])
 
     with tempfile.TemporaryDirectory() as out:
@@ -131,11 +138,11 @@ def run_transformers(task: Task) -> dict[str, Any]:
     apply_thread_limit()
     tokenizer = AutoTokenizer.from_pretrained(f"{task.corpus}/tokenizer")
     model = AutoModelForMaskedLM.from_pretrained(task.start)
-    steps, clock = task.warm + task.steps, Clock()
+    steps, clock = task.warm + task.steps, Clock(task.device)
 
     class Watch(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
-            clock.ends.append(time.time())
+            clock.tick()
 
     class SameRates(Trainer):
         """The Trainer's own schedule has a rate of 0 in the first step; a step more or less shows in short curves."""

@@ -239,7 +239,7 @@ def pretrain(
         tensorboard=tensorboard,
     )
     check_enough(plan.examples, train_numbers, batch_tokens)
-    held_out = _held_items(plan, held_numbers, micro_tokens)
+    held_out = _held_items(plan, held_numbers, min(micro_tokens, batch_tokens))
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
@@ -247,7 +247,7 @@ def pretrain(
     facts: dict[str, Any] = {"model": name, "examples": len(train_numbers), "held_out": len(held_numbers)}
     resolved = {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens}
     facts |= {"settings": resolved, "config": config.to_dict()}
-    shown = _held_items(plan, few(held_numbers), micro_tokens)
+    shown = _held_items(plan, few(held_numbers), min(micro_tokens, batch_tokens))
     insight = Insight(trained, plan.together, held_out, prepared, shown, facts)
     evaluation = Evaluation(plan.together.measured, insight.measure)
     record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)

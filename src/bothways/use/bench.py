@@ -241,6 +241,7 @@ def _measure(settings: dict[str, Any], corpus: str, seconds: float, started: flo
     taken: list[Taken] = []
     first_step: list[float] = []
     device: list[str] = []
+    memory: list[int | None] = []
 
     def watch(event: StepEvent) -> None:
         if not first_step:
@@ -249,6 +250,7 @@ def _measure(settings: dict[str, Any], corpus: str, seconds: float, started: flo
         taken.append(event.taken)
         counted = taken[WARM:]
         if len(counted) >= FEWEST and sum(step.seconds for step in counted) >= seconds:
+            memory.append(_memory(device[0]))  # here: what comes after the last step is not training
             event.stop()
 
     with tempfile.TemporaryDirectory(prefix="bothways-bench-") as out:
@@ -264,7 +266,7 @@ def _measure(settings: dict[str, Any], corpus: str, seconds: float, started: flo
         "roof": limit,
         "waiting": sum(step.waiting for step in counted) / spent,
         "first_step": first_step[0],
-        "memory": _memory(device[0]),
+        "memory": memory[0],
         "steps": len(counted),
     }
 
