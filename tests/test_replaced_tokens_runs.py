@@ -199,7 +199,7 @@ import bothways as bw, test_replaced_tokens_runs as tests
 from bothways.text.shards import Corpus
 
 out, corpus = Path(sys.argv[1]), Corpus.open(sys.argv[2])
-def train(folder, name, how, kill, steps=9):
+def train(folder, name, how, kill, steps=5):
     def die(event):
         if event.step == kill:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -211,7 +211,7 @@ def train(folder, name, how, kill, steps=9):
     )
 train(out / "first", "electra", "shared", 0, 1)  # what torch imports at a first step is then imported for all children
 for name, how in (("electra", "shared"), ("deberta-v2", "disentangled")):
-    for folder, kill in (("broken", 5), ("broken", 0), ("whole", 0)):
+    for folder, kill in (("broken", 3), ("broken", 0), ("whole", 0)):
         child = os.fork()
         if not child:
             train(out / name / folder, name, how, kill)
