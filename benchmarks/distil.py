@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="a masked language model to take instead of training one")
     parser.add_argument("--pieces", type=int, help="so many and no more")
     parser.add_argument("--examples", type=int, default=2000, help="of SST-2")
-    parser.add_argument("--only", nargs="*", help="rows of the table")
+    parser.add_argument("--only", nargs="*", help="rows of the table, and their teachers")
     args = parser.parse_args()
 
     cells = args.out / "cells.jsonl"
@@ -72,7 +72,10 @@ def main() -> None:
     if cells.exists():
         done = [json.loads(line) for line in cells.read_text().splitlines()]
     finished = {cell["piece"] for cell in done}
-    rows = [row for row in makers(args) if not args.only or {row.name, row.teacher} & set(args.only)]
+    every = makers(args)
+    wanted = set(args.only or [row.name for row in every])
+    wanted |= {row.teacher for row in every if row.name in wanted}
+    rows = [row for row in every if row.name in wanted]
     left = math.inf if args.pieces is None else args.pieces
     for piece, work in pieces(rows, args):
         if piece in finished:
@@ -202,7 +205,8 @@ def measured(row: Maker, place: Path, args: argparse.Namespace) -> dict[str, Any
     """Parameters, speed beside the teacher's, masked tokens, similar sentences."""
     import bothways as bw
 
-    model, teacher = bw.load(place, precision="auto"), bw.load(args.out / row.teacher, precision="auto")
+    loaded = [bw.load(one, precision="auto", truncation="window") for one in (place, args.out / row.teacher)]
+    model, teacher = loaded
     encoder = sum(value.numel() for value in model.encoder.stack.parameters())
     figures = {"row": row.name, "parameters": model.parameters, "in layers": encoder, **speeds(model, teacher)}
     if "mlm" in model.heads:
