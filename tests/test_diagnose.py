@@ -95,13 +95,19 @@ SICK = {
     "too few steps": {"steps": 120, "warmup": 0.9},
     "masking too heavy": {"mask_rate": 0.95, "steps": 150},
     "masking too light": {"mask_rate": 0.01, "steps": 100},
-    "model too small": {  # with tables 48 wide the loss comes down to 2.2 instead of 3.0
-        "language": {"topics": 12, "words": 67, "steep": 2.3},
-        "shape": {"embeddings__width": 5, "init_std": 0.3, "layers": 1, "attention__heads": 1},
+    "model too small": {
+        "language": {"topics": 12, "words": 67, "steep": 3.0},
+        "shape": {
+            "embeddings__width": 4,
+            "init_std": 0.3,
+            "layers": 1,
+            "attention__heads": 1,
+            "feed_forward__width": 32,
+        },
         "mask_rate": 0.3,
         "learning_rate": 6e-3,
         "batch_tokens": 256,
-        "steps": 1000,
+        "steps": 900,
     },
     "overfitting": {"count": 60, "static_masks": 1, "shape": {"width": 64, "embeddings__width": 64}},
     "duplicated data": {"count": 100, "copies": 7, "steps": 150},
@@ -276,8 +282,8 @@ def test_masking_that_grew_too_heavy(tmp_path):
 
 
 def test_a_model_too_small_is_told_from_one_that_has_learned_all_there_is(tmp_path):
-    narrow = tiny.config("bert", width=48, embeddings__width=48, embeddings__vocab_size=30000)
-    facts = {**FACTS, "vocabulary": 30000}
+    narrow = tiny.config("bert", width=48, embeddings__width=48, embeddings__vocab_size=8000)
+    facts = FACTS
 
     def levelled(x):
         return max(5.0, falling(x) - 0.8)

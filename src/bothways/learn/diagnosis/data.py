@@ -11,7 +11,7 @@ from bothways.learn.diagnosis.finding import CORPUS, HELD_OUT, LOG, Evidence, Fi
 
 OVERFIT, REPEATED, VOCABULARY = "overfitting", "duplicated data", "vocabulary mismatch"
 _LOSS = f"loss.{MLM}"
-_LEAST_LOOKED_AT = 20
+_LEAST_LOOKED_AT = 50
 
 
 def overfitting(course: Course) -> Finding | None:
@@ -78,7 +78,7 @@ def vocabulary_mismatch(course: Course) -> Finding | None:
     """The vocabulary was made for other text.
 
     Told if 5 % of the tokens stand for what it cannot spell, or if words are cut into two and a half tokens on average
-    (a vocabulary for the text needs 1.1 to 1.6), or if less than a quarter of the vocabulary occurs, where at least 20
+    (a vocabulary for the text needs 1.1 to 1.6), or if less than a quarter of the vocabulary occurs, where at least 50
     tokens of text for each of it were looked at.
     """
     facts = course.facts

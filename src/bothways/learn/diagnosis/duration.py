@@ -56,7 +56,7 @@ def plateau(course: Course) -> Finding | None:
         remedy = f"Take more steps: --steps {_round(4 * needed)} or more."
     else:
         remedy = "More steps alone have not helped: try --optimizer muon, --mask-rate 0.3 or --max-length 32."
-    return Finding(PLATEAU, what, evidence, remedy, 0.7, (FEW, "learns nothing", "model too small"))
+    return Finding(PLATEAU, what, evidence, remedy, 0.7, (FEW, "learns nothing"))
 
 
 def too_few_steps(course: Course) -> Finding | None:
