@@ -276,6 +276,15 @@ def test_a_teacher_may_guess_through_its_enhanced_mask_decoder(places):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_the_work_of_soft_targets_is_counted():
+    """Three products with either table's rows for the student, one for the teacher, who learns nothing."""
+    teacher = model_of(5)
+    batch = batch_of(LENGTHS)
+    soft = SoftTargets(teacher["mlm"], VOCABULARY)
+    head = 48 * (48 + VOCABULARY)
+    assert 3 * soft.work(teacher["encoder"].config, targets_of(soft, batch)) == pytest.approx(batch.tokens * 4 * head)
+
+
 def test_rows_of_a_table_beyond_the_vocabulary_are_not_compared():
     """A published teacher's table may have more rows than its tokenizer has tokens."""
     student, teacher = model_of(0), model_of(5)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from bothways.learn.objectives import choices
 from bothways.learn.objectives.distil.shared import LENGTHS, Compared, teacher_of
 from bothways.learn.objectives.protocol import Forward, Loss, Targets
-from bothways.learn.utilisation import guess_work
+from bothways.learn.utilisation import TRAINED, guess_work
 from bothways.model.config import EncoderConfig
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.mlm import MaskedTokenHead
@@ -61,8 +61,10 @@ class SoftTargets(Compared):
         return super().count(targets) if self.places == "all" else len(targets["mlm.places"])
 
     def work(self, config: EncoderConfig, targets: Targets) -> float:
-        """Multiplications of the student's head, forward."""
-        return self.count(targets) * guess_work(config)
+        """Multiplications of the student's head, forward, and of the teacher's, which has no backward pass."""
+        dense = self.head.dense
+        theirs = dense.weight.numel() + len(self.head.bias) * dense.out_features
+        return self.count(targets) * (guess_work(config) + theirs / TRAINED)
 
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of temperature² · KL(teacher ‖ student), float32; ``hits`` counts agreeing likeliest tokens."""
