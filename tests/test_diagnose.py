@@ -109,7 +109,7 @@ SICK = {
         "batch_tokens": 256,
         "steps": 900,
     },
-    "overfitting": {"count": 60, "static_masks": 1, "shape": {"width": 64, "embeddings__width": 64}},
+    "overfitting": {"count": 60, "static_masks": 1, "shape": {"width": 64, "embeddings__width": 64}, "steps": 120},
     "duplicated data": {"count": 100, "copies": 7, "steps": 150},
     "vocabulary mismatch": {"tokenizer": grammar.spelling_tokenizer(), "steps": 100},
     "learns nothing": {
