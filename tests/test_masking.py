@@ -18,7 +18,7 @@ from bothways.learn.objectives import units
 from bothways.learn.objectives.masking import BERT, ELECTRA, Masking, masking_of
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.objectives.units import LONGEST_SPAN, SPAN_LENGTHS
-from bothways.text.spelling import Edges
+from bothways.text.spelling import Edges, Spelling
 from bothways.text.tokenizer import Tokenizer
 from shared import SHARED, needs_shared
 
@@ -352,6 +352,25 @@ def test_scripts_without_spaces_are_not_one_long_word():
     for written in ("今天天气很好我们去公园散步吧", "วันนี้อากาศดีมากเราไปเดินเล่นกัน", "きょうはとても天気がいい"):
         ids = tokenizer.encode(written, special_tokens=False).token_ids
         assert len(read_words(tokenizer, written)) >= len(ids) - 2
+
+
+@pytest.mark.parametrize(
+    ("spelling", "token", "edges"),
+    [
+        (Spelling("spaces", "▁"), "▁the", (True, False)),
+        (Spelling("spaces", "▁"), "ing", (False, False)),
+        (Spelling("spaces", "▁"), "s.", (False, True)),
+        (Spelling("spaces", "▁"), "天气", (True, True)),
+        (Spelling("spaces", "▁"), "ि", (False, False)),  # a vowel sign belongs to its letter
+        (Spelling("bytes", "Ġ"), "Ġ(", (True, True)),
+        (Spelling("bytes", "Ġ"), "'t", (True, False)),
+        (Spelling("bytes", "Ġ"), "Ã", (False, False)),  # the first byte of "é"
+        (Spelling("continued", "##"), "##天", (False, False)),  # as marked by who segmented the words
+        (Spelling("continued", "##"), "天", (True, False)),
+    ],
+)
+def test_tokens_say_where_words_begin_and_end(spelling, token, edges):
+    assert spelling.edges(token) == edges
 
 
 def test_part_of_a_character_goes_on_with_its_word():
