@@ -23,6 +23,7 @@ from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
 from bothways.text.prepare import prepare
 from bothways.use import bulk
+from bothways.use.bench import bench_pretrain
 from bothways.use.quickstart import Quickstart, quickstart
 from bothways.use.quickstart_page import _next as next_commands
 
@@ -131,6 +132,7 @@ def test_the_same_option_means_the_same_everywhere():
         ("predict", bulk.predict),
         ("embed", bulk.embed),
         ("quickstart", quickstart),
+        ("bench pretrain", bench_pretrain),
     ],
 )
 def test_a_command_offers_all_that_its_function_takes_with_the_same_defaults(name, verb):
