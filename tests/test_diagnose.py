@@ -318,6 +318,7 @@ def test_overfitting_is_told_from_a_held_out_loss_that_wavers(tmp_path):
         ({"unknown_share": 0.2}, "vocabulary mismatch"),
         ({"tokens_per_word": 4.0}, "vocabulary mismatch"),
         ({"used": 0.1}, "vocabulary mismatch"),
+        ({"used": 0.13, "tokens_per_word": 1.7, "looked_at": 30_000}, "vocabulary mismatch"),
     ],
 )
 def test_what_is_wrong_with_the_corpus_is_said_at_once(facts, name, tmp_path):
@@ -326,7 +327,9 @@ def test_what_is_wrong_with_the_corpus_is_said_at_once(facts, name, tmp_path):
 
 
 def test_an_unused_vocabulary_is_not_told_from_a_few_words(tmp_path):
-    assert names(course(tmp_path, facts={**FACTS, "used": 0.1, "looked_at": 20_000})) == []
+    few = {**FACTS, "used": 0.1, "looked_at": 100_000}
+    assert names(course(tmp_path, facts=few)) == []
+    assert names(course(tmp_path, facts={**few, "tokens_per_word": 1.8}, base="a-multilingual-model")) == []
 
 
 def test_an_objective_that_learns_nothing_is_told_only_where_others_learn(tmp_path):

@@ -77,21 +77,25 @@ def duplicated_data(course: Course) -> Finding | None:
 def vocabulary_mismatch(course: Course) -> Finding | None:
     """The vocabulary was made for other text.
 
-    Told if 5 % of the tokens stand for what it cannot spell, or if words are cut into two and a half tokens on average
-    (a vocabulary for the text needs 1.1 to 1.6), or if less than a quarter of the vocabulary occurs, where at least 50
-    tokens of text for each of it were looked at.
+    Told if one of these holds; a vocabulary for the text needs 1.1 to 1.4 tokens a word.
+
+    - 5 % of the tokens stand for what it cannot spell.
+    - Words are cut into two and a half tokens on average; or, where no published encoder is continued, into 1.6 though
+      less than a quarter of the vocabulary occurs (Chinese characters and English text).
+    - Less than a quarter of the vocabulary occurs, where at least 50 tokens of text for each of it were looked at.
     """
     facts = course.facts
     unknown, cut = facts.get("unknown_share", 0.0), facts.get("tokens_per_word", 1.0)
     size, used = facts.get("vocabulary", 0.0), facts.get("used", 1.0)
-    enough = facts.get("looked_at", facts.get("tokens", 0.0)) >= _LEAST_LOOKED_AT * size
+    looked_at = facts.get("looked_at", facts.get("tokens", 0.0)) / max(size, 1.0)
+    foreign = cut >= 1.6 and used <= 0.25 and looked_at >= 3 and not course.settings.get("base")
     if unknown >= 0.05:
         seen = f"{unknown:.0%} of the text cannot be spelled"
         weight = 0.92
-    elif cut >= 2.5:
+    elif cut >= 2.5 or foreign:
         seen = f"words are cut into {cut:.1f} tokens"
         weight = 0.88
-    elif used <= 0.25 and enough:
+    elif used <= 0.25 and looked_at >= _LEAST_LOOKED_AT:
         seen = f"only {used:.0%} of it occurs in the text"
         weight = 0.65
     else:
