@@ -42,7 +42,7 @@ def pretrain(
     max_length: MaxLength = 128,
     vocab_size: Annotated[int, data("--vocab-size", "N", "Of the vocabulary, where the corpus brings none.")] = 30_000,
     family: Family = "bert",
-    size: Size = "mini",
+    size: Size = None,
     dropout: Dropout = None,
     objective: Annotated[str | None, learned("--objective", "NAMES", "As of: bothways pretrain")] = None,
     batch_tokens: BatchTokens = 4096,

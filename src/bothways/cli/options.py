@@ -57,7 +57,7 @@ TrainedTruncation = Annotated[
 ]
 
 Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways families")]
-Size = Annotated[str, option("Model", "--size", "NAME", "A published size of the family.")]
+Size = Annotated[str | None, option("Model", "--size", "NAME", "A published size; mini, or the family's smallest.")]
 
 From = Annotated[
     Path | None,

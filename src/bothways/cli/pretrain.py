@@ -60,7 +60,7 @@ def pretrain(
     lowercase: Annotated[bool, data("--uncased/--cased", None, "Whether it makes letters lower case.")] = True,
     base: Annotated[str | None, option("Model", "--base", "MODEL", "A model to continue with.")] = None,
     family: Family = "bert",
-    size: Size = "mini",
+    size: Size = None,
     dropout: Dropout = None,
     again: From = None,
     objective: Annotated[

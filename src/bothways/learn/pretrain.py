@@ -17,12 +17,12 @@ from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
 from bothways.learn.objectives.recipe import Recipe, recipe
-from bothways.learn.objectives.settings import ObjectiveSettings, as_weights
+from bothways.learn.objectives.settings import ObjectiveSettings, as_texts, as_weights
 from bothways.learn.portions import check_enough, divide, steps_of
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
-from bothways.learn.settings import LoopSettings
+from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
     configuration,
     prepared_corpus,
@@ -30,6 +30,7 @@ from bothways.learn.start import (
     starting_model,
     suited_objective,
     suited_rate,
+    suited_size,
     tokenizer_of,
 )
 from bothways.learn.stream import Stream, split_items
@@ -69,7 +70,7 @@ def pretrain(
     lowercase: bool = True,
     base: str | Path | Model | None = None,
     family: str = "bert",
-    size: str = "mini",
+    size: str | None = None,
     objective: str | None = None,
     loss_weights: Mapping[str, float] | Sequence[str] | None = None,
     sequences: Sequences = "blocks",
@@ -123,7 +124,8 @@ def pretrain(
         base: A model to continue with instead of random weights.
         family: Of the encoder.
         size: A published size of the family; with a teacher also ``"half"`` of its layers, or how many, such as
-            ``"3"``, and then all else, the family too, is the teacher's.
+            ``"3"``, and then all else, the family too, is the teacher's. None takes ``"mini"``, or the family's
+            smallest, or with a teacher the half.
         objective: Names joined by ``+``: ``mlm``, ``nsp``, ``sop``, ``rtd``, ``distil``, ``minilm``, ``tinybert``
             (`bothways.learn.objectives`). None takes those of the family's paper.
         loss_weights: Of the losses in their sum, where they are not to count as they usually do: ``{"rtd": 20}`` or
@@ -178,30 +180,20 @@ def pretrain(
     Raises:
         BothwaysError: A setting, the corpus or the folder does not do; the sentence says which and what to do.
     """
-    given = {name: value for name, value in locals().items() if name not in ("corpus", "callbacks", "base", "teacher")}
+    sources = {"corpus": corpus, "base": base, "teacher": teacher}
+    given = {name: value for name, value in locals().items() if name not in {*sources, "sources", "callbacks"}}
     folder = Path(out)
     goes_on = check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    learned = ObjectiveSettings(
+    learned = picked(
+        ObjectiveSettings,
+        given,
         objective=objective or suited_objective(start.config.family if start else family),
         loss_weights=as_weights(loss_weights or {}),
-        max_length=max_length,
-        sequences=sequences,
-        mask_rate=mask_rate,
-        mask_rate_end=mask_rate_end,
-        mask_unit=mask_unit,
-        static_masks=static_masks,
-        mask_decoder=mask_decoder,
-        generator_size=generator_size,
-        generator_tables=generator_tables,
-        temperature=temperature,
-        soft_targets=soft_targets,
-        relation_heads=relation_heads,
-        teacher_layer=teacher_layer,
         teacher_cache=None if teacher_cache is None else str(teacher_cache),
-        seed=seed,
     )
     check_generator(learned, keep_generator)
+    size = size or suited_size(family, teacher)
     master = find_teacher(teacher, learned, device)
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
     prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, family)
@@ -225,18 +217,12 @@ def pretrain(
     generator = starting_generator(model, learned, base, dropout) if "rtd" in learned.parts else None
     begun = begin(model, lesson, start, start_from_teacher)
     optimizer = optimizer or ("muon" if start is None and not begun else "adamw")
-    settings = LoopSettings(
+    settings = picked(
+        LoopSettings,
+        given,
         optimizer=optimizer,
         learning_rate=learning_rate or suited_rate(config.width, optimizer),
         steps=steps,
-        minutes=minutes,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        evaluate_every=evaluate_every,
-        save_minutes=save_minutes,
-        seed=seed,
-        precision=precision,
-        tensorboard=tensorboard,
     )
     check_enough(plan.examples, train_numbers, batch_tokens)
     held_out = _held_items(plan, held_numbers, min(micro_tokens, batch_tokens))
@@ -244,16 +230,19 @@ def pretrain(
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
     name = f"{family_of(config.family).title} {size if start is None else 'continued'}"
-    facts: dict[str, Any] = {"model": name, "examples": len(train_numbers), "held_out": len(held_numbers)}
-    resolved = {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens}
-    facts |= {"settings": resolved, "config": config.to_dict()}
-    shown = _held_items(plan, few(held_numbers), min(micro_tokens, batch_tokens))
+    facts = {
+        "model": name,
+        "examples": len(train_numbers),
+        "held_out": len(held_numbers),
+        "settings": {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens},
+        "config": config.to_dict(),
+    }
+    shown = _held_items(plan, few(held_numbers), micro_tokens)
     insight = Insight(trained, plan.together, held_out, prepared, shown, facts)
     evaluation = Evaluation(plan.together.measured, insight.measure)
     record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
-    typed = given | {"corpus": as_typed(corpus), "base": as_typed(base), "teacher": as_typed(teacher)}
-    typed |= {"objective": learned.objective}
-    typed |= {"loss_weights": [f"{k}={v:g}" for k, v in learned.loss_weights.items()]}
+    typed = given | {name: as_typed(source) for name, source in sources.items()}
+    typed |= {"objective": learned.objective, "size": size, "loss_weights": as_texts(learned.loss_weights)}
     if not goes_on:
         record(settings=typed)
     say(

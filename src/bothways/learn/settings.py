@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.precision import check_precision
+
+T = TypeVar("T")
 
 OPTIMIZERS = ("adamw", "muon")
 _NO_EFFECT = ("save_every", "save_minutes", "tensorboard")
@@ -125,3 +128,15 @@ class LoopSettings:
     def _not_both(self, first: str, second: str) -> None:
         if getattr(self, first) is not None and getattr(self, second) is not None:
             raise BothwaysError(f"{first} and {second} say the same in two ways: give one of them")
+
+
+def picked(kind: type[T], given: Mapping[str, Any], **own: Any) -> T:
+    """A value of settings from those of a verb that have the same names.
+
+    Args:
+        kind: A dataclass of settings.
+        given: All that the verb was given; what the dataclass does not know is left out.
+        own: What is to be otherwise than given.
+    """
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in given.items() if name in names} | own)

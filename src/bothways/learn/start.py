@@ -14,6 +14,7 @@ from bothways.learn.objectives.recipe import OBJECTIVES
 from bothways.learn.objectives.rtd import usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.model.config import EncoderConfig
+from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.run.model import Model
@@ -29,6 +30,14 @@ def suited_objective(family: str) -> str:
     """What the paper of a family pre-trains on, as far as there is such an objective here."""
     own = [name for name in family_of(family).objectives if name in OBJECTIVES]
     return "rtd" if "rtd" in own else "+".join(own)
+
+
+def suited_size(family: str, teacher: object = None) -> str:
+    """The size that suits a first try: ``mini`` where the family has it, else its smallest; half of a teacher."""
+    sizes = family_of(family).sizes
+    encoders = [name for name in sizes if not name.endswith("generator")]
+    smallest = min(encoders, key=lambda name: parameter_count(sizes[name]))
+    return "half" if teacher is not None else "mini" if "mini" in sizes else smallest
 
 
 def suited_rate(width: int, optimizer: str) -> float:

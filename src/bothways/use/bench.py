@@ -67,7 +67,7 @@ def bench_pretrain(
     corpus: Source | Corpus | None = None,
     *,
     family: str = "bert",
-    size: str = "mini",
+    size: str | None = None,
     objective: str | None = None,
     max_length: int = 128,
     batch_tokens: int = 4096,
@@ -86,7 +86,7 @@ def bench_pretrain(
     Args:
         corpus: A prepared corpus, or raw text, which is prepared first; None makes one of random words.
         family: Of the encoder.
-        size: A published size of the family.
+        size: A published size of the family; None for ``mini``, or the family's smallest.
         objective: As `bothways.pretrain` takes it; None takes those of the family's paper.
         max_length: The most tokens in a sequence.
         batch_tokens: Tokens in an optimizer step.

@@ -114,6 +114,11 @@ def as_weights(given: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
     return weights
 
 
+def as_texts(weights: Mapping[str, float]) -> list[str]:
+    """Weights as they are typed."""
+    return [f"{name}={weight:g}" for name, weight in weights.items()]
+
+
 _CHOICES = {
     "sequences": Sequences,
     "mask_unit": MaskUnit,
