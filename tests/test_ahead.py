@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -52,10 +53,12 @@ def test_steps_prepared_ahead_are_those_of_the_stream_itself_and_so_is_the_posit
 
 
 def test_the_stream_is_left_where_the_run_stands():
-    stream = learner.Steps()
+    stream = Watched()
     with Ahead(stream) as ahead:
         ahead.next_step(0.0, 0.1)
         ahead.next_step(0.1, 0.2)
+        while len(stream.asked) < 3:
+            time.sleep(0.001)  # until the third step is being prepared
     assert stream.state() == {"at": 2}
 
 
