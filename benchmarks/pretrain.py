@@ -1,9 +1,10 @@
 """Masked-LM pre-training: Bothways against the Trainer of `transformers`, side by side.
 
-Both sides train the same encoder from the same random weights on blocks of the same text with the same masking (15 %,
-80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same rates at every
-step, the same decay), clipping and tokens a step. Each side runs in a process of its own, the sides in turn, several
-rounds; the first steps are not counted. What differs is how the work is done: both sides in float32 and in bf16.
+Both sides train the same encoder from the same random weights on the same blocks in the same order with the same
+masking (15 %, 80/10/10, dynamic), dropout (0.1 on hidden states and on attention), optimizer (AdamW, fused, the same
+rates at every step, the same decay), clipping and tokens a step. Each side runs in a process of its own, the sides in
+turn, several rounds; the first steps are not counted. What differs is how the work is done: both sides in float32 and
+in bf16.
 
     python benchmarks/pretrain.py                         # BERT-mini, blocks of 128 tokens
     python benchmarks/pretrain.py --table                 # also 6 layers, 384 wide, and blocks of 512

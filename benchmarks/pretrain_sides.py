@@ -144,8 +144,14 @@ def run_transformers(task: Task) -> dict[str, Any]:
         def on_step_end(self, *_: object, **__: object) -> None:
             clock.tick()
 
-    class SameRates(Trainer):
-        """The Trainer's own schedule has a rate of 0 in the first step; a step more or less shows in short curves."""
+    class SameSteps(Trainer):
+        """The same blocks at the same rates in every step, so that short curves can be compared.
+
+        Left alone it shuffles in its own way and begins with a rate of 0.
+        """
+
+        def _get_train_sampler(self, *_: object) -> torch.utils.data.Sampler:
+            return torch.utils.data.SequentialSampler(data)
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             rates = partial(rate, steps=steps, warmup=round(WARMUP * steps))
@@ -172,23 +178,26 @@ def run_transformers(task: Task) -> dict[str, Any]:
         )
         collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
         data = grouped(task)
-        trainer = SameRates(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
+        trainer = SameSteps(model, settings, train_dataset=data, data_collator=collator, callbacks=[Watch()])
         trainer.train()
     clock.losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return clock.summary(task)
 
 
 def grouped(task: Task) -> list[dict[str, list[int]]]:
-    """The same blocks, as its script for masked language models groups them: all columns made before the training."""
+    """The blocks that the other side sees, in their order, as a script that groups text leaves them: whole columns."""
     from bothways.learn.objectives.blocks import Blocks
+    from bothways.learn.portions import divide
+    from bothways.text.order import Order
     from bothways.text.shards import Corpus
 
     corpus = Corpus.open(task.corpus)
     blocks = Blocks(corpus, task.length, corpus.tokenizer)
-    count = min(len(blocks), (task.warm + task.steps) * task.batch)
+    kept, _ = divide(len(blocks))
+    _, places = Order(len(kept), 0).take((task.warm + task.steps) * task.batch)
     special = [1, *[0] * (task.length - 2), 1]
     rows = []
-    for number in range(count):
+    for number in kept[places]:
         ids = blocks.sequence(0, number)[0].tolist()
         if len(ids) == task.length:  # the last block of a corpus is shorter; grouping leaves it out
             columns = {"input_ids": ids, "token_type_ids": [0] * task.length, "attention_mask": [1] * task.length}
