@@ -143,13 +143,22 @@ def test_albert_learns_the_order_of_sentences():
         ({"sequences": "sentences"}, "sequences must be blocks or full-sentences or doc-sentences"),
         ({"objective": "nsp+sop"}, "nsp and sop want different pairs"),
         ({"objective": "sop", "sequences": "doc-sentences"}, "pairs of texts, which cannot be doc-sentences"),
-        ({"objective": "spo"}, "there is no objective 'spo'; did you mean 'sop'"),
+        ({"objective": "spo"}, "there is no objective 'spo'; there are mlm, .*; did you mean 'sop'"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(options, words, corpus, tmp_path):
     with pytest.raises(BothwaysError, match=words) as refused:
         bw.pretrain(corpus, out=tmp_path / "run", **RUN, **options)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("objective", ["spo", "nsp+sop", "rtd+mlm"])
+def test_objectives_that_do_not_exist_or_fit_are_refused_before_the_text_is_read(objective, tmp_path):
+    with pytest.raises(BothwaysError):
+        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", objective=objective)
+    with pytest.raises(BothwaysError, match="absent"):
+        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", objective="mlm")
+    assert not (tmp_path / "run" / "corpus").exists()
 
 
 def test_the_command_line_has_the_same_options():

@@ -76,7 +76,7 @@ def progress(what: str, total: float | None = None, unit: str = "items") -> Iter
         job = Progress(what, total, unit)
         yield job
         tail = f"  {job.note}" if job.note else ""
-        speed = "" if unit == "s" else f"{job.done:,.0f} {unit}, {job.rate:,.0f} {unit}/s, "
+        speed = "" if unit == "s" else f"{job.done:,.0f} {unit}, {_figure(job.rate)} {unit}/s, "
         print(f"{what}: {speed}{job.seconds:.1f} s{tail}", file=sys.stderr, flush=True)
         return
     with _drawn(what, total, unit) as job:
@@ -103,7 +103,7 @@ def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
     class Drawn(Progress):
         def update(self, note: str | None = None) -> None:
             super().update(note)
-            speed = "" if unit == "s" else f"{self.rate:,.0f} {unit}/s"
+            speed = "" if unit == "s" else f"{_figure(self.rate)} {unit}/s"
             display.update(bar, completed=self.done, speed=speed, note=self.note)
 
     job = Drawn(what, total, unit)
@@ -121,3 +121,8 @@ def say(sentence: str) -> None:
     """Tells the user something about a run in one line, unless `silent` is on."""
     if not _silent:
         print(f"· {sentence}", file=sys.stderr, flush=True)
+
+
+def _figure(rate: float) -> str:
+    """A speed in two or more figures."""
+    return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}" if rate >= 0.995 else f"{rate:.2f}"

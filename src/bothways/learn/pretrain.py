@@ -16,7 +16,7 @@ from bothways.learn.generator import check_generator, finished, starting_generat
 from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
-from bothways.learn.objectives.recipe import Recipe, recipe
+from bothways.learn.objectives.recipe import Recipe, check_objectives, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_texts, as_weights
 from bothways.learn.portions import check_enough, divide, steps_of
 from bothways.learn.protocol import Callback, Evaluation, Item
@@ -192,6 +192,7 @@ def pretrain(
         loss_weights=as_weights(loss_weights or {}),
         teacher_cache=None if teacher_cache is None else str(teacher_cache),
     )
+    check_objectives(learned)
     check_generator(learned, keep_generator)
     size = size or suited_size(family, teacher)
     master = find_teacher(teacher, learned, device)

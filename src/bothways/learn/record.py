@@ -47,7 +47,7 @@ def read_record(folder: str | Path) -> Record:
     path = Path(folder)
     path = path.parent if path.name == RUN else path
     if not path.is_dir():
-        raise BothwaysError(f"{path} does not exist: give the folder of a run")
+        raise BothwaysError(f"{path} {'is no folder' if path.exists() else 'does not exist'}: give the folder of a run")
     if not (path / LOG).is_file():
         near = sorted(str(inner.parent) for inner in path.glob(f"*/{LOG}"))
         hint = f"did you mean {' or '.join(near)}" if near else "give the folder that was its --out"

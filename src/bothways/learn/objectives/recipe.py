@@ -91,6 +91,31 @@ class Recipe:
         return batch, targets
 
 
+def check_objectives(settings: ObjectiveSettings) -> None:
+    """Refuses objectives that do not exist or do not go together, before anything is made for them.
+
+    Raises:
+        BothwaysError: The sentence says which.
+    """
+    for name in settings.parts:
+        if name not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise BothwaysError(
+                f"there is no objective {name!r}; there are {known}, joined by +{closest(name, OBJECTIVES)}"
+            )
+    wanted = {name: OBJECTIVES[name] for name in settings.parts}
+    pairs = [name for name, each in wanted.items() if each.pairs]
+    if len(pairs) > 1:
+        raise BothwaysError(f"{settings.objective}: {' and '.join(pairs)} want different pairs; choose one of them")
+    if pairs and settings.sequences != "blocks":
+        raise BothwaysError(
+            f"{settings.objective} learns from pairs of texts, which cannot be {settings.sequences}; choose the "
+            "objective mlm, or leave sequences out"
+        )
+    if "mlm" in wanted and any(each.before for each in wanted.values()):
+        raise BothwaysError(f"{settings.objective}: the generator of rtd learns mlm already; leave mlm out")
+
+
 def recipe(settings: ObjectiveSettings, corpus: Corpus, lesson: Lesson | None = None) -> Recipe:
     """Puts a composition together.
 
@@ -102,50 +127,31 @@ def recipe(settings: ObjectiveSettings, corpus: Corpus, lesson: Lesson | None = 
     Raises:
         BothwaysError: There is no such objective, they do not go together, or the corpus does not support them.
     """
-    wanted = [_wanted(name) for name in settings.parts]
+    check_objectives(settings)
+    wanted = [OBJECTIVES[name] for name in settings.parts]
     objectives = [one for each in wanted for one in each.make(settings, corpus.tokenizer)]
     objectives += [one for each in wanted if lesson and each.compare for one in each.compare(settings, lesson)]
     before = next((each.before(settings, corpus.tokenizer) for each in wanted if each.before), None)
     weights = {name: weight for each in wanted for name, weight in each.weights.items()} | dict(settings.loss_weights)
-    _check_names([objective.name for objective in objectives], before.names if before else (), settings)
+    _check_weights([*(before.names if before else ()), *(objective.name for objective in objectives)], settings)
     examples = _examples(settings, wanted, corpus)
     teacher = lesson.running(settings, objectives, corpus, len(examples)) if lesson else None
     return Recipe(settings, examples, Together(objectives, weights, before, teacher))
 
 
-def _check_names(names: Sequence[str], earlier: Sequence[str], settings: ObjectiveSettings) -> None:
-    """Refuses a loss that would be there twice, and weights of losses that are not there."""
-    for name in set(names) & set(earlier):
-        raise BothwaysError(f"{settings.objective}: the generator of rtd learns {name} already; leave {name} out")
-    known = [*earlier, *names]
+def _check_weights(known: Sequence[str], settings: ObjectiveSettings) -> None:
     for name in settings.loss_weights:
         if name not in known:
             raise BothwaysError(
-                f"there is no loss {name!r} to weigh{closest(name, known)}; there are {', '.join(known)}"
+                f"there is no loss {name!r} to weigh; there are {', '.join(known)}{closest(name, known)}"
             )
-
-
-def _wanted(name: str) -> Wanted:
-    if name not in OBJECTIVES:
-        known = ", ".join(OBJECTIVES)
-        raise BothwaysError(
-            f"there is no objective {name!r}{closest(name, OBJECTIVES)}; there are {known}, joined by +"
-        )
-    return OBJECTIVES[name]
 
 
 def _examples(settings: ObjectiveSettings, wanted: Sequence[Wanted], corpus: Corpus) -> Blocks | Pairs | WholeSentences:
     length, tokenizer = settings.max_length, corpus.tokenizer
-    kinds = {each.pairs for each in wanted if each.pairs}
-    if len(kinds) > 1:
-        raise BothwaysError(f"{settings.objective}: nsp and sop want different pairs; choose one of them")
-    if kinds and settings.sequences != "blocks":
-        raise BothwaysError(
-            f"{settings.objective} learns from pairs of texts, which cannot be {settings.sequences}; choose the "
-            "objective mlm, or leave sequences out"
-        )
-    if kinds:
-        return Pairs(corpus, length, tokenizer, kind=kinds.pop(), seed=settings.seed)
+    kind = next((each.pairs for each in wanted if each.pairs), None)
+    if kind:
+        return Pairs(corpus, length, tokenizer, kind=kind, seed=settings.seed)
     if settings.sequences == "blocks":
         return Blocks(corpus, length, tokenizer)
     return WholeSentences(corpus, length, tokenizer, across_documents=settings.sequences == "full-sentences")
