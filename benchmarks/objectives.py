@@ -73,8 +73,9 @@ def pretrained(row: str, args: argparse.Namespace) -> Path:
     if (out / "run.json").exists():
         return out
     if not (corpus / "index.json").exists():
-        args.out.mkdir(parents=True, exist_ok=True)
-        prepare(text, bw.train_tokenizer(text, size=8000, out=args.out / "tokenizer", overwrite=True), corpus)
+        place = args.out / "tokenizer"
+        tokenizer = bw.Tokenizer.load(place) if place.exists() else bw.train_tokenizer(text, size=8000, out=place)
+        prepare(text, tokenizer, corpus)
     settings = {"objective": "mlm", "mask_rate": 0.3, **ROWS[row]}
     family, start = settings.pop("family", "bert"), args.out / f"{slug(row)}-start"
     if not start.exists():
