@@ -138,7 +138,7 @@ def test_the_same_option_means_the_same_everywhere():
 def test_a_command_offers_all_that_its_function_takes_with_the_same_defaults(name, verb):
     function = inspect.signature(verb).parameters
     command = inspect.signature(COMMANDS[name][0]).parameters
-    not_typed = {"callbacks", "special_tokens", "task"}
+    not_typed = {"callbacks", "special_tokens", "task", "own"}
     assert set(function) - not_typed <= set(command)
     stated = {key for key in function if key not in not_typed and function[key].default is not inspect.Parameter.empty}
     differing = {

@@ -89,7 +89,7 @@ def test_asking_leaves_the_model_and_torch_as_they_were(model):
 
 
 def test_a_failure_in_the_middle_leaves_torch_as_it_was(model, monkeypatch):
-    monkeypatch.setattr(module, "pool", lambda *_: 1 / 0)
+    monkeypatch.setattr("bothways.run.answering.vectors.pool", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as kept:
         model.embed("the river")
     assert not torch.is_inference_mode_enabled()

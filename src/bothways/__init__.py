@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
     from bothways.learn.diagnose import diagnose as diagnose
-    from bothways.learn.finetune import evaluate as evaluate
+    from bothways.learn.evaluate import evaluate as evaluate
     from bothways.learn.finetune import finetune as finetune
     from bothways.learn.pretrain import pretrain as pretrain
     from bothways.learn.report import write_report as write_report
@@ -29,7 +29,7 @@ _WHERE = {
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
     "diagnose": "bothways.learn.diagnose",
-    "evaluate": "bothways.learn.finetune",
+    "evaluate": "bothways.learn.evaluate",
     "finetune": "bothways.learn.finetune",
     "load": "bothways.run.model",
     "new": "bothways.run.new",

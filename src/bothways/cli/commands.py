@@ -21,7 +21,6 @@ from bothways.cli import (
     evaluate,
     families,
     fill,
-    finetune,
     info,
     new,
     predict,
@@ -30,6 +29,7 @@ from bothways.cli import (
     report,
     tokenizer,
 )
+from bothways.cli.finetuning import classify
 from bothways.cli.options import Debug, Quiet
 from bothways.progress import silent
 
@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
-    "finetune classify": (finetune.classify, finetune.EXAMPLES),
+    "finetune classify": (classify.classify, classify.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "fill": (fill.fill, fill.EXAMPLES),

@@ -1,10 +1,10 @@
-"""Fine-tuning: from an encoder and labelled data to a model that does a job, and measuring it."""
+"""Fine-tuning: from an encoder and labelled data to a model that does a job."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Callback, Evaluation
 from bothways.learn.runs import as_typed, check_out, write_run
-from bothways.learn.settings import LoopSettings
+from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
-from bothways.learn.tasks import classify
-from bothways.learn.tasks.classify import LabelledTexts
+from bothways.learn.tasks import make_task, settings_of
+from bothways.learn.tasks.protocol import Data, Task
+from bothways.learn.tuning.apply import finish_model, prepare_model, wrap_objective
+from bothways.learn.tuning.settings import TuningSettings
+from bothways.learn.tuning.suited import suited_epochs, suited_rate
 from bothways.model.families import family
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
-from bothways.text.columns import infer_columns, read_examples
-from bothways.text.rows import read_rows
 
-TASKS = ("classify",)
 _DEV_SHARE, _DEV_MOST = 0.1, 2000
 
 
@@ -38,7 +38,7 @@ class Finetuned:
     Attributes:
         model: The encoder with its new head; saved in ``out/model`` if a folder was given.
         history: What was logged.
-        scores: Of the best weights on the dev set: accuracy, macro-F1, MCC, per class, confusion matrix.
+        scores: Of the best weights on the dev set: the task's metrics, and what else it tells.
         dev: Where the dev set came from.
         out: The folder of the run, or None.
     """
@@ -57,26 +57,24 @@ def finetune(
     train: Any,
     dev: Any = None,
     out: str | Path | None = None,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    epochs: int = 3,
+    epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 32,
     micro_tokens: int = 16_384,
     max_length: int = 128,
     truncation: str = "warn",
     learning_rate: float | None = None,
-    weight_decay: float = 0.01,
+    schedule: str = "linear",
     warmup: float = 0.1,
-    reads: str | None = None,
-    hidden: str | None = None,
-    freeze: bool = False,
+    weight_decay: float = 0.01,
+    layer_decay: float = 1.0,
+    average: float | None = None,
     dropout: float | None = None,
     gradient_checkpointing: bool = False,
-    metric: str | None = "macro_f1",
+    metric: str | None = "best",
     evaluate_every: float | None = None,
     patience: int | None = None,
+    report: bool = True,
     seed: int = 0,
     precision: str = "auto",
     device: str | None = None,
@@ -84,36 +82,37 @@ def finetune(
     overwrite: bool = False,
     tensorboard: bool = False,
     callbacks: Sequence[Callback] = (),
+    **own: Any,
 ) -> Finetuned:
     """Fine-tunes an encoder on labelled data.
 
     Args:
-        task: ``classify``: texts, or pairs of texts, into classes.
+        task: ``classify``, ``pairs``, ``regress``, ``tag``, ``answer`` or ``choose``.
         base: A model, its folder, or a hub id. It is not changed.
-        train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators.
-        dev: The same, to choose the best weights by; None holds out a tenth of `train`, stratified and seeded.
+        train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators, or
+            files of the task's own forms.
+        dev: The same, to choose the best weights by; None holds out a tenth of `train`, seeded.
         out: The folder of the run; None keeps everything in memory.
-        text: The column of the text; None infers it.
-        text_pair: The column of the second text, for pairs.
-        label: The column of the class; None infers it.
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; None takes what suits their number.
         steps: Optimizer steps, instead of epochs.
-        batch_size: Sequences in an optimizer step.
+        batch_size: Examples in an optimizer step.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
         max_length: The most tokens in a sequence.
         truncation: What happens to longer texts: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
         learning_rate: The highest rate; None takes one that suits the width.
-        weight_decay: Of AdamW, on weight matrices.
+        schedule: How the rate goes on after the warm-up: ``linear`` or ``cosine`` to zero, or ``constant``.
         warmup: Share of the steps in which the rate rises.
-        reads: What the classifier reads: the ``"pooled"`` output, the ``"first"`` token or the ``"mean"`` of all, which
-            suits encoders that were pre-trained briefly; None: as the family has it.
-        hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
-        freeze: Whether only the head learns.
-        dropout: Overrides the encoder's dropout everywhere.
+        weight_decay: Of AdamW, on weight matrices.
+        layer_decay: What the rate of each layer is of the rate of the layer above it; 1: all learn alike.
+        average: Decay of a moving average of the weights, such as 0.999, which is what is measured and kept; None: the
+            weights themselves.
+        dropout: Overrides dropout everywhere.
         gradient_checkpointing: Whether layers are computed twice to hold less in memory.
-        metric: What the best weights are chosen by: ``accuracy``, ``macro_f1`` or ``mcc``; None keeps the last.
+        metric: What the best weights are chosen by, one of the task's metrics; ``"best"`` its first; None keeps the
+            last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
+        report: Whether `out` gets ``report.html`` and ``metrics.json``: intervals, baselines, errors.
         seed: All randomness follows from it.
         precision: ``"auto"``, ``"float32"`` or ``"bf16"``.
         device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
@@ -121,60 +120,61 @@ def finetune(
         overwrite: Whether another run in `out` is thrown away.
         tensorboard: Whether TensorBoard's files are written too.
         callbacks: Called after each step.
+        own: Settings of the task, such as `text` and `label` (`bothways.learn.tasks`), and those of
+            `bothways.learn.tuning.settings.TuningSettings`.
 
     Raises:
         BothwaysError: The data, a setting or the folder does not do; the sentence says which and what to do.
     """
-    given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base")}
+    given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
-    _check_task(task)
+    chosen = make_task(task, own)
+    _check_names(task, own)
+    tuning = picked(TuningSettings, own)
+    best = chosen.metrics[0] if metric == "best" else metric
+    _check_metric(chosen, best)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    train_data = read_labelled(train, text, text_pair, label)
-    names = classify.class_names(train_data)
-    train_data, dev_data = _with_dev(train_data, dev, (text, text_pair, label), seed)
-    model = _model(start, names, (reads, hidden), dropout, max_length, truncation, seed, device)
-    examples = classify.encode(train_data, names, model.tokenizer, model.max_length, truncation)
-    training = classify.Classify(model.mark)
-    together = Together([training])
+    train_data, dev_data = _with_dev(chosen, chosen.read(train), dev, seed)
+    model = _model(chosen, start, train_data, dropout, max_length, truncation, seed, device)
+    inferred = chosen.begin(model, train_data)
+    prepare_model(model, start, tuning, seed)
+    examples = chosen.examples(model, train_data)
+    objective = chosen.objective(model, train_data)
+    epochs = epochs or suited_epochs(len(train_data))
+    numbers = chosen.numbers(examples, seed)
     stream = Stream(
         examples,
-        training.prepare,
+        objective.prepare,
+        numbers=numbers,
         batch_size=batch_size,
         micro_tokens=micro_tokens,
         epochs=None if steps is not None else epochs,
         seed=seed,
     )
-    total = steps or math.ceil(len(examples) * epochs / batch_size)
-    settings = LoopSettings(
-        learning_rate=learning_rate or suited_rate(model.config.width, freeze),
+    count = len(examples) if numbers is None else len(numbers)
+    total = steps or math.ceil(count * epochs / batch_size)
+    settings = picked(
+        LoopSettings,
+        given,
         steps=total,
-        warmup=warmup,
-        weight_decay=weight_decay,
+        learning_rate=learning_rate or suited_rate(model.config.width, tuning),
         evaluate_every=evaluate_every or max(1, round(total / epochs)),
-        metric=metric,
-        patience=patience,
-        seed=seed,
-        precision=precision,
-        tensorboard=tensorboard,
+        metric=best,
     )
-    model.encoder.requires_grad_(not freeze)
     recompute_layers(model.encoder, gradient_checkpointing)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
-    evaluation = Evaluation(("accuracy", "macro_f1", "mcc"), lambda: _overall(classify.score(model, dev_data)))
-    say(
-        f"{len(train_data):,} texts to learn from, {len(dev_data):,} to check on ({dev_data.name}), "
-        f"{len(names)} classes: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-    )
+    say(f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name}); {inferred}")
+    say(_recipe(settings, epochs, batch_size))
     history = loop.train(
         trained,
-        together,
+        wrap_objective(Together([objective]), tuning),
         stream,
         settings,
         out=folder,
-        evaluate=evaluation,
+        evaluate=Evaluation(chosen.metrics, lambda: _overall(chosen, model, dev_data)),
         callbacks=callbacks,
         title="Fine-tuning",
         identity={
@@ -185,131 +185,85 @@ def finetune(
             "model": model.config.to_dict(),
             "max_length": max_length,
             "batch_size": batch_size,
-            "freeze": freeze,
+            "own": {name: getattr(chosen, name) for name in settings_of(task)},
+            "tuning": tuning.identity(),
         },
         resume=resume,
     )
-    model.encoder.requires_grad_(True)
     recompute_layers(model.encoder, False)
-    scores = classify.score(model, dev_data)
+    finish_model(model, tuning)
+    if fitted := chosen.finish(model, dev_data):
+        say(fitted)
+    examined = chosen.examine(model, dev_data)
     if folder is not None:
         model.save(folder / "model", overwrite=True)
         write_run(
             folder,
             command=f"finetune {task}",
-            settings=given | sources | {"steps": history.steps},
+            settings=given | sources | {"epochs": epochs, "steps": history.steps},
             data={"train": train_data.describe(), "dev": dev_data.describe()},
             seed=seed,
-            results=_overall(scores) | {"steps": history.steps, "seconds": history.seconds},
+            results={name: examined.scores[name] for name in chosen.metrics}
+            | {"steps": history.steps, "seconds": history.seconds},
         )
         Checkpoint(folder).discard()
-    return Finetuned(model, history, scores, dev_data.name, folder)
+    return Finetuned(model, history, examined.scores, dev_data.name, folder)
 
 
-def evaluate(
-    model: str | Path | Model,
-    data: Any,
-    *,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    precision: str = "float32",
-    device: str | None = None,
-) -> dict[str, Any]:
-    """Measures a classifier on labelled data.
-
-    Args:
-        model: A model or its folder.
-        data: Labelled rows, as `finetune` takes them.
-        text: The column of the text; None infers it.
-        text_pair: The column of the second text, for pairs.
-        label: The column of the class; None infers it.
-        precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
-        device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
-
-    Returns:
-        Accuracy, macro-F1, MCC, per-class scores, confusion matrix.
-
-    Raises:
-        BothwaysError: The model has no classifier, or the data does not do.
-    """
-    if not isinstance(model, Model):
-        model = load(model, precision=precision, device=device)
-    if "classify" not in model.heads:
-        model.classify([])  # says which heads there are
-    return classify.score(model, read_labelled(data, text, text_pair, label))
+def _check_names(task: str, own: dict[str, Any]) -> None:
+    known = [*settings_of(task), *(each.name for each in fields(TuningSettings))]
+    for name in own:
+        if name not in known:
+            raise BothwaysError(f"finetune {task} has no setting {name!r}{closest(name, known)}")
 
 
-def read_labelled(source: Any, text: str | None, text_pair: str | None, label: str | None) -> LabelledTexts:
-    """Reads labelled rows into memory.
-
-    Raises:
-        BothwaysError: A column is absent, or a row has no text or no label.
-    """
-    rows = read_rows(source)
-    columns = infer_columns(rows, text, text_pair, label)
-    examples = list(read_examples(rows, columns))
-    pairs = [example.text_pair or "" for example in examples] if columns.text_pair else None
-    return LabelledTexts(
-        [example.text for example in examples], pairs, [str(example.label) for example in examples], rows.name
-    )
+def _check_metric(task: Task, metric: str | None) -> None:
+    if metric is not None and metric not in task.metrics:
+        known = ", ".join(task.metrics)
+        near = closest(metric, task.metrics)
+        raise BothwaysError(f"{task.name} is not measured by {metric!r}{near}; its metrics are {known}")
 
 
-def suited_rate(width: int, frozen: bool = False) -> float:
-    """A highest learning rate for fine-tuning.
-
-    Devlin et al. 2018 use 2e-5 to 5e-5 at width 768, Turc et al. 2019 up to 3e-4 for the small sizes; a head alone
-    bears 1e-3.
-    """
-    if frozen:
-        return 1e-3
-    return 3e-5 if width >= 768 else 1e-4 if width >= 384 else 3e-4
-
-
-def _check_task(task: str) -> None:
-    if task not in TASKS:
-        raise BothwaysError(f"there is no task {task!r}{closest(task, TASKS)}; there are {', '.join(TASKS)}")
-
-
-def _with_dev(
-    train: LabelledTexts, dev: Any, columns: tuple[str | None, str | None, str | None], seed: int
-) -> tuple[LabelledTexts, LabelledTexts]:
+def _with_dev(task: Task, train: Data, dev: Any, seed: int) -> tuple[Data, Data]:
     if dev is not None:
-        return train, read_labelled(dev, *columns)
+        return train, task.read(dev)
     if len(train) < 10:
         raise BothwaysError(f"{train.name} has only {len(train)} examples; give a dev set or more of them")
-    return classify.stratified_split(train, min(_DEV_SHARE, _DEV_MOST / len(train)), seed)
+    return task.split(train, min(_DEV_SHARE, _DEV_MOST / len(train)), seed)
 
 
 def _model(
+    task: Task,
     start: Model,
-    names: tuple[str, ...],
-    shape: tuple[str | None, str | None],
+    train: Data,
     dropout: float | None,
     max_length: int,
     truncation: str,
     seed: int,
     device: str | None,
 ) -> Model:
-    """A copy of the base with a new head of a shape (reads, hidden); a pooler is added where it reads one."""
-    reads, hidden = shape
+    """A copy of the base with the task's heads; a pooler is added where one of them reads it."""
     config = start.config
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
     if dropout is not None:
         config = family(config.family).with_dropout(config, dropout)
-    if hidden not in (None, "none", "gelu"):
-        raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
-    head = family(config.family).head("classify", labels=names, dropout=config.dropout if dropout is None else dropout)
-    if reads is not None:
-        head = head.derive(reads=reads)
-    if hidden is not None:
-        head = head.derive(hidden=hidden)
-    model = Model.random(config, start.tokenizer, [head], seed=seed, device=device)
+    rate = config.dropout if dropout is None else dropout
+    heads = [head.derive(dropout=rate) for head in task.heads(start, train)]
+    model = Model.random(config, start.tokenizer, heads, seed=seed, device=device)
     model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
-    model.max_length, model.truncation = max_length, truncation
+    model.max_length, model.truncation, model.task = max_length, truncation, task.name
     return model
 
 
-def _overall(scores: dict[str, Any]) -> dict[str, float]:
-    return {name: scores[name] for name in ("accuracy", "macro_f1", "mcc")}
+def _overall(task: Task, model: Model, data: Data) -> dict[str, float]:
+    scores = task.examine(model, data).scores
+    return {name: scores[name] for name in task.metrics}
+
+
+def _recipe(settings: LoopSettings, epochs: int, batch_size: int) -> str:
+    """One sentence on what was chosen."""
+    return (
+        f"{settings.steps:,} steps of {batch_size} ({epochs} epochs), learning rate {settings.learning_rate:g}, "
+        f"{settings.schedule} schedule, best weights by {settings.metric or 'nothing: the last are kept'}"
+    )

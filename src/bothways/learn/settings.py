@@ -13,6 +13,7 @@ from bothways.run.precision import check_precision
 T = TypeVar("T")
 
 OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("linear", "cosine", "constant")
 _NO_EFFECT = ("save_every", "save_minutes", "tensorboard")
 
 
@@ -28,6 +29,9 @@ class LoopSettings:
             than a quarter of the time become fewer.
         warmup: Share of the steps in which the rate rises; 0.1 if `warmup_steps` is not given either.
         warmup_steps: The same as a number of steps.
+        schedule: How the rate goes on after the warm-up: ``"linear"`` or ``"cosine"`` to zero, or ``"constant"``.
+        layer_decay: What the rate of each layer is of that of the layer above it; heads have the full rate.
+        average: Decay of a moving average of the weights, which is then measured and kept in their place.
         optimizer: ``"adamw"``, or ``"muon"`` for the matrices between embeddings and heads, AdamW for the rest.
         weight_decay: Decoupled weight decay, not applied to biases and norms.
         betas: Decay rates of AdamW's two averages.
@@ -51,6 +55,9 @@ class LoopSettings:
     minutes: float | None = None
     warmup: float | None = None
     warmup_steps: int | None = None
+    schedule: str = "linear"
+    layer_decay: float = 1.0
+    average: float | None = None
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
@@ -78,9 +85,11 @@ class LoopSettings:
         self._check("minutes", self.minutes is None or 0 < self.minutes < math.inf, "above 0")
         self._check("warmup", self.warmup is None or 0 <= self.warmup <= 1, "a share from 0 to 1")
         self._check("warmup_steps", self.warmup_steps is None or self.warmup_steps >= 0, "0 or more")
-        if self.optimizer not in OPTIMIZERS:
-            near = closest(self.optimizer, OPTIMIZERS)
-            raise BothwaysError(f"optimizer must be {' or '.join(OPTIMIZERS)}, not {self.optimizer!r}{near}")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if (value := getattr(self, name)) not in known:
+                raise BothwaysError(f"{name} must be {' or '.join(known)}, not {value!r}{closest(value, known)}")
+        self._check("layer_decay", 0 < self.layer_decay <= 1, "above 0, at most 1")
+        self._check("average", self.average is None or 0 < self.average < 1, "between 0 and 1")
         self._check("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
         self._check("eps", self.eps > 0, "above 0")

@@ -371,7 +371,7 @@ class EncoderConfig(Config):
         return min(limits) if limits else None
 
 
-Kind = Literal["mlm", "nsp", "sop", "rtd", "classify", "tag", "answer", "choose"]
+Kind = Literal["mlm", "nsp", "sop", "rtd", "classify", "tag", "crf", "answer", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,7 +381,10 @@ class HeadConfig(Config):
     Attributes:
         kind: ``mlm`` (which token stood here), ``nsp`` (does the second text follow), ``sop`` (are two texts in order),
             ``rtd`` (was this token replaced), ``classify``, ``tag`` (a class for each token), ``answer`` (where a span
-            begins and ends) or ``choose`` (which of several texts).
+            begins and ends) or ``choose`` (which of several texts). ``crf`` stands beside ``tag``: what its classes say
+            of their neighbours.
+        problem: What a classifier's numbers mean: ``"one"`` of its classes holds, ``"several"`` may hold, or they are
+            ``"scores"`` (a regression).
         labels: Names of the classes, in order, for heads that have classes.
         reads: What a head for whole sequences reads: the ``pooled`` output, the ``first`` token or the ``mean``.
         hidden: ``"none"`` for a plain linear layer, else the activation after a hidden one, ``"encoder"`` for the
@@ -400,6 +403,7 @@ class HeadConfig(Config):
     """
 
     kind: Kind
+    problem: Literal["one", "several", "scores"] = "one"
     labels: tuple[str, ...] = ()
     reads: Literal["pooled", "first", "mean"] = "pooled"
     hidden: Activation | Literal["none", "encoder"] = "none"
@@ -423,5 +427,5 @@ class HeadConfig(Config):
         return self.kind in ("nsp", "sop", "classify", "choose") and self.reads == "pooled"
 
     def shape(self) -> HeadConfig:
-        """The same head without labels and dropout: what two heads with the same tensors share."""
-        return dataclasses.replace(self, labels=(), dropout=0.0)
+        """The same head without labels, their meaning and dropout: what two heads with the same tensors share."""
+        return dataclasses.replace(self, labels=(), problem="one", dropout=0.0)

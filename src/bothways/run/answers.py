@@ -37,11 +37,111 @@ class Classification:
         label: The name of the likeliest class.
         probability: Its probability.
         probabilities: The probability of each class by name.
+        labels: The classes it is put into, likeliest first: one, or where several may hold those above their threshold.
     """
 
     label: str
     probability: float
     probabilities: dict[str, float]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaggedSpan:
+    """Neighbouring words of one name, such as an entity.
+
+    Attributes:
+        label: Its name, without B- and I-.
+        start: Where it begins in the text, in characters.
+        end: Where it ends: ``text[start:end]``.
+        text: That part of the text.
+        probability: The mean of its words' probabilities.
+        first: The number of its first word.
+        last: The number of its last word.
+    """
+
+    label: str
+    start: int
+    end: int
+    text: str
+    probability: float
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What a tagger says of a text of W words.
+
+    Attributes:
+        words: The W words.
+        offsets: W pairs of characters, ``text[start:end]`` being the word. Words that were given as a list are joined
+            by single spaces.
+        tags: The tag of each word.
+        probabilities: The probability of each word's tag.
+        spans: What the tags put together; empty where they are no spans, such as parts of speech.
+    """
+
+    words: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    tags: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    spans: tuple[TaggedSpan, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A part of a text that may answer a question.
+
+    Attributes:
+        text: The part; empty for "no answer".
+        start: Where it begins, in characters; -1 for "no answer".
+        end: Where it ends: ``context[start:end]``.
+        probability: Among all candidates.
+        score: The sum of the logits of its beginning and end.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    Attributes:
+        text: The best candidate's; empty where the text holds no answer.
+        start: Where it begins, in characters; -1 where there is none.
+        end: Where it ends: ``context[start:end]``.
+        probability: Among all candidates, "no answer" included.
+        candidates: The likeliest, best first.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of several texts was chosen.
+
+    Attributes:
+        number: Its place among them, from 0.
+        text: The text.
+        probability: Its probability.
+        probabilities: Those of all, in their order.
+    """
+
+    number: int
+    text: str
+    probability: float
+    probabilities: tuple[float, ...]
 
 
 def as_list(texts: str | Sequence[str]) -> list[str]:

@@ -53,6 +53,8 @@ class Saved:
         sentence: How texts become vectors.
         max_length: The longest text in tokens that it was made for, special tokens included; None: the encoder's limit.
         truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
+        task: What it was fine-tuned for.
+        decoding: How numbers of heads become answers, by kind of head; plain data.
         report: Which tensors did not find their place.
     """
 
@@ -63,6 +65,8 @@ class Saved:
     sentence: sentence_folder.SentenceRecipe = field(default_factory=sentence_folder.SentenceRecipe)
     max_length: int | None = None
     truncation: str = "warn"
+    task: str | None = None
+    decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -144,8 +148,18 @@ def read_folder(folder: Path) -> Saved:
         )
     sentence = sentence_folder.read(root)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
-    policy = own.get("truncation", "warn")
-    return Saved(encoder.eval(), heads, head_configs, tokenizer, sentence, longest, policy, report)
+    return Saved(
+        encoder.eval(),
+        heads,
+        head_configs,
+        tokenizer,
+        sentence,
+        longest,
+        truncation=own.get("truncation", "warn"),
+        task=own.get("task"),
+        decoding=own.get("decoding", {}),
+        report=report,
+    )
 
 
 def own_file(folder: Path) -> dict[str, Any]:
@@ -241,6 +255,8 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         "bothways": bothways.__version__,
         "max_length": saved.max_length,
         "truncation": saved.truncation,
+        "task": saved.task,
+        "decoding": saved.decoding,
         "heads": [head.to_dict() for head in saved.head_configs.values()],
     }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}

@@ -21,19 +21,19 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
-from bothways.model.heads.enhanced_mask_decoder import states_at
-from bothways.run.answers import Classification, Fill, as_list, fill_in, mean_by_text
+from bothways.run.answering import classify, fill, sequences, vectors
+from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
-from bothways.run.pooling import check_pooling, normalize, pool
 from bothways.run.precision import resolve_precision
-from bothways.run.spot import Spot, spots
+from bothways.run.sentence_folder import SentenceRecipe
+from bothways.run.spot import Spot
 from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
 
-__all__ = ["Classification", "Fill", "Model", "Spot", "load"]
+__all__ = ["Answer", "Choice", "Classification", "Fill", "Model", "Spot", "Tagged", "load"]
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Model:
 
     Attributes:
         encoder: The encoder, an ordinary module.
-        heads: The heads by kind: ``"mlm"``, ``"nsp"``, ``"classify"``.
+        heads: The heads by kind: ``"mlm"``, ``"classify"``, ``"tag"``, ...
         head_configs: Their configurations by kind.
         name: Where it came from.
         truncated: What was cut so far, over all calls.
@@ -175,6 +175,25 @@ class Model:
         self._saved.truncation = policy
 
     @property
+    def sentence(self) -> SentenceRecipe:
+        """How texts become vectors."""
+        return self._saved.sentence
+
+    @property
+    def task(self) -> str | None:
+        """The task that the model was fine-tuned for, as on the command line; None where nobody said."""
+        return self._saved.task
+
+    @task.setter
+    def task(self, name: str | None) -> None:
+        self._saved.task = name
+
+    @property
+    def decoding(self) -> dict[str, dict[str, Any]]:
+        """How numbers of heads become answers, by kind of head: thresholds, temperatures. Plain data, saved as JSON."""
+        return self._saved.decoding
+
+    @property
     def parameters(self) -> int:
         """How many parameters there are, shared ones counted once."""
         return sum(value.numel() for part in (self.encoder, *self.heads.values()) for value in part.parameters())
@@ -239,44 +258,7 @@ class Model:
         Raises:
             BothwaysError: The model has no masked-token head, or a text has no mask or is too long.
         """
-        head = self._head("mlm", "fill_mask")
-        texts = as_list(text)
-        mask_id, known = self.tokenizer.mask_id, self.tokenizer.size  # the table may have more rows than tokens
-        mask = self.tokenizer.tokens[mask_id]
-        if top < 1:
-            raise BothwaysError(f"fill_mask gives at least one token for a mask; top cannot be {top}")
-        for place, one in enumerate(texts):
-            if mask not in one:
-                which = "the text" if isinstance(text, str) else f"text {place}"
-                raise BothwaysError(f"{which} has no {mask} to fill in; write {mask} where a word is missing")
-        encoded = self.tokenizer.encode(texts, max_length=self.max_length, truncation="error")
-        found: list[list[list[Fill]]] = [[] for _ in texts]
-
-        decoder = self.head_configs["mlm"].decoder
-
-        def fill(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, Any]:
-            where = np.flatnonzero(batch.token_ids == mask_id)
-            states = states_at(decoder, self.encoder, output, batch, torch.from_numpy(where))
-            logits = head(states, self.encoder.token_table)
-            return where, torch.softmax(logits, -1)[:, :known].topk(min(top, known))
-
-        for batch, (where, best) in self._run(encoded, fill, hidden=decoder == "enhanced"):
-            for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
-                row = int(batch.rows[batch.sequence_of_token[place]])
-                found[row].append(self._fills(texts[row], mask, len(found[row]), values, ids))
-        answers = [fills[0] if len(fills) == 1 else fills for fills in found]
-        return answers[0] if isinstance(text, str) else answers
-
-    def _fills(self, text: str, mask: str, which: int, values: list[float], ids: list[int]) -> list[Fill]:
-        pieces = text.split(mask)
-        before, after = mask.join(pieces[: which + 1]), mask.join(pieces[which + 1 :])
-        spaced = self.tokenizer.spelling.marks_beginnings
-        fills = []
-        for token, value in zip(ids, values, strict=True):
-            reading = self.tokenizer.read(token)
-            shown = reading.text if spaced else self.tokenizer.tokens[token]
-            fills.append(Fill(shown, value, fill_in(before, reading, after, spaced=spaced)))
-        return fills
+        return fill.fill_mask(self, text, top)
 
     @overload
     def classify(  # type: ignore[overload-overlap]
@@ -297,9 +279,8 @@ class Model:
         Raises:
             BothwaysError: The model has no classifier.
         """
-        shares = self.class_probabilities(as_list(texts), None if pairs is None else as_list(pairs))
-        answers = [self._classification(row) for row in shares]
-        return answers[0] if isinstance(texts, str) else answers
+        found = classify.classify(self, as_list(texts), None if pairs is None else as_list(pairs))
+        return found[0] if isinstance(texts, str) else found
 
     def class_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """The probability of each class.
@@ -310,17 +291,147 @@ class Model:
         Raises:
             BothwaysError: The model has no classifier.
         """
-        head = self._head("classify", "classify")
-        encoded = self._encode(texts, pairs)
-        out = np.zeros((len(encoded.texts), len(self.labels)), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1), "classify"):
-            out[batch.rows] = shares.cpu().numpy()
-        return mean_by_text(out, encoded)
+        return classify.class_probabilities(self, texts, pairs)
 
-    def _classification(self, shares: np.ndarray) -> Classification:
-        best = int(shares.argmax())
-        by_name = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
-        return Classification(self.labels[best], float(shares[best]), by_name)
+    @overload
+    def score(self, texts: str, pairs: str | None = None) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def score(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
+    def score(self, texts: Any, pairs: Any = None) -> Any:
+        """The number that a regression gives each text, or pair of texts, in the units it was trained on.
+
+        Args:
+            texts: One text or several.
+            pairs: The second text of each pair, for models trained on pairs.
+
+        Returns:
+            A number for one text, ``(texts,)`` float32 for several.
+
+        Raises:
+            BothwaysError: The model was not trained to score.
+        """
+        found = classify.score(self, as_list(texts), None if pairs is None else as_list(pairs))
+        return float(found[0]) if isinstance(texts, str) else found
+
+    @overload
+    def score_pairs(self, a: str, b: str) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def score_pairs(self, a: Sequence[str], b: Sequence[str]) -> np.ndarray: ...
+    def score_pairs(self, a: Any, b: Any) -> Any:
+        """How well two texts go together: what a regression over pairs says, or the probability of a class.
+
+        Args:
+            a: The first text of each pair.
+            b: The second.
+
+        Returns:
+            A number for two texts, ``(pairs,)`` float32 for two lists: of a regression its score, of a classifier of
+            two classes the probability of the second (``1``, ``yes``, ``duplicate``).
+
+        Raises:
+            BothwaysError: The model has no head for it, or more than two classes.
+        """
+        found = classify.score_pairs(self, as_list(a), as_list(b))
+        return float(found[0]) if isinstance(a, str) else found
+
+    def zero_shot(
+        self,
+        texts: Any,
+        labels: Sequence[str],
+        *,
+        template: str = "This text is about {}.",
+        several: bool = False,
+        entailment: str | None = None,
+    ) -> Any:
+        """Classifies into classes that were never trained, by asking which sentence about them follows from a text.
+
+        Yin et al. 2019, "Benchmarking Zero-shot Text Classification".
+
+        Args:
+            texts: One text or several.
+            labels: The classes in words.
+            template: A sentence with ``{}`` where a class goes.
+            several: Whether each class is decided by itself, so that a text may have several.
+            entailment: The label of the model's class that means "follows"; found by its name when not given.
+
+        Returns:
+            One `Classification` for one text, else a list in the order of the texts.
+
+        Raises:
+            BothwaysError: The model is no classifier of pairs, or its classes name no entailment.
+        """
+        from bothways.run.answering.zero_shot import zero_shot
+
+        found = zero_shot(self, as_list(texts), labels, template, several, entailment)
+        return found[0] if isinstance(texts, str) else found
+
+    @overload
+    def tag(self, texts: str) -> Tagged: ...  # type: ignore[overload-overlap]
+    @overload
+    def tag(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[Tagged]: ...
+    def tag(self, texts: Any) -> Any:
+        """Tags the words of texts, of any length: words in, words out.
+
+        Args:
+            texts: One text, several, or several lists of words. A text is split into words as the model was trained
+                (white space, punctuation by itself).
+
+        Returns:
+            One `Tagged` for one text, else a list in the order of the texts.
+
+        Raises:
+            BothwaysError: The model has no tagger.
+        """
+        from bothways.run.answering.tag import tag
+
+        found = tag(self, [texts] if isinstance(texts, str) else texts)
+        return found[0] if isinstance(texts, str) else found
+
+    @overload
+    def answer(self, question: str, context: str, *, top: int = 1) -> Answer: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(self, question: Sequence[str], context: Sequence[str], *, top: int = 1) -> list[Answer]: ...
+    def answer(self, question: Any, context: Any, *, top: int = 1) -> Any:
+        """Finds the answer to a question in a text of any length.
+
+        Args:
+            question: One question or several.
+            context: The text of each question.
+            top: How many candidates to list, likeliest first.
+
+        Returns:
+            One `Answer` for one question, else a list in the order of the questions.
+
+        Raises:
+            BothwaysError: The model has no answering head, or a question is empty or too long.
+        """
+        from bothways.run.answering.answer import answer
+
+        found = answer(self, as_list(question), as_list(context), top)
+        return found[0] if isinstance(question, str) else found
+
+    @overload
+    def choose(self, prompt: str, choices: Sequence[str]) -> Choice: ...  # type: ignore[overload-overlap]
+    @overload
+    def choose(self, prompt: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Choice]: ...
+    def choose(self, prompt: Any, choices: Any) -> Any:
+        """Says which of several texts goes best with a prompt.
+
+        Args:
+            prompt: One prompt (a question, a beginning) or several.
+            choices: The texts to choose from; for several prompts a list of such lists.
+
+        Returns:
+            One `Choice` for one prompt, else a list in the order of the prompts.
+
+        Raises:
+            BothwaysError: The model has no choosing head, or there are fewer than two choices.
+        """
+        from bothways.run.answering.choose import choose
+
+        alone = isinstance(prompt, str)
+        found = choose(self, as_list(prompt), [choices] if alone else choices)
+        return found[0] if alone else found
 
     @overload
     def follows(self, a: str, b: str) -> float: ...  # type: ignore[overload-overlap]
@@ -335,13 +446,8 @@ class Model:
         Raises:
             BothwaysError: The model has no next-sentence head.
         """
-        head = self._head("nsp", "follows")
-        encoded = self._encode(as_list(a), as_list(b))
-        out = np.zeros((len(encoded.texts), 1), dtype=np.float32)
-        for batch, shares in self._run(encoded, lambda _, output: torch.softmax(head(output), -1), "nsp"):
-            out[batch.rows] = shares[:, :1].cpu().numpy()
-        answers = mean_by_text(out, encoded)[:, 0]
-        return float(answers[0]) if isinstance(a, str) else answers
+        found = sequences.follows(self, as_list(a), as_list(b))
+        return float(found[0]) if isinstance(a, str) else found
 
     @overload
     def spot(self, text: str) -> list[Spot]: ...  # type: ignore[overload-overlap]
@@ -360,10 +466,7 @@ class Model:
         Raises:
             BothwaysError: The model has no replaced-token head.
         """
-        head = self._head("rtd", "spot")
-        texts = as_list(text)
-        encoded = self._encode(texts, None, offsets=True)
-        found = spots(texts, encoded, self._by_token(encoded, lambda output: torch.sigmoid(head(output)), ()))
+        found = sequences.spot(self, as_list(text))
         return found[0] if isinstance(text, str) else found
 
     @overload
@@ -377,10 +480,7 @@ class Model:
             ``(L, D)`` float32 for one text, a list of them in the order of the texts for several. Under the policy
             ``window`` a long text gives its windows one after another.
         """
-        encoded = self._encode(as_list(texts), None)
-        out = self._by_token(encoded, lambda output: output.sequence, (self.config.width,))
-        first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
-        found = np.split(out, encoded.starts[first[1:]]) if len(first) else []
+        found = vectors.hidden(self, as_list(texts))
         return found[0] if isinstance(texts, str) else found
 
     def embed(
@@ -400,16 +500,8 @@ class Model:
         Raises:
             BothwaysError: There is no such pooling.
         """
-        recipe = self._saved.sentence
-        way = check_pooling(pooling or recipe.pooling)
-        encoded = self._encode(as_list(texts), None)
-        out = np.zeros((len(encoded.texts), self.config.width), dtype=np.float32)
-        for batch, states in self._run(encoded, lambda _, output: output.sequence):
-            out[batch.rows] = pool(states.float().cpu().numpy(), batch.starts, way)
-        out = mean_by_text(out, encoded)
-        if recipe.normalize if normalize_vectors is None else normalize_vectors:
-            out = normalize(out)
-        return out[0] if isinstance(texts, str) else out
+        found = vectors.embed(self, as_list(texts), pooling, normalize_vectors)
+        return found[0] if isinstance(texts, str) else found
 
     def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
         """Who looks at whom in a text.
@@ -417,34 +509,39 @@ class Model:
         Returns:
             The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
         """
-        encoded = self._encode([text], None if pair is None else [pair])
-        batch = next(encoded.batches(_BATCH_TOKENS))
-        with torch.inference_mode():
-            output = self.encoder(batch, attentions=True)
-        weights = np.stack([layer[0].float().cpu().numpy() for layer in output.attentions or []])
-        return [self.tokenizer.tokens[token] for token in batch.token_ids[: weights.shape[-1]]], weights
+        return vectors.attentions(self, text, pair)
 
     # -- running
 
-    def _head(self, kind: str, method: str) -> Any:
+    def head(self, kind: str, method: str) -> Any:
+        """The head of a kind.
+
+        Args:
+            kind: Of the head.
+            method: What needs it, for the message.
+
+        Raises:
+            BothwaysError: The model has no such head.
+        """
         if kind not in self.heads:
             has = f"its heads: {', '.join(self.heads)}" if self.heads else "it has no heads"
             raise BothwaysError(f"{method} needs the head {kind!r}, which {self.name} does not have ({has})")
         return self.heads[kind]
 
-    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, *, offsets: bool = False) -> Encoded:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False) -> Encoded:
+        """Texts, or pairs, as tokens within the model's limits; what is cut is counted in `truncated`."""
         encoded = self.tokenizer.encode(
             texts, pairs, max_length=self.max_length, truncation=self.truncation, offsets=offsets
         )
         self.truncated += encoded.truncation
         return encoded
 
-    def _by_token(
+    def by_token(
         self, encoded: Encoded, answer: Callable[[EncoderOutput], torch.Tensor], shape: tuple[int, ...]
     ) -> np.ndarray:
         """What `answer` makes of each token, ``(T, *shape)`` float32, in the order of `encoded`."""
         out = np.empty((len(encoded.token_ids), *shape), dtype=np.float32)
-        for batch, values in self._run(encoded, lambda _, output: answer(output)):
+        for batch, values in self.run(encoded, lambda _, output: answer(output)):
             out[gather_index(encoded.starts[batch.rows], batch.lengths)] = values.float().cpu().numpy()
         return out
 
@@ -457,7 +554,7 @@ class Model:
         """
         return mark_global(batch, self.head_configs[kind].global_tokens, self.tokenizer.roles.get("sep"))
 
-    def _run(
+    def run(
         self,
         encoded: Encoded,
         answer: Callable[[TokenBatch, EncoderOutput], T],

@@ -22,8 +22,8 @@ from bothways.learn.finetune import Finetuned, finetune
 from bothways.learn.metrics import classification_scores
 from bothways.learn.pretrain import Pretrained, pretrain
 from bothways.learn.runs import check_out, write_run
-from bothways.learn.tasks import classify
-from bothways.learn.tasks.classify import LabelledTexts, class_names, class_numbers
+from bothways.learn.tasks.classify import Classify, class_names, class_numbers
+from bothways.learn.tasks.labelled import LabelledTexts
 from bothways.progress import progress, say
 from bothways.report.page import write_page
 from bothways.run.machine import describe_machine
@@ -268,9 +268,9 @@ def _compare(
         classification_scores(truth, guessed, names),
         time.monotonic() - began,
     )
-    plain = classify.score(scratch.model, test)
+    plain = Classify().examine(scratch.model, test).scores
     add("BERT without pre-training", "scratch", plain, timings["The same without pre-training"])
-    scores = classify.score(tuned.model, test)
+    scores = Classify().examine(tuned.model, test).scores
     add("BERT, pre-trained here", "pretrained", scores, timings["Fine-tuning"])
     return rows, {"labels": list(names), "counts": scores["confusion"]}
 

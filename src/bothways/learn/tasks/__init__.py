@@ -1,1 +1,54 @@
-"""What an encoder can be fine-tuned for; each task is one small file."""
+"""Tasks, a file each: what is learned from labelled rows."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from bothways.errors import BothwaysError, closest
+
+if TYPE_CHECKING:
+    from bothways.learn.tasks.protocol import Task
+
+_WHERE = {
+    "classify": ("classify", "Classify"),
+    "pairs": ("pairs", "Pairs"),
+    "regress": ("regress", "Regress"),
+    "tag": ("tag", "Tag"),
+    "answer": ("answer", "AnswerQuestions"),
+    "choose": ("choose", "Choose"),
+}
+"""For each name on the command line the file and the class; a new task is one file and one line here."""
+TASKS = tuple(_WHERE)
+
+
+def task_kind(name: str) -> type:
+    """The class of a task.
+
+    Raises:
+        BothwaysError: There is no such task.
+    """
+    if name not in _WHERE:
+        raise BothwaysError(f"there is no task {name!r}{closest(name, TASKS)}; there are {', '.join(TASKS)}")
+    module, kind = _WHERE[name]
+    made: type = getattr(importlib.import_module(f"bothways.learn.tasks.{module}"), kind)
+    return made
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """The names of a task's own settings."""
+    return tuple(each.name for each in fields(task_kind(name)))
+
+
+def make_task(name: str, given: Mapping[str, Any]) -> Task:
+    """A task with the settings that are its own; None leaves a setting as it is, what it does not have is left out.
+
+    Raises:
+        BothwaysError: There is no such task, or a setting does not do.
+    """
+    kind = task_kind(name)
+    own = {each.name for each in fields(kind)}
+    made: Task = kind(**{key: value for key, value in given.items() if key in own and value is not None})
+    return made

@@ -5,59 +5,27 @@ Shapes: T tokens, S sequences, C classes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
+from bothways.learn.baselines import majority, tfidf_logistic
 from bothways.learn.metrics import classification_scores
 from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
+from bothways.learn.tasks.distances import symmetric_divergence
+from bothways.learn.tasks.labelled import LabelledTexts, read_labelled
+from bothways.learn.tasks.protocol import Examined, Judged
+from bothways.model.config import HeadConfig
+from bothways.model.families import family
 from bothways.run.model import Model
 from bothways.text.encoded import Encoded
-from bothways.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """Texts or pairs of texts with the names of their classes.
-
-    Attributes:
-        texts: The texts.
-        pairs: The second texts, or None.
-        labels: The name of each text's class.
-        name: Where they came from, for messages.
-    """
-
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[str]
-    name: str
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def describe(self) -> dict[str, object]:
-        """Where they came from, how many they are, and a hash of texts and labels, for the record of a run."""
-        digest = hashlib.sha256()
-        for text, pair, label in zip(self.texts, self.pairs or self.texts, self.labels, strict=True):
-            digest.update("\0".join((text, pair, label, "")).encode("utf-8", "surrogatepass"))
-        return {"name": self.name, "examples": len(self), "sha256": digest.hexdigest()}
-
-    def take(self, places: Sequence[int] | np.ndarray, name: str) -> LabelledTexts:
-        """Some of them, in the order given."""
-        return LabelledTexts(
-            [self.texts[place] for place in places],
-            None if self.pairs is None else [self.pairs[place] for place in places],
-            [self.labels[place] for place in places],
-            name,
-        )
 
 
 def class_names(data: LabelledTexts) -> tuple[str, ...]:
@@ -143,20 +111,112 @@ class ClassExamples:
         return self.encoded.token_ids[place], self.encoded.segment_ids[place], int(self.classes[number])
 
 
-def encode(
-    data: LabelledTexts, classes: Sequence[str], tokenizer: Tokenizer, max_length: int | None, truncation: str
-) -> ClassExamples:
-    """Turns labelled texts into examples.
+@dataclass(frozen=True, kw_only=True)
+class Classify:
+    """Texts, or pairs of texts, into classes.
 
-    Raises:
-        BothwaysError: A label is not known, or a text too long under the policy ``error``.
+    Attributes:
+        text: The column of the text; None infers it.
+        text_pair: The column of the second text, for pairs.
+        label: The column of the class; None infers it.
+        reads: What the classifier reads: the ``"pooled"`` output, the ``"first"`` token or the ``"mean"`` of all, which
+            suits encoders that were pre-trained briefly; None: as the family has it.
+        hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
     """
-    encoded = tokenizer.encode(data.texts, data.pairs, max_length=max_length, truncation=truncation)
-    return ClassExamples(encoded, class_numbers(data, classes))
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    reads: str | None = None
+    hidden: str | None = None
+    name = "classify"
+    metrics = ("macro_f1", "accuracy", "mcc")
+
+    def __post_init__(self) -> None:
+        if self.hidden not in (None, "none", "gelu"):
+            raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {self.hidden!r}")
+
+    def read(self, source: Any) -> LabelledTexts:
+        """Rows of a text, perhaps a second text, and a label."""
+        return read_labelled(source, self.text, self.text_pair, self.label)
+
+    def split(self, data: LabelledTexts, share: float, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
+        """Every class keeps its share on both sides."""
+        return stratified_split(data, share, seed)
+
+    def heads(self, start: Model, train: LabelledTexts) -> list[HeadConfig]:
+        """A classifier of the classes that occur."""
+        head = family(start.config.family).head("classify", labels=class_names(train))
+        shape = {"reads": self.reads, "hidden": self.hidden}
+        return [head.derive(**{name: value for name, value in shape.items() if value is not None})]
+
+    def begin(self, model: Model, train: LabelledTexts) -> str:
+        """Says how many classes there are."""
+        names = model.labels
+        return f"{len(names)} classes: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+
+    def examples(self, model: Model, data: LabelledTexts) -> ClassExamples:
+        """One a text, or several where long ones are read in windows."""
+        classes = class_numbers(data, model.labels)
+        encoded = model.tokenizer.encode(
+            data.texts, data.pairs, max_length=model.max_length, truncation=model.truncation
+        )
+        return ClassExamples(encoded, classes)
+
+    def numbers(self, examples: ClassExamples, seed: int) -> None:
+        """Each once."""
+
+    def objective(self, model: Model, train: LabelledTexts) -> LearnClasses:
+        """Cross-entropy."""
+        return LearnClasses(model.mark)
+
+    def finish(self, model: Model, dev: LabelledTexts) -> str:
+        """Nothing."""
+        return ""
+
+    def examine(self, model: Model, data: LabelledTexts) -> Examined:
+        """Accuracy, macro-F1, MCC, each class, confusion."""
+        truth = class_numbers(data, model.labels)
+        return judge_classes(data, truth, model.class_probabilities(data.texts, data.pairs), model.labels)
+
+    def baselines(self, train: LabelledTexts, test: LabelledTexts) -> dict[str, Examined]:
+        """The most frequent class, and TF-IDF with logistic regression."""
+        names = class_names(train)
+        learned, right = class_numbers(train, names), class_numbers(test, names)
+        guesses = {
+            "majority": majority(learned, len(test)),
+            "TF-IDF + logistic regression": tfidf_logistic(train.inputs(), learned, test.inputs()),
+        }
+        every = np.eye(len(names), dtype=np.float32)
+        return {name: judge_classes(test, right, every[guess], names) for name, guess in guesses.items()}
+
+
+def judge_classes(
+    data: LabelledTexts, truth: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...]
+) -> Examined:
+    """Guesses of classes beside what is right.
+
+    Args:
+        data: N texts.
+        truth: ``(N,)`` the number of the right class.
+        probabilities: ``(N, C)``.
+        labels: The names of the C classes.
+    """
+    guessed = probabilities.argmax(1)
+    rows = [
+        Judged(text, labels[right], labels[guess], float(right == guess), float(shares[guess]), float(shares[right]))
+        for text, right, guess, shares in zip(data.inputs(), truth, guessed, probabilities, strict=True)
+    ]
+
+    def resampled(places: np.ndarray) -> dict[str, float]:
+        found = classification_scores(truth[places], guessed[places], labels)
+        return {name: found[name] for name in ("macro_f1", "accuracy", "mcc")}
+
+    return Examined(classification_scores(truth, guessed, labels), rows, resampled, labels, truth, probabilities)
 
 
 @dataclass(frozen=True)
-class Classify:
+class LearnClasses:
     """The training side: cross-entropy over the classes; target ``classify.labels`` ``(S,)``.
 
     Attributes:
@@ -180,17 +240,15 @@ class Classify:
         """S, the number of sequences."""
         return len(targets["classify.labels"])
 
+    def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
+        """``(S, C)``."""
+        scores: Tensor = model["classify"](forward.output)
+        return scores
+
+    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
+        """The symmetric divergence."""
+        return symmetric_divergence(one, other)
+
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts right guesses."""
-        return class_loss(model["classify"](forward.output), targets["classify.labels"])
-
-
-def score(model: Model, data: LabelledTexts) -> dict[str, object]:
-    """Accuracy, macro-F1, MCC, per-class scores and the confusion matrix of a model on labelled texts.
-
-    Raises:
-        BothwaysError: A label is not known to the model.
-    """
-    truth = class_numbers(data, model.labels)
-    guessed = model.class_probabilities(data.texts, data.pairs).argmax(1)
-    return classification_scores(truth, guessed, model.labels)
+        return class_loss(self.logits(model, forward, targets), targets["classify.labels"])

@@ -1,0 +1,142 @@
+"""The options that fine-tuning has whatever the task, put together with a task's own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.options import (
+    BatchSize,
+    DeviceName,
+    Dropout,
+    EvaluateEvery,
+    From,
+    GradientCheckpointing,
+    Json,
+    LearningRate,
+    MaxLength,
+    MicroTokens,
+    Out,
+    Overwrite,
+    PrecisionName,
+    Resume,
+    Seed,
+    Steps,
+    TensorBoard,
+    Threads,
+    TruncationPolicy,
+    Warmup,
+    WeightDecay,
+    data,
+    option,
+    training,
+    written,
+)
+
+Schedule = Literal["linear", "cosine", "constant"]
+Adversarial = Literal["sift", "fgm"]
+_NOT_SETTINGS = ("train", "again", "threads", "json")
+
+
+def _shared(
+    train: Annotated[list[str], typer.Argument(metavar="TRAIN", help="Labelled files, or -.")],
+    *,
+    dev: Annotated[str | None, data("--dev", "FILE", "To choose the best weights by; else a tenth of TRAIN.")] = None,
+    max_length: MaxLength = 128,
+    truncation: TruncationPolicy = "warn",
+    base: Annotated[str, option("Model", "--base", "MODEL", "The encoder to start from.")],
+    dropout: Dropout = None,
+    again: From = None,
+    epochs: Annotated[int | None, training("--epochs", "N", "Passes over the data; suits their number.")] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = 32,
+    micro_tokens: MicroTokens = 16_384,
+    learning_rate: LearningRate = None,
+    schedule: Annotated[Schedule, training("--schedule", None, "The rate after the warm-up.")] = "linear",
+    warmup: Warmup = 0.1,
+    weight_decay: WeightDecay = 0.01,
+    layer_decay: Annotated[float, training("--layer-decay", "SHARE", "A layer's rate, of that above it.")] = 1.0,
+    average: Annotated[float | None, training("--average", "DECAY", "Keep a moving average, such as 0.999.")] = None,
+    gradient_checkpointing: GradientCheckpointing = False,
+    freeze: Annotated[bool, training("--freeze", None, "Train the head alone.")] = False,
+    unfreeze: Annotated[
+        float | None, training("--unfreeze", "SHARE", "Let layers begin one by one over this share of the run.")
+    ] = None,
+    reinit_layers: Annotated[int, training("--reinit-layers", "N", "Last layers that begin anew.")] = 0,
+    mixout: Annotated[float, training("--mixout", "SHARE", "Weights replaced by the base's in each step.")] = 0.0,
+    adversarial: Annotated[
+        Adversarial | None, training("--adversarial", None, "Disturb embeddings so that it hurts most.")
+    ] = None,
+    adversarial_size: Annotated[
+        float | None, training("--adversarial-size", "X", "How large the disturbance is.")
+    ] = None,
+    adversarial_weight: Annotated[float, training("--adversarial-weight", "X", "What its loss counts.")] = 1.0,
+    r_drop: Annotated[float, training("--r-drop", "WEIGHT", "Make two passes with other dropout agree.")] = 0.0,
+    lora: Annotated[int | None, training("--lora", "RANK", "Learn low-rank updates instead of matrices.")] = None,
+    lora_alpha: Annotated[float | None, training("--lora-alpha", "X", "Their scale; twice the rank.")] = None,
+    lora_targets: Annotated[
+        list[str] | None, training("--lora-targets", "NAME", "Matrices that get them: query, value, ...")
+    ] = None,
+    lora_dropout: Annotated[float, training("--lora-dropout", "SHARE", "Dropout before them.")] = 0.0,
+    metric: Annotated[str, training("--metric", "NAME", "What the best weights are chosen by.")] = "best",
+    evaluate_every: EvaluateEvery = None,
+    patience: Annotated[int | None, training("--patience", "N", "Stop after so many evaluations without gain.")] = None,
+    seed: Seed = 0,
+    precision: PrecisionName = "auto",
+    device: DeviceName = None,
+    threads: Threads = None,
+    out: Out,
+    report: Annotated[bool, written("--report/--no-report", None, "Write report.html and metrics.json.")] = True,
+    resume: Resume = True,
+    overwrite: Overwrite = False,
+    tensorboard: TensorBoard = False,
+    json: Json = False,
+) -> None: ...
+
+
+def command(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function whose parameters are the options that a task has besides the shared ones.
+
+    Args:
+        task: Its name.
+    """
+
+    def made(own: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(own)
+        def run(**given: Any) -> None:
+            _run(task, given)
+
+        shared, mine = (list(inspect.signature(function).parameters.values()) for function in (_shared, own))
+        place = next(n for n, parameter in enumerate(shared) if parameter.name == "max_length")
+        parameters = shared[:place] + mine + shared[place:]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {
+            name: hint
+            for function in (_shared, own)
+            for name, hint in typing.get_type_hints(function, include_extras=True).items()
+        }
+        del run.__wrapped__
+        return run
+
+    return made
+
+
+def _run(task: str, given: dict[str, Any]) -> None:
+    """Fine-tunes and prints what came of it."""
+    import bothways as bw
+
+    settings = {name: value for name, value in given.items() if name not in _NOT_SETTINGS}
+    result = bw.finetune(task, train=output.one(given["train"]), **settings)
+    if given["json"]:
+        history = {"steps": result.history.steps, "seconds": result.history.seconds}
+        output.as_json({"out": result.out, "dev": result.dev, **history, **result.scores})
+        return
+    output.line(f"Best weights, scored on {result.dev}:\n")
+    output.scores(result.scores)
+    output.line(f"\nNext: bothways predict {given['out']} FILE --out answers.jsonl")

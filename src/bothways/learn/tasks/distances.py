@@ -1,0 +1,12 @@
+"""How far two sets of logits are apart."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def symmetric_divergence(one_NC: Tensor, other_NC: Tensor) -> Tensor:
+    """The mean of both Kullback-Leibler divergences between ``(N, C)`` logits, summed over the N rows, float32."""
+    one, other = (functional.log_softmax(logits.float(), -1) for logits in (one_NC, other_NC))
+    return ((one.exp() - other.exp()) * (one - other)).sum() / 2

@@ -1,0 +1,1 @@
+"""What fine-tuning does beside plain training: a file each."""

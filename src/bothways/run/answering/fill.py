@@ -1,0 +1,63 @@
+"""Filling in masked places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bothways.batch import TokenBatch
+from bothways.errors import BothwaysError
+from bothways.model.encoder import EncoderOutput
+from bothways.model.heads.enhanced_mask_decoder import states_at
+from bothways.run.answers import Fill, as_list, fill_in
+
+if TYPE_CHECKING:
+    from bothways.run.model import Model
+    from bothways.text.tokenizer import Tokenizer
+
+
+def fill_mask(model: Model, text: str | Sequence[str], top: int) -> Any:
+    """The likeliest tokens for each masked place; as `Model.fill_mask` says."""
+    head = model.head("mlm", "fill_mask")
+    texts = as_list(text)
+    tokenizer = model.tokenizer
+    mask_id, known = tokenizer.mask_id, tokenizer.size  # the table may have more rows than tokens
+    mask = tokenizer.tokens[mask_id]
+    if top < 1:
+        raise BothwaysError(f"fill_mask gives at least one token for a mask; top cannot be {top}")
+    for place, one in enumerate(texts):
+        if mask not in one:
+            which = "the text" if isinstance(text, str) else f"text {place}"
+            raise BothwaysError(f"{which} has no {mask} to fill in; write {mask} where a word is missing")
+    encoded = tokenizer.encode(texts, max_length=model.max_length, truncation="error")
+    found: list[list[list[Fill]]] = [[] for _ in texts]
+    decoder = model.head_configs["mlm"].decoder
+
+    def fill(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, Any]:
+        where = np.flatnonzero(batch.token_ids == mask_id)
+        states = states_at(decoder, model.encoder, output, batch, torch.from_numpy(where))
+        logits = head(states, model.encoder.token_table)
+        return where, torch.softmax(logits, -1)[:, :known].topk(min(top, known))
+
+    for batch, (where, best) in model.run(encoded, fill, hidden=decoder == "enhanced"):
+        for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+            row = int(batch.rows[batch.sequence_of_token[place]])
+            found[row].append(_fills(tokenizer, texts[row], len(found[row]), values, ids))
+    answers = [fills[0] if len(fills) == 1 else fills for fills in found]
+    return answers[0] if isinstance(text, str) else answers
+
+
+def _fills(tokenizer: Tokenizer, text: str, which: int, values: list[float], ids: list[int]) -> list[Fill]:
+    mask = tokenizer.tokens[tokenizer.mask_id]
+    pieces = text.split(mask)
+    before, after = mask.join(pieces[: which + 1]), mask.join(pieces[which + 1 :])
+    spaced = tokenizer.spelling.marks_beginnings
+    fills = []
+    for token, value in zip(ids, values, strict=True):
+        reading = tokenizer.read(token)
+        shown = reading.text if spaced else tokenizer.tokens[token]
+        fills.append(Fill(shown, value, fill_in(before, reading, after, spaced=spaced)))
+    return fills
