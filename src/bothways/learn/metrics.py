@@ -58,3 +58,28 @@ def classification_scores(
         "classes": classes,
         "confusion": confusion_matrix(right, predicted, labels=every).tolist(),
     }
+
+
+def confusion_metrics(counts: np.ndarray) -> dict[str, float]:
+    """The three figures of `classification_scores` from a confusion alone, fast enough to be asked a thousand times.
+
+    Args:
+        counts: ``(C, C)`` how often each right class (row) was given each predicted one (column).
+    """
+    whole, diagonal = counts.sum(), np.diag(counts).astype(np.float64)
+    right, predicted = counts.sum(1).astype(np.float64), counts.sum(0).astype(np.float64)
+    occurring = (right + predicted) > 0
+    f1 = 2 * diagonal[occurring] / (right + predicted)[occurring]
+    # Gorodkin 2004: Matthews' coefficient of C classes is a correlation
+    together = whole * diagonal.sum() - right @ predicted
+    spread = np.sqrt((whole**2 - right @ right) * (whole**2 - predicted @ predicted))
+    return {
+        "macro_f1": float(f1.mean()),
+        "accuracy": float(diagonal.sum() / whole),
+        "mcc": float(together / spread) if spread else 0.0,
+    }
+
+
+def confusion_counts(right: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """``(C, C)`` how often each right class (row) was given each predicted one (column)."""
+    return np.bincount(right * classes + predicted, minlength=classes**2).reshape(classes, classes)

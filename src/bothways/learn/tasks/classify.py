@@ -17,7 +17,7 @@ from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.baselines import majority, tfidf_logistic
-from bothways.learn.metrics import classification_scores
+from bothways.learn.metrics import classification_scores, confusion_counts, confusion_metrics
 from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
 from bothways.learn.tasks.distances import symmetric_divergence
 from bothways.learn.tasks.labelled import LabelledTexts, read_labelled
@@ -209,8 +209,7 @@ def judge_classes(
     ]
 
     def resampled(places: np.ndarray) -> dict[str, float]:
-        found = classification_scores(truth[places], guessed[places], labels)
-        return {name: found[name] for name in ("macro_f1", "accuracy", "mcc")}
+        return confusion_metrics(confusion_counts(truth[places], guessed[places], len(labels)))
 
     return Examined(classification_scores(truth, guessed, labels), rows, resampled, labels, truth, probabilities)
 
