@@ -51,7 +51,7 @@ class Finetuned:
 
 
 def finetune(
-    task: str,
+    task: str | Task,
     *,
     base: str | Path | Model,
     train: Any,
@@ -87,7 +87,7 @@ def finetune(
     """Fine-tunes an encoder on labelled data.
 
     Args:
-        task: ``classify``, ``pairs``, ``regress``, ``tag``, ``answer`` or ``choose``.
+        task: ``classify``, ``pairs``, ``regress``, ``tag``, ``answer`` or ``choose``, or one that is made already.
         base: A model, its folder, or a hub id. It is not changed.
         train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators, or
             files of the task's own forms.
@@ -128,16 +128,13 @@ def finetune(
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
-    chosen = make_task(task, own)
-    _check_names(task, own)
-    tuning = picked(TuningSettings, own)
-    best = chosen.metrics[0] if metric == "best" else metric
-    _check_metric(chosen, best)
+    chosen, tuning, best = choose(task, own, metric)
+    given["task"] = chosen.name
     folder = None if out is None else Path(out)
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    train_data, dev_data = _with_dev(chosen, chosen.read(train), dev, seed)
+    train_data, dev_data = with_dev(chosen, train, dev, seed)
     model = _model(chosen, start, train_data, dropout, max_length, truncation, seed, device)
     inferred = chosen.begin(model, train_data)
     prepare_model(model, start, tuning, seed)
@@ -178,14 +175,14 @@ def finetune(
         callbacks=callbacks,
         title="Fine-tuning",
         identity={
-            "task": task,
+            "task": chosen.name,
             "train": train_data.describe(),
             "dev": dev_data.describe(),
             "base": start.name,
             "model": model.config.to_dict(),
             "max_length": max_length,
             "batch_size": batch_size,
-            "own": {name: getattr(chosen, name) for name in settings_of(task)},
+            "own": {name: getattr(chosen, name) for name in settings_of(chosen.name)},
             "tuning": tuning.identity(),
         },
         resume=resume,
@@ -199,7 +196,7 @@ def finetune(
         model.save(folder / "model", overwrite=True)
         write_run(
             folder,
-            command=f"finetune {task}",
+            command=f"finetune {chosen.name}",
             settings=given | sources | {"epochs": epochs, "steps": history.steps},
             data={"train": train_data.describe(), "dev": dev_data.describe()},
             seed=seed,
@@ -210,23 +207,44 @@ def finetune(
     return Finetuned(model, history, examined.scores, dev_data.name, folder)
 
 
-def _check_names(task: str, own: dict[str, Any]) -> None:
-    known = [*settings_of(task), *(each.name for each in fields(TuningSettings))]
+def choose(task: str | Task, own: dict[str, Any], metric: str | None) -> tuple[Task, TuningSettings, str | None]:
+    """What is learned and how, checked before anything is read.
+
+    Args:
+        task: Its name, or a task that is made already.
+        own: Settings of the task, and of `TuningSettings`.
+        metric: What the best weights are chosen by; ``"best"``: the task's first.
+
+    Returns:
+        The task, the settings of fine-tuning, and the metric by its name.
+
+    Raises:
+        BothwaysError: There is no such task, setting or metric; the sentence has the closest that there is.
+    """
+    chosen = make_task(task, own) if isinstance(task, str) else task
+    known = [*settings_of(chosen.name), *(each.name for each in fields(TuningSettings))]
     for name in own:
         if name not in known:
-            raise BothwaysError(f"finetune {task} has no setting {name!r}{closest(name, known)}")
+            raise BothwaysError(f"finetune {chosen.name} has no setting {name!r}{closest(name, known)}")
+    best = chosen.metrics[0] if metric == "best" else metric
+    if best is not None and best not in chosen.metrics:
+        near = closest(best, chosen.metrics)
+        known = list(chosen.metrics)
+        raise BothwaysError(f"{chosen.name} is not measured by {best!r}{near}; its metrics are {', '.join(known)}")
+    return chosen, picked(TuningSettings, own), best
 
 
-def _check_metric(task: Task, metric: str | None) -> None:
-    if metric is not None and metric not in task.metrics:
-        known = ", ".join(task.metrics)
-        near = closest(metric, task.metrics)
-        raise BothwaysError(f"{task.name} is not measured by {metric!r}{near}; its metrics are {known}")
+def with_dev(task: Task, train: Any, dev: Any, seed: int) -> tuple[Data, Data]:
+    """Training data and the data to choose by, read unless they are; without `dev` a tenth is held out, seeded.
 
-
-def _with_dev(task: Task, train: Data, dev: Any, seed: int) -> tuple[Data, Data]:
+    Raises:
+        BothwaysError: They cannot be read, or are too few to hold any out.
+    """
+    train, dev = (
+        source if source is None or isinstance(source, Data) else task.read(source) for source in (train, dev)
+    )
     if dev is not None:
-        return train, task.read(dev)
+        return train, dev
     if len(train) < 10:
         raise BothwaysError(f"{train.name} has only {len(train)} examples; give a dev set or more of them")
     return task.split(train, min(_DEV_SHARE, _DEV_MOST / len(train)), seed)

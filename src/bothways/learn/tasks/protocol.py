@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from bothways.model.config import HeadConfig
 from bothways.run.model import Model
 
 
+@runtime_checkable
 class Data(Protocol):
     """Labelled examples in memory."""
 
