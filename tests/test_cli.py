@@ -22,6 +22,7 @@ from bothways.cli.commands import COMMANDS, GROUPS, application
 from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
 from bothways.text.prepare import prepare
+from bothways.text.rows import read_rows
 from bothways.use import bulk
 from bothways.use.bench import bench_pretrain
 from bothways.use.quickstart import Quickstart, quickstart
@@ -185,10 +186,10 @@ def test_the_version(said):
         ("finetune classify table.csv --base bert --label mood --out x", "mood"),
         ("finetune classify table.csv --base absent --out x", "absent"),
         ("finetune classify table.csv --base bert --max-length 9999 --out x", "9999"),
-        ("evaluate bert table.csv", "classif"),
+        ("evaluate bert table.csv", "not fine-tuned"),
         ("evaluate classifier absent.csv", "absent.csv"),
-        ("predict bert table.csv", "classif"),
-        ("predict classifier table.csv --out labels.xls", ".csv, .tsv, .jsonl or .parquet"),
+        ("predict bert table.csv", "not fine-tuned"),
+        ("predict classifier table.csv --out labels.xls", ".csv, .tsv, .jsonl, .parquet, .conll or .json"),
         ("predict classifier table.csv --out nowhere/labels.csv", "nowhere"),
         ("predict classifier table.csv --text body --out x.csv", "body"),
         ("embed bert table.csv table.csv", ".npy"),
@@ -395,7 +396,7 @@ def test_files_are_answered_in_slices_as_they_are_read(place, monkeypatch):
         return np.zeros((len(texts), 4), dtype=np.float32)
 
     monkeypatch.setattr(model, "embed", embed)
-    source = bulk.read_rows(rows())
+    source = read_rows(rows())
     assert bulk.embed(model, source, place / "slices.npy", overwrite=True).texts == 50
     assert [count for count, _ in asked] == [8] * 6 + [2]
     ahead = [pulled - 8 * place for place, (_, pulled) in enumerate(asked)]

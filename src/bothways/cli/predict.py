@@ -1,4 +1,4 @@
-"""``bothways predict``: the label of every text of a file, with probabilities."""
+"""``bothways predict``: what a fine-tuned model says of every row of a file."""
 
 from __future__ import annotations
 
@@ -18,32 +18,56 @@ from bothways.cli.options import (
     TextPair,
     Threads,
     TrainedTruncation,
+    data,
+    option,
     written,
 )
 
 EXAMPLES = [
     "bothways predict my-classifier texts.csv --out labelled.csv",
-    "bothways predict my-classifier reviews.parquet --text review --out labelled.parquet",
+    "bothways predict my-classifier reviews.parquet --text review --keep --out labelled.parquet",
+    "bothways predict my-tagger sentences.conll --out tagged.conll",
+    "bothways predict my-reader squad.json --out answers.json",
+    "bothways predict my-nli-model texts.csv --labels politics,sports,science --template 'This is about {}.'",
     "cat texts.jsonl | bothways predict my-classifier - > labelled.jsonl",
 ]
 
 
 def predict(
     model: ModelSource,
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A table of texts, or - for standard input.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="What is asked: a table, or - for standard input.")],
     text: Text = None,
     text_pair: TextPair = None,
+    tokens: Annotated[str | None, data("--tokens", "COLUMN", "The column of lists of words, for tags.")] = None,
+    question: Annotated[str | None, data("--question", "COLUMN", "The column of questions.")] = None,
+    context: Annotated[str | None, data("--context", "COLUMN", "The column of texts that hold answers.")] = None,
+    prompt: Annotated[str | None, data("--prompt", "COLUMN", "The column of prompts to choose for.")] = None,
+    choices: Annotated[
+        list[str] | None, data("--choices", "COLUMN", "The column of lists of choices, or a column a choice.")
+    ] = None,
     truncation: TrainedTruncation = None,
+    labels: Annotated[
+        str | None, option("Zero-shot", "--labels", "A,B,...", "Classes in words, for a model of what follows.")
+    ] = None,
+    template: Annotated[
+        str | None, option("Zero-shot", "--template", "SENTENCE", "With {} where a class goes: This text is about {}.")
+    ] = None,
+    several: Annotated[bool, option("Zero-shot", "--several", None, "A text may have several of them.")] = False,
     device: DeviceName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,
-    out: Annotated[Path, written("--out", "FILE", "A .csv, .tsv, .jsonl or .parquet file, or - (JSON lines).")] = Path(
-        "-"
-    ),
+    out: Annotated[
+        Path, written("--out", "FILE", "A .csv, .tsv, .jsonl, .parquet, .conll or .json file, or - (JSON lines).")
+    ] = Path("-"),
+    top: Annotated[int, written("--top", "N", "Answers to list for a question.")] = 1,
+    keep: Annotated[bool, written("--keep", None, "Keep all columns of the input.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Say which class every text of a file belongs to, file to file, in the order of the input."""
+    """Answer every row of a file, file to file, in the order of the input: a class, a score, tags, an answer, a choice.
+
+    What is asked is what the model was fine-tuned for; with --labels, classes that need no training.
+    """
     import bothways as bw
     from bothways.use import bulk
     from bothways.use.writers import check_name
@@ -51,5 +75,22 @@ def predict(
     if str(out) != "-":
         check_name(out, bulk.PREDICTIONS, overwrite=overwrite)
     loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
-    result = bulk.predict(loaded, source, out, text=text, text_pair=text_pair, overwrite=overwrite)
+    result = bulk.predict(
+        loaded,
+        source,
+        out,
+        text=text,
+        text_pair=text_pair,
+        tokens=tokens,
+        question=question,
+        context=context,
+        prompt=prompt,
+        choices=choices,
+        labels=None if labels is None else [label.strip() for label in labels.split(",") if label.strip()],
+        template=template,
+        several=several,
+        top=top,
+        keep=keep,
+        overwrite=overwrite,
+    )
     output.bulk(result, json)

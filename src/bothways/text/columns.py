@@ -124,6 +124,26 @@ def check_column(rows: Rows, name: str | None) -> None:
         raise BothwaysError(f"{rows.name} has no column {name!r} (columns: {', '.join(rows.columns)}){near}")
 
 
+def find_column(rows: Rows, given: str | None, usual: Sequence[str], option: str) -> str:
+    """A column by its given name, else the first of some usual names that is there, whatever its case.
+
+    Args:
+        rows: The table.
+        given: The name, if known.
+        usual: Names that such columns have, best first.
+        option: The setting that names it, for the message, such as ``"context"``.
+
+    Raises:
+        BothwaysError: It is absent; the sentence lists those present.
+    """
+    check_column(rows, given)
+    lowered = {name.lower(): name for name in rows.columns}
+    found = given or next((lowered[name] for name in usual if name in lowered), None)
+    if found is None:
+        raise _unclear(rows, option, option.replace("_", "-"))
+    return found
+
+
 def find_text(rows: Rows) -> str:
     """The column that holds the text, found by usual names, or because it is the only one.
 
@@ -164,7 +184,7 @@ def _unclear(rows: Rows, what: str, option: str) -> BothwaysError:
     listed = ", ".join(rows.columns)
     return BothwaysError(
         f"it is not clear which column of {rows.name} is the {what} (columns: {listed}); "
-        f"name it with --{option} (in Python {option}=...)"
+        f"name it with --{option} (in Python {option.replace('-', '_')}=...)"
     )
 
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.errors import BothwaysWarning
 from bothways.progress import progress
-from bothways.text.columns import Columns, infer_columns, read_examples
-from bothways.text.rows import read_rows
 from bothways.text.truncation import Truncation
+from bothways.use.predictions import ENDINGS
+from bothways.use.predictions import question as ask
+from bothways.use.predictions.shared import Question, Wish, ask_texts, parts, together
 from bothways.use.writers import Slice, open_writer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SLICE = 2048
 """Texts answered at a time: enough to sort them by length well, few enough for any memory."""
-PREDICTIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+PREDICTIONS = ENDINGS
 VECTORS = (".npy", ".jsonl", ".parquet")
 
 
@@ -35,7 +35,7 @@ class BulkResult:
     """What was done.
 
     Attributes:
-        texts: Texts (or pairs) answered.
+        texts: Texts (pairs, questions) answered.
         seconds: How long it took.
         truncation: What was cut.
         out: Where the answers are.
@@ -54,37 +54,60 @@ def predict(
     *,
     text: str | None = None,
     text_pair: str | None = None,
+    tokens: str | None = None,
+    question: str | None = None,
+    context: str | None = None,
+    prompt: str | None = None,
+    choices: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    template: str | None = None,
+    several: bool = False,
+    top: int = 1,
+    keep: bool = False,
     overwrite: bool = False,
 ) -> BulkResult:
-    """Classifies every row of a source.
+    """Asks a model about every row of a source; what is asked follows from what it was fine-tuned for.
 
     Args:
-        model: A model with a classifier.
-        source: A table with a column of texts: a file, ``-`` for standard input, a frame, whatever `read_rows` takes.
-        out: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or ``-`` for JSON lines on standard output. Each row
-            has its text, the likeliest ``prediction``, its ``probability``, and the probability of each label in a
-            column ``p(label)``.
-        text: The column of texts; found by its name when not given.
-        text_pair: The column of second texts, for models trained on pairs.
+        model: A fine-tuned model, or with `labels` a classifier of pairs that knows what follows from a text.
+        source: A table: a file, ``-`` for standard input, a frame, whatever `read_rows` takes, or files of the task's
+            own forms.
+        out: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or ``-`` for JSON lines on standard output; for tags
+            also ``.conll``, for answers ``.json`` with texts by ids. Each row has what was read, the ``prediction`` and
+            its ``probability``, and what else the task tells (`bothways.use.predictions`).
+        text: The column of texts; this one and the next ones are found by usual names when not given.
+        text_pair: The column of second texts, for models of pairs.
+        tokens: The column of lists of words, for tags.
+        question: The column of questions, for answers.
+        context: The column of the texts that answer them.
+        prompt: The column of prompts, for choices.
+        choices: The column of lists of choices, or a column a choice.
+        labels: Classes in words, which need no training.
+        template: A sentence with ``{}`` where such a class goes.
+        several: Whether a text may have several such classes, or none.
+        top: How many answers to a question are listed.
+        keep: Whether all columns of the input stand in the output.
         overwrite: Whether a file that is there already is replaced.
 
     Raises:
-        BothwaysError: The model has no classifier, a column is absent, or the output cannot be written.
+        BothwaysError: The model was not fine-tuned, a column is absent, a row does not do, or the output cannot be
+            written.
     """
-    if not model.labels:
-        has = ", ".join(model.heads) or "none"
-        raise BothwaysError(f"predict needs a classifier, which {model.name} does not have (its heads: {has})")
-
-    def answer(texts: list[str], pairs: list[str] | None) -> Slice:
-        shares = model.class_probabilities(texts, pairs)
-        best = shares.argmax(axis=1)
-        columns: dict[str, Any] = {
-            "prediction": [model.labels[place] for place in best],
-            "probability": shares.max(axis=1),
-        }
-        return columns | {f"p({label})": shares[:, place] for place, label in enumerate(model.labels)}
-
-    return _answer_rows(model, source, out, answer, (text, text_pair), PREDICTIONS, overwrite)
+    wish = Wish(
+        text=text,
+        text_pair=text_pair,
+        tokens=tokens,
+        question=question,
+        context=context,
+        prompt=prompt,
+        choices=tuple(choices or ()),
+        labels=tuple(labels or ()),
+        template=template,
+        several=several,
+        top=top,
+        keep=keep,
+    )
+    return _answer_rows(model, ask(model, source, wish), out, overwrite)
 
 
 def embed(
@@ -112,46 +135,27 @@ def embed(
         BothwaysError: There is no such pooling, a column is absent, or the output cannot be written.
     """
 
-    def answer(texts: list[str], _: list[str] | None) -> Slice:
+    def answer(texts: list[str]) -> Slice:
         return {"vector": model.embed(texts, pooling, normalize_vectors=normalize)}
 
-    return _answer_rows(model, source, out, answer, (text, None), VECTORS, overwrite)
+    rows = ask_texts(source, Wish(text=text), pairs=False)
+    return _answer_rows(model, Question(rows, answer, dict.fromkeys(VECTORS, dict)), out, overwrite)
 
 
-def _answer_rows(
-    model: Model,
-    source: Any,
-    out: str | Path,
-    answer: Callable[[list[str], list[str] | None], Slice],
-    named: tuple[str | None, str | None],
-    kinds: tuple[str, ...],
-    overwrite: bool,
-) -> BulkResult:
+def _answer_rows(model: Model, asked: Question, out: str | Path, overwrite: bool) -> BulkResult:
     began = time.perf_counter()
     count = 0
+    shape = asked.kinds.get(Path(out).suffix.lower(), dict)
     with (
-        open_writer(out, kinds, overwrite=overwrite) as writer,
+        open_writer(out, tuple(asked.kinds), overwrite=overwrite) as writer,
         _one_note(model) as before,
         progress("Reading both ways", unit="texts") as job,
     ):
-        for first, second, texts, pairs in _slices(source, *named):
-            columns = {first: texts} if pairs is None or second is None else {first: texts, second: pairs}
-            writer.write(columns | dict(answer(texts, pairs)))
-            count += len(texts)
+        for part in parts(asked.rows, SLICE):
+            writer.write(shape(together(part, asked.answer)))
+            count += len(part)
             job.reach(count)
     return BulkResult(count, time.perf_counter() - began, _since(before, model.truncated), str(out))
-
-
-def _slices(
-    source: Any, text: str | None, text_pair: str | None
-) -> Iterator[tuple[str, str | None, list[str], list[str] | None]]:
-    """The names of the columns with some thousand texts at a time."""
-    rows = read_rows(source)
-    found = infer_columns(rows, text=text, text_pair=text_pair, need_label=False)
-    examples = read_examples(rows, Columns(found.text, found.text_pair))
-    while part := list(islice(examples, SLICE)):
-        pairs = None if found.text_pair is None else [example.text_pair or "" for example in part]
-        yield found.text, found.text_pair, [example.text for example in part], pairs
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Results written row by row to a file, in memory that does not grow; the file appears whole or not at all.
 
-The kind of file follows from its name: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``, and for vectors alone ``.npy``.
+The kind of file follows from its name: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``; for vectors alone ``.npy``, for
+tagged words ``.conll``, for answers to questions ``.json``.
 """
 
 from __future__ import annotations
@@ -87,13 +88,13 @@ class JsonLines:
     """One JSON object a row."""
 
     def __init__(self, target: Path | IO[str], close: bool = True) -> None:
-        self._file = target.open("w", encoding="utf-8", newline="\n") if isinstance(target, Path) else target
+        self._file = _opened(target, "backslashreplace") if isinstance(target, Path) else target
         self._close = close
 
     def write(self, columns: Slice) -> None:
         """Appends a slice."""
         for row in _rows(columns):
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.write(_json(row) + "\n")
 
     def close(self) -> None:
         """Ends the file."""
@@ -102,10 +103,10 @@ class JsonLines:
 
 
 class Separated:
-    """Separated values with a heading; the names of vectors' places are numbered."""
+    """Separated values with a heading; lists and the like stand in their cells as JSON."""
 
     def __init__(self, path: Path, delimiter: str = ",") -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
+        self._file = _opened(path, "replace")
         self._writer = csv.writer(self._file, delimiter=delimiter, lineterminator="\n")
         self._begun = False
 
@@ -114,7 +115,7 @@ class Separated:
         if not self._begun:
             self._writer.writerow(columns)
             self._begun = True
-        self._writer.writerows(row.values() for row in _rows(columns))
+        self._writer.writerows(map(_in_cell, row.values()) for row in _rows(columns))
 
     def close(self) -> None:
         """Ends the file."""
@@ -133,10 +134,17 @@ class Parquet:
         import pyarrow
         from pyarrow import parquet
 
-        table = pyarrow.table({name: _arrow(values) for name, values in columns.items()})
+        table = pyarrow.table({name: _arrow(name, values) for name, values in columns.items()})
         if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._path, table.schema)
-        self._writer.write_table(table)
+            kinds = [
+                field if field.type != pyarrow.null() else field.with_type(pyarrow.string()) for field in table.schema
+            ]
+            self._writer = parquet.ParquetWriter(self._path, pyarrow.schema(kinds))
+        try:
+            self._writer.write_table(table.cast(self._writer.schema))
+        except (pyarrow.ArrowException, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise BothwaysError(f"a column holds values of several types ({reason}); write .jsonl instead") from None
 
     def close(self) -> None:
         """Ends the file."""
@@ -174,18 +182,74 @@ class Npy:
         self._file.close()
 
 
+class Conll:
+    """A line a word, its columns between tabs, a blank line after each text; tags come last, as scorers want them."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _opened(path, "replace")
+
+    def write(self, columns: Slice) -> None:
+        """Appends a slice: the columns hold lists of equal length, an entry a word."""
+        for row in _rows(columns):
+            for cells in zip(*row.values(), strict=True):
+                self._file.write("\t".join(map(str, cells)) + "\n")
+            self._file.write("\n")
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+
+class ById:
+    """One JSON object of answers by the ids of their questions, as the script of SQuAD reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _opened(path, "backslashreplace")
+        self._next = "{\n"
+
+    def write(self, columns: Slice) -> None:
+        """Appends a slice: a column of ids, and one of answers."""
+        for name, value in zip(*columns.values(), strict=True):
+            self._file.write(f"{self._next}{_json(str(name))}: {_json(value)}")
+            self._next = ",\n"
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.write("\n}\n" if self._next.startswith(",") else "{}\n")
+        self._file.close()
+
+
+def _opened(path: Path, errors: str) -> IO[str]:
+    """A text file to write to; `errors` says what becomes of half characters, which UTF-8 cannot hold."""
+    return path.open("w", encoding="utf-8", newline="", errors=errors)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _in_cell(value: Any) -> Any:
+    return _json(value) if isinstance(value, list | tuple | dict) else value
+
+
 def _rows(columns: Slice) -> Iterator[dict[str, Any]]:
     lists = [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()]
     for cells in zip(*lists, strict=True):
         yield dict(zip(columns, cells, strict=True))
 
 
-def _arrow(values: Any) -> Any:
+def _arrow(name: str, values: Any) -> Any:
     import pyarrow
 
-    if np.ndim(values) == 2:
+    if isinstance(values, np.ndarray) and values.ndim == 2:
         return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.ravel(values)), values.shape[1])
-    return pyarrow.array(values)
+    try:
+        return pyarrow.array(values)
+    except UnicodeEncodeError:
+        return pyarrow.array([value.encode("utf-8", "replace").decode() for value in values])
+    except pyarrow.ArrowException as error:
+        reason = str(error).split("\n")[0]
+        raise BothwaysError(f"the column {name!r} does not fit into Parquet ({reason}); write .jsonl instead") from None
 
 
 _KINDS: dict[str, Callable[[Path], Writer]] = {
@@ -194,4 +258,6 @@ _KINDS: dict[str, Callable[[Path], Writer]] = {
     ".jsonl": JsonLines,
     ".parquet": Parquet,
     ".npy": Npy,
+    ".conll": Conll,
+    ".json": ById,
 }

@@ -1,0 +1,20 @@
+"""Scores of texts and of pairs of texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bothways.use.predictions.shared import Question, Wish, ask_texts
+from bothways.use.writers import Slice
+
+if TYPE_CHECKING:
+    from bothways.run.model import Model
+
+
+def regress(model: Model, source: Any, wish: Wish) -> Question:
+    """The ``prediction``: a number in the units of training."""
+
+    def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
+        return {"prediction": model.score(texts, pairs)}
+
+    return Question(ask_texts(source, wish), answer)

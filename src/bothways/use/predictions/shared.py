@@ -1,0 +1,132 @@
+"""What the questions of `bulk.predict` have in common: rows that are asked, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bothways.errors import BothwaysError
+from bothways.text.columns import Columns, infer_columns, is_missing, read_examples
+from bothways.text.rows import Rows, read_rows
+from bothways.text.tables import Row
+from bothways.use.writers import Slice
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_LETTERS = 1 << 22
+"""Characters answered at a time, so that long texts need no more memory than short ones."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row, as a model is asked about it.
+
+    Attributes:
+        inputs: What the model reads of it, such as a question and a context.
+        beside: What stands beside the answer in the output, by column.
+    """
+
+    inputs: tuple[Any, ...]
+    beside: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every row of a source.
+
+    Attributes:
+        rows: The rows in their order, read as they are asked for.
+        answer: From what is read of some rows, a list for each of `Asked.inputs`, to columns of answers.
+        kinds: The endings of files that can hold the answers, and what of the columns each of them holds.
+    """
+
+    rows: Iterator[Asked]
+    answer: Callable[..., Slice]
+    kinds: Mapping[str, Callable[[Slice], Slice]] = field(default_factory=lambda: dict.fromkeys(TABLES, dict))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a user said about a prediction; `bulk.predict` explains each."""
+
+    text: str | None = None
+    text_pair: str | None = None
+    tokens: str | None = None
+    question: str | None = None
+    context: str | None = None
+    prompt: str | None = None
+    choices: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    template: str | None = None
+    several: bool = False
+    top: int = 1
+    keep: bool = False
+
+
+def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool) -> dict[str, Any]:
+    """The columns of a row that stand beside its answer: some of them, or all to `keep`."""
+    return {name: None if is_missing(row.get(name)) else row[name] for name in (rows.columns if keep else columns)}
+
+
+def ask_texts(source: Any, wish: Wish, *, pairs: bool | None = None) -> Iterator[Asked]:
+    """Texts, or pairs of texts, as they are read.
+
+    Args:
+        source: A table.
+        wish: Says which columns they are, if they are not found by their names.
+        pairs: Whether second texts are needed (True), left alone (False), or taken where there are any (None).
+
+    Raises:
+        BothwaysError: A column is absent or unclear, or a row holds no text.
+    """
+    rows = read_rows(source)
+    found = infer_columns(rows, wish.text, wish.text_pair, need_label=False)
+    if pairs and found.text_pair is None:
+        raise BothwaysError(
+            f"pairs of texts are asked for, but only one column of {rows.name} looks like a text ({found.text!r} of "
+            f"{', '.join(rows.columns)}); name the second with --text-pair (in Python text_pair=...)"
+        )
+    second = None if pairs is False else found.text_pair
+    names = [found.text] if second is None else [found.text, second]
+
+    def read() -> Iterator[Asked]:
+        for example in read_examples(rows, Columns(found.text, second)):
+            inputs = (example.text,) if second is None else (example.text, example.text_pair)
+            yield Asked(inputs, beside(rows, example.row, names, wish.keep))
+
+    return read()
+
+
+def parts(rows: Iterator[Asked], most: int) -> Iterator[list[Asked]]:
+    """The rows in lists of at most `most`, and of fewer where they are long."""
+    part: list[Asked] = []
+    letters = 0
+    for row in rows:
+        part.append(row)
+        letters += sum(map(_letters, row.inputs))
+        if len(part) == most or letters >= _LETTERS:
+            yield part
+            part, letters = [], 0
+    if part:
+        yield part
+
+
+def _letters(value: Any) -> int:
+    return len(value) if isinstance(value, str) else sum(map(_letters, value))
+
+
+def together(part: Sequence[Asked], answer: Callable[..., Slice]) -> Slice:
+    """Some rows with their answers, as columns.
+
+    Raises:
+        BothwaysError: An answer would take the place of a column that is kept.
+    """
+    asked = {name: [row.beside[name] for row in part] for name in part[0].beside}
+    answers = answer(*(list(column) for column in zip(*(row.inputs for row in part), strict=True)))
+    taken = [name for name in answers if name in asked]
+    if taken:
+        raise BothwaysError(
+            f"the input has a column {taken[0]!r}, which is the name of a column of answers; rename it, or do not keep "
+            "the other columns"
+        )
+    return {**asked, **answers}
