@@ -158,11 +158,22 @@ def test_a_head_of_another_task_is_not_taken_for_ours(tmp_path):
         assert not read_folder(path).heads
 
 
-def test_classifiers_of_another_kind_are_pointed_out(tmp_path):
+@pytest.mark.parametrize(
+    ("stated", "meant"),
+    [
+        ("single_label_classification", "one"),
+        ("multi_label_classification", "several"),
+        ("regression", "scores"),
+        (None, "one"),
+    ],
+)
+def test_what_a_classifier_was_trained_for_is_read(tmp_path, stated, meant):
     path = tiny.folder(tmp_path / "model", heads=("classify",))
     (path / "bothways.json").unlink()
-    rewrite_config(path, problem_type="multi_label_classification")
-    with pytest.warns(BothwaysWarning, match="was trained for multi_label_classification, but is read as"):
+    rewrite_config(path, problem_type=stated)
+    assert read_folder(path).head_configs["classify"].problem == meant
+    rewrite_config(path, problem_type="ranking")
+    with pytest.raises(BothwaysError, match="problem_type = 'ranking'; there are single_label_classification"):
         read_folder(path)
 
 

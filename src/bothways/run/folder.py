@@ -22,7 +22,7 @@ from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import HF_POOLINGS, POOLINGS, Reader
+from bothways.model.families.hf import HF_POOLINGS, HF_PROBLEMS, POOLINGS, PROBLEMS, Reader
 from bothways.run import sentence_folder
 from bothways.run.files import new_folder, read_json, write_json
 from bothways.run.weights import (
@@ -203,7 +203,9 @@ def _heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, Head
             continue
         head = members.head(kind)
         if kind in ("classify", "tag"):
-            head = head.derive(labels=_labels(published, kind, len(tensors[f"{kind}.output.weight"]), folder))
+            classes = len(tensors[f"{kind}.output.weight"])
+            problem = _problem(published, classes, folder) if kind == "classify" else "one"
+            head = head.derive(labels=_labels(published, classes, folder), problem=problem)
         if _drops(members, kind):
             stated = (published.get(key) for key in members.heads[kind].dropout)
             head = head.derive(dropout=next((value for value in stated if value is not None), head.dropout))
@@ -218,11 +220,16 @@ def _drops(members: Family, kind: str) -> bool:
     return kind in ("sop", "classify", "tag", "answer", "choose") and members.heads[kind].dropout != ()
 
 
-def _labels(published: dict[str, Any], kind: str, classes: int, folder: Path) -> tuple[str, ...]:
-    problem = published.get("problem_type") or ("regression" if classes == 1 else None)
-    if kind == "classify" and problem not in (None, "single_label_classification"):
-        message = f"the classifier of {folder} was trained for {problem}, but is read as choosing one class of several"
-        warnings.warn(BothwaysWarning(message), stacklevel=4)
+def _problem(published: dict[str, Any], classes: int, folder: Path) -> str:
+    """What a classifier's numbers mean; where nobody says, a single number is a score, as `transformers` has it."""
+    stated = published.get("problem_type") or HF_PROBLEMS["scores" if classes == 1 else "one"]
+    if stated not in PROBLEMS:
+        known = ", ".join(PROBLEMS)
+        raise BothwaysError(f"{folder / 'config.json'} says problem_type = {stated!r}; there are {known}")
+    return PROBLEMS[stated]
+
+
+def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str, ...]:
     names = published.get("id2label") or {}
     if all(name == f"LABEL_{place}" for place, name in names.items()):  # nobody named them, nor always counted them
         names = {str(place): f"LABEL_{place}" for place in range(classes)}
@@ -317,6 +324,8 @@ def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str
         said["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
         said["label2id"] = {label: place for place, label in enumerate(head.labels)}
     for kind in shared:
+        if kind == "classify":
+            said["problem_type"] = HF_PROBLEMS[saved.head_configs[kind].problem]
         if _drops(members, kind):
             said[members.heads[kind].dropout[0]] = saved.head_configs[kind].dropout
         if key := members.heads[kind].reads:

@@ -42,6 +42,13 @@ _Kind = TypeVar("_Kind", bound=AttentionConfig)
 POOLINGS = {"cls": "first", "mean": "mean"}
 HF_POOLINGS = {ours: theirs for theirs, ours in POOLINGS.items()}
 
+PROBLEMS = {
+    "single_label_classification": "one",
+    "multi_label_classification": "several",
+    "regression": "scores",
+}
+HF_PROBLEMS = {ours: theirs for theirs, ours in PROBLEMS.items()}
+
 
 def attention_of(config: EncoderConfig, kind: type[_Kind]) -> _Kind:
     """An encoder's attention, where it is of the kind that a family's ``config.json`` describes.
