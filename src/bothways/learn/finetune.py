@@ -13,8 +13,10 @@ import torch
 from bothways.errors import BothwaysError, closest
 from bothways.learn import loop
 from bothways.learn.checkpoint import Checkpoint
+from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Callback, Evaluation
+from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
@@ -41,6 +43,7 @@ class Finetuned:
         scores: Of the best weights on the dev set: the task's metrics, and what else it tells.
         dev: Where the dev set came from.
         out: The folder of the run, or None.
+        judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
     """
 
     model: Model
@@ -48,6 +51,7 @@ class Finetuned:
     scores: dict[str, Any]
     dev: str
     out: Path | None
+    judgement: dict[str, Any] | None = None
 
 
 def finetune(
@@ -138,6 +142,7 @@ def finetune(
     model = _model(chosen, start, train_data, dropout, max_length, truncation, seed, device)
     inferred = chosen.begin(model, train_data)
     prepare_model(model, start, tuning, seed)
+    judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
     examples = chosen.examples(model, train_data)
     objective = chosen.objective(model, train_data)
     epochs = epochs or suited_epochs(len(train_data))
@@ -192,8 +197,11 @@ def finetune(
     if fitted := chosen.finish(model, dev_data):
         say(fitted)
     examined = chosen.examine(model, dev_data)
+    judgement = None
     if folder is not None:
         model.save(folder / "model", overwrite=True)
+        if judging is not None:
+            judgement = judging.end(model, examined, folder, start.name)
         write_run(
             folder,
             command=f"finetune {chosen.name}",
@@ -203,8 +211,10 @@ def finetune(
             results={name: examined.scores[name] for name in chosen.metrics}
             | {"steps": history.steps, "seconds": history.seconds},
         )
+        if judging is not None:
+            leave_report(folder)
         Checkpoint(folder).discard()
-    return Finetuned(model, history, examined.scores, dev_data.name, folder)
+    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement)
 
 
 def choose(task: str | Task, own: dict[str, Any], metric: str | None) -> tuple[Task, TuningSettings, str | None]:

@@ -1,18 +1,25 @@
 """The page of a training run: ``report.html`` in its folder. It is drawn at the run's end, and when it is asked for.
 
+Of a fine-tuning run it says first what the model is worth (``metrics.json``), then how it was trained.
+
 The pages themselves are made in `bothways.report` from plain data. No torch.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.learn.record import read_record
+from bothways.learn.runs import METRICS
+from bothways.report.judgement_page import judgement_page
 from bothways.report.page import write_page
 from bothways.report.run_page import run_page
+from bothways.run.files import read_json
 
 PAGE = "report.html"
 
@@ -39,8 +46,25 @@ def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: b
         raise BothwaysError(f"{path} exists already: choose another --out or --overwrite")
     if not path.absolute().parent.is_dir():
         raise BothwaysError(f"{path.parent} is no folder: choose another --out")
-    made = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
-    return write_page(path, run_page(str(record.folder), record.run, record.lines, made=made))
+    page = run_page(str(record.folder), record.run, record.lines, made=_now())
+    judgement = read_json(record.folder / METRICS) if (record.folder / METRICS).is_file() else {}
+    if "contenders" in judgement:
+        judged = judgement_page(judgement)
+        page |= {name: judged[name] for name in ("summary", "facts", "judgement")} | {"results": None}
+    return write_page(path, page)
+
+
+def write_judgement(folder: Path, judgement: Mapping[str, Any]) -> Path:
+    """Writes the page of an evaluation beside its ``metrics.json``.
+
+    Raises:
+        BothwaysError: It cannot be written.
+    """
+    return write_page(folder / PAGE, judgement_page(judgement, made=_now()))
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
 
 
 def leave_report(run: Path) -> None:

@@ -21,9 +21,11 @@ from bothways.run.files import read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
 
+METRICS = "metrics.json"
+"""What a run was worth, for programs."""
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
-_REST = ("model", "generator", "tokenizer", "corpus", "tensorboard", "report.html")
+_REST = ("model", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
 """What a run writes besides, but others may too."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""

@@ -105,7 +105,7 @@ def lines(
     kept = [(line, points) for line in drawn if (points := _finite(line["points"]))]
     if not kept:
         return ""
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         for line, points in kept:
             _draw_line(axes, line, points)
         values = [value for _, points in kept for _, value in points]
@@ -119,7 +119,7 @@ def lines(
         _number_axes(axes, values, scale)
         if named := len(axes.get_legend_handles_labels()[1]):
             axes.legend(loc="best") if named < 4 else figure.legend(loc="outside lower center", ncols=min(named, 4))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def _draw_line(axes: Any, line: Mapping[str, Any], points: Sequence[tuple[float, float]]) -> None:
@@ -155,7 +155,7 @@ def bars(
     if not groups or not drawn:
         return ""
     width = 0.8 / len(drawn)
-    with _figure() as (figure, axes):
+    with drawing() as (figure, axes):
         for place, series in enumerate(drawn):
             found = [(group, value) for group, value in enumerate(series["values"]) if value is not None]
             alpha = 1.0 if place == len(drawn) - 1 else 0.35
@@ -170,12 +170,12 @@ def bars(
         if len(drawn) > 1:
             axes.set_ylim(top=1.1 * axes.get_ylim()[1])
             axes.legend(loc="upper left", ncols=2)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 @contextmanager
-def _figure() -> Iterator[tuple[Any, Any]]:
-    """An empty chart in the style of the page."""
+def drawing() -> Iterator[tuple[Any, Any]]:
+    """An empty chart in the style of the page: figure and axes."""
     matplotlib = need("matplotlib", "torch", "The report")
     from matplotlib.figure import Figure
 
@@ -216,7 +216,8 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _svg(figure: Any, name: str) -> str:
+def as_svg(figure: Any, name: str) -> str:
+    """A drawing as an ``<svg>`` element in the colours of the page, its identifiers beginning with `name`."""
     drawn = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the measuring font lacks is drawn by the reader's browser

@@ -29,6 +29,7 @@ its section is left out:
     bars         {charts: [{title, groups, bars, axis?, unit?}], note?}             as `charts.bars` draws them
     samples      {steps: [step], texts: [{text, masked: [{right, guesses}]}], note?}
                  the text holds a [MASK] a masked place; guesses = [[[token, share]]], a list a step
+    judgement    what a model is worth, as `judgement_page.judgement_page` puts it together
     settings     [{name, value}]                                   as text
     next         [{command, what}]                                 what to type next
 """
@@ -41,12 +42,12 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, closest, need
-from bothways.report import charts
+from bothways.report import charts, judgement_charts
 
 SECTIONS = (
     *("title", "summary", "seconds", "machine", "made", "facts", "steps", "corpus", "vocabulary", "training"),
     *("filled", "attention", "confusion", "comparison", "sizes", "speeds"),
-    *("results", "curves", "bars", "samples", "settings", "next"),
+    *("judgement", "results", "curves", "bars", "samples", "settings", "next"),
 )
 
 
@@ -106,6 +107,8 @@ def _pictures(data: Mapping[str, Any], jinja2: Any) -> dict[str, Any]:
         asked = (data.get(section) or {}).get("charts", [])
         drawn = [draw(f"{section}{number}", chart) for number, chart in enumerate(asked)]
         pictures[section] = [Markup(svg) for svg in drawn if svg]
+    if judgement := data.get("judgement"):
+        pictures["judgement"] = [Markup(svg) for svg in _judged(judgement) if svg]
     if (attention := data.get("attention")) and attention["tokens"]:
         pictures["attention"] = [
             Markup(charts.heat_map(attention["tokens"], weights, f"Attention of head {number}"))
@@ -118,6 +121,20 @@ def _pictures(data: Mapping[str, Any], jinja2: Any) -> dict[str, Any]:
             for key in ("accuracy", "macro_f1", "mcc")
         }
     return pictures
+
+
+def _judged(judgement: Mapping[str, Any]) -> list[str]:
+    drawn = []
+    if calibration := judgement["calibration"]:
+        drawn.append(judgement_charts.reliability("reliability", calibration, calibration["before"]))
+    for number, chart in enumerate(judgement["groups"]):
+        drawn.append(
+            judgement_charts.groups(f"groups{number}", chart["title"], chart["axis"], chart["metric"], chart["rows"])
+        )
+    drawn.append(judgement_charts.scatter("scatter", judgement["scatter"]))
+    if curve := judgement["curve"]:
+        drawn.append(judgement_charts.learning_curve("learning", curve["metric"], curve["points"]))
+    return drawn
 
 
 def _lines(name: str, chart: Mapping[str, Any]) -> str:

@@ -236,6 +236,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         truncation="window",
         learning_rate=1e-3,  # the encoder is tiny
         dropout=0.1,  # several passes over little text
+        report=False,  # the quickstart has a page of its own
         reads="mean",  # minutes of pre-training teach tokens more than the first one
         seed=seed,
     )
