@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from bothways import __version__
 from bothways.cli import (
     bench,
+    compare,
     corpus,
     diagnose,
     doctor,
@@ -29,7 +30,7 @@ from bothways.cli import (
     report,
     tokenizer,
 )
-from bothways.cli.finetuning import classify
+from bothways.cli.finetuning import answer, choose, classify
 from bothways.cli.options import Debug, Quiet
 from bothways.progress import silent
 
@@ -46,7 +47,10 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
     "finetune classify": (classify.classify, classify.EXAMPLES),
+    "finetune answer": (answer.answer, answer.EXAMPLES),
+    "finetune choose": (choose.choose, choose.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
+    "compare": (compare.compare, compare.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "fill": (fill.fill, fill.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),

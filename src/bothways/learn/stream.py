@@ -17,7 +17,10 @@ from bothways.text.order import Order
 
 
 class Examples(Protocol):
-    """Numbered examples: token ids and segment ids first, then whatever the collator needs."""
+    """Numbered examples: token ids and segment ids first, then whatever the collator needs.
+
+    An example of several sequences that have to stay in one batch has tuples of them there.
+    """
 
     def __len__(self) -> int:
         """How many there are."""
@@ -83,7 +86,7 @@ class Stream:
         while not self._full(len(keys), tokens) and (key := self._next_key()) is not None:
             keys.append(key)
             found.append(self.examples.sequence(*key))
-            tokens += len(found[-1][0])
+            tokens += _tokens(found[-1])
         return split_items(keys, found, self.finish, self.micro_tokens, progress) or None
 
     def _full(self, sequences: int, tokens: int) -> bool:
@@ -110,10 +113,25 @@ class Stream:
 def split_items(
     keys: list[Key], found: list[Sequence[Any]], finish: Finish, micro_tokens: int, progress: float = 0.0
 ) -> list[Item]:
-    """Packs examples into batches of at most `micro_tokens` tokens each, with their targets."""
+    """Packs examples into batches of at most `micro_tokens` tokens each, with their targets.
+
+    `finish` is given key and example of each sequence; the sequences of one example are counted by the batch's `rows`
+    one after the other.
+    """
     items = []
-    for places in budget_batches([len(example[0]) for example in found], micro_tokens):
-        batch = make_batch([found[p][0] for p in places], [found[p][1] for p in places])
-        rows = places[batch.rows]
+    for places in budget_batches([_tokens(example) for example in found], micro_tokens):
+        parts = [_sequences(found[place]) for place in places]
+        batch = make_batch([ids for own, _ in parts for ids in own], [segments for _, own in parts for segments in own])
+        rows = np.repeat(places, [len(own) for own, _ in parts])[batch.rows]
         items.append(finish(batch, [keys[row] for row in rows], [found[row] for row in rows], progress))
     return items
+
+
+def _sequences(example: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Token ids and segment ids of all sequences of an example."""
+    ids, segments = example[0], example[1]
+    return (ids, segments) if isinstance(ids, tuple) else ([ids], [segments])
+
+
+def _tokens(example: Sequence[Any]) -> int:
+    return sum(map(len, _sequences(example)[0]))

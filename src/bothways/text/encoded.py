@@ -67,6 +67,8 @@ class Encoded:
         sources: ``(T,)`` int8, which text a token comes from: `FIRST`, `SECOND` of a pair, or `SPECIAL` for the special
             tokens that the template added. (Segment ids do not tell: RoBERTa's are 0 throughout.)
         truncation: What was cut.
+        begins: ``(S,)`` how many tokens of its text stand before those in a sequence: not 0 in later windows. Of a pair
+            it counts the second text's.
     """
 
     token_ids: np.ndarray
@@ -77,6 +79,7 @@ class Encoded:
     word_ids: np.ndarray | None
     sources: np.ndarray
     truncation: Truncation
+    begins: np.ndarray
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -197,6 +200,7 @@ def assemble(template: Template, first: Flat, second: Flat | None, cut: Cut) -> 
         word_ids=_beside([part.word_ids for part in parts], np.full(len(specials), -1, dtype=np.int32), index),
         sources=np.array([column[2].source for column in columns], dtype=np.int8)[column_of_token],
         truncation=cut.truncation,
+        begins=(cut.first if cut.second is None else cut.second).starts[:, 0],
     )
 
 
@@ -220,6 +224,7 @@ def join(parts: Sequence[Encoded]) -> Encoded:
         word_ids=None if first.word_ids is None else np.concatenate([part.word_ids for part in parts]),
         sources=np.concatenate([part.sources for part in parts]),
         truncation=lost,
+        begins=np.concatenate([part.begins for part in parts]),
     )
 
 

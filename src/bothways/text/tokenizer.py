@@ -219,6 +219,7 @@ class Tokenizer:
         max_length: int | None = None,
         truncation: str = "warn",
         overlap: int | None = None,
+        stride: int | None = None,
         offsets: bool = False,
         special_tokens: bool = True,
     ) -> Encoded:
@@ -233,6 +234,7 @@ class Tokenizer:
                 nothing is lost (of a pair, over its second text), "error" raises. Whatever is cut is counted in
                 `Encoded.truncation`. Pairs are cut at their longer text first.
             overlap: Tokens that neighbouring windows share; a quarter of a window when not given.
+            stride: Tokens from the beginning of a window to that of the next, instead of `overlap`.
             offsets: Whether the offsets and words of tokens are wanted.
             special_tokens: Whether [CLS] and [SEP] are added.
 
@@ -254,7 +256,7 @@ class Tokenizer:
             first = self._flat(firsts[here], offsets)
             second = None if seconds is None else self._flat(seconds[here], offsets)
             lengths = None if second is None else second.lengths
-            kept = cut(first.lengths, lengths, room, truncation, overlap, here.start)
+            kept = cut(first.lengths, lengths, room, truncation, overlap, here.start, stride)
             parts.append(assemble(template, first, second, kept))
         encoded = join(parts)
         if truncation == "warn" and max_length is not None and encoded.truncation.texts:

@@ -79,6 +79,7 @@ def cut(
     policy: str,
     overlap: int | None = None,
     offset: int = 0,
+    stride: int | None = None,
 ) -> Cut:
     """Decides which tokens stay.
 
@@ -91,6 +92,7 @@ def cut(
             pair: its second text) into overlapping sequences.
         overlap: Tokens that neighbouring windows share; a quarter of the window when not given.
         offset: Added to the number of a text in error messages.
+        stride: Tokens from the beginning of a window to that of the next, instead of `overlap`; windows always touch.
 
     Raises:
         BothwaysError: A text is too long under "error", or under "window" the first text of a pair leaves no room.
@@ -106,7 +108,7 @@ def cut(
             _too_long(int(np.argmax(over)) + offset, int(total[np.argmax(over)]), room, int(over.sum()))
         )
     if policy == "window":
-        return _windows(first, second, room, overlap, offset, whole)
+        return _windows(first, second, room, overlap, offset, stride, whole)
     kept_first, kept_second = longest_first(first, second, room)
     kept = kept_first if kept_second is None else kept_first + kept_second
     lost = Truncation(int(over.sum()), int((total - kept).sum()), whole.all_texts, whole.all_tokens)
@@ -161,7 +163,13 @@ def _heads_and_tails(lengths: np.ndarray, kept: np.ndarray) -> Runs:
 
 
 def _windows(
-    first: np.ndarray, second: np.ndarray | None, room: int, overlap: int | None, offset: int, whole: Truncation
+    first: np.ndarray,
+    second: np.ndarray | None,
+    room: int,
+    overlap: int | None,
+    offset: int,
+    stride: int | None,
+    whole: Truncation,
 ) -> Cut:
     rooms = np.full(len(first), room) if second is None else room - first
     lengths = first if second is None else second
@@ -174,7 +182,7 @@ def _windows(
         )
     rooms = np.maximum(rooms, 1)
     shared = np.minimum(rooms // 4 if overlap is None else overlap, rooms - 1)
-    step = rooms - shared
+    step = rooms - shared if stride is None else np.minimum(stride, rooms)
     count = 1 + np.maximum(0, -((rooms - lengths) // step))  # one more for each step, begun or whole, past the room
     texts = np.repeat(np.arange(len(first)), count)
     begin = (np.arange(len(texts)) - np.repeat(np.cumsum(count) - count, count)) * step[texts]
