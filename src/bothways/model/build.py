@@ -18,6 +18,7 @@ from bothways.model.config import (
 )
 from bothways.model.encoder import Encoder
 from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, DeepAnswerHead, TagHead
+from bothways.model.heads.crf import TagChain
 from bothways.model.heads.mlm import MaskedTokenHead
 from bothways.model.heads.nsp import TwoTextsHead
 from bothways.model.heads.rtd import ReplacedTokenHead
@@ -145,6 +146,8 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
             return ClassifyHead(width, len(head.labels), head, config.norm_eps)
         case "tag":
             return TagHead(width, len(head.labels), head, config.norm_eps)
+        case "crf":
+            return TagChain(len(head.labels))
         case "answer" if head.feed_forward:
             return DeepAnswerHead(width, _feed_forward(config), head, config.norm_eps)
         case "answer":

@@ -1,0 +1,1 @@
+"""What the task `tag` is made of: its data, its examples and its scores."""

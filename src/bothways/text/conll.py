@@ -1,0 +1,121 @@
+"""Columns of words and tags, as the shared tasks of CoNLL have them: 2000, 2003 and the treebanks' CoNLL-U.
+
+One word a line, its columns parted by spaces or tabs; a blank line ends a sentence. CoNLL-U (Nivre et al. 2016,
+universaldependencies.org/format.html) has ten columns, comments, and numbered lines that are no words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from bothways.errors import BothwaysError, closest
+from bothways.text.tables import Lines
+
+_CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_NAMES = {
+    2: ("words", "tags"),
+    3: ("words", "pos", "chunks"),
+    4: ("words", "pos", "chunks", "ner"),
+    5: ("words", "lemma", "pos", "chunks", "ner"),
+}
+_DOCUMENT = "-DOCSTART-"
+_SPACES = re.compile(r"[ \t]+")  # others may belong to a word
+
+
+class Sentence(NamedTuple):
+    """Words and tags of one sentence, and where it begins, for messages."""
+
+    where: str
+    words: list[str]
+    tags: list[str]
+
+
+class _Format(NamedTuple):
+    """How lines are cut: by tabs or spaces, how many columns, which are wanted; and the line that tells."""
+
+    tabs: bool
+    columns: int
+    word: int
+    tag: int
+    treebank: bool
+    line: int
+
+
+def read_conll(lines: Lines, name: str, label: str | None = None) -> Iterator[Sentence]:
+    """The sentences of a file of columns.
+
+    Args:
+        lines: Numbered lines.
+        name: What the file is called in messages.
+        label: The column of tags by name (``upos``, ``xpos``; ``pos``, ``chunks``, ``ner``) or number from 1; None
+            takes ``upos`` of CoNLL-U, else the last column.
+
+    Raises:
+        BothwaysError: There is no such column, or a line has more or fewer columns than the first.
+    """
+    format_, lines = _format(lines, name, label)
+    words: list[str] = []
+    tags: list[str] = []
+    began = 0
+    for number, line in chain(lines, [(0, "")]):
+        if not line.strip():
+            if words:
+                yield Sentence(f"{name}, line {began}", words, tags)
+                words, tags = [], []
+            continue
+        fields = _fields(line, format_.tabs)
+        comment = line.startswith("#") and (format_.treebank or len(fields) != format_.columns)
+        if (comment and not words) or fields[0] == _DOCUMENT:
+            continue
+        if len(fields) != format_.columns:
+            raise BothwaysError(
+                f"{name}, line {number}: {len(fields)} columns where line {format_.line} has {format_.columns}; part "
+                f"them by {'tabs' if format_.tabs else 'spaces'} and sentences by blank lines"
+            )
+        if format_.treebank and not fields[0].isdigit():  # a word of several tokens, or one that is not written
+            continue
+        word, tag = fields[format_.word], fields[format_.tag]
+        if not word or not tag:
+            raise BothwaysError(f"{name}, line {number}: there is no {'tag' if word else 'word'}; each line needs both")
+        began = began if words else number
+        words.append(word)
+        tags.append(tag)
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    return line.rstrip(" ").split("\t") if tabs else _SPACES.split(line.strip(" \t"))
+
+
+def _format(lines: Lines, name: str, label: str | None) -> tuple[_Format, Lines]:
+    """The format, as the first line of a word tells it, and all lines again."""
+    passed: list[tuple[int, str]] = []
+    for number, line in lines:
+        passed.append((number, line))
+        if not line.strip() or line.startswith(("# ", _DOCUMENT)) or (line.startswith("#") and "\t" not in line):
+            continue
+        tabs = "\t" in line
+        fields = _fields(line, tabs)
+        treebank = tabs and len(fields) == len(_CONLLU) and re.fullmatch(r"\d+([-.]\d+)?", fields[0]) is not None
+        if len(fields) < 2:
+            raise BothwaysError(
+                f"{name}, line {number}: one column where words and tags are expected; write a word and its tag a "
+                "line, or a JSON object with tokens and tags"
+            )
+        names = _CONLLU if treebank else _NAMES.get(len(fields), ("words", *("?",) * (len(fields) - 2), "tags"))
+        tag = _column(names, label, name) if label else _CONLLU.index("upos") if treebank else len(fields) - 1
+        return _Format(tabs, len(fields), int(treebank), tag, treebank, number), chain(passed, lines)
+    raise BothwaysError(f"{name} holds no words with tags")
+
+
+def _column(names: tuple[str, ...], label: str, where: str) -> int:
+    if label.isdigit() and 1 <= int(label) <= len(names):
+        return int(label) - 1
+    if label in names and label != "?":
+        return names.index(label)
+    known = ", ".join(name for name in names if name != "?")
+    raise BothwaysError(
+        f"{where} has no column {label!r} (columns: {known}, or their numbers 1 to {len(names)}){closest(label, names)}"
+    )
