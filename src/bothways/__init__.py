@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.evaluate import evaluate as evaluate
     from bothways.learn.finetune import finetune as finetune
+    from bothways.learn.judging.compare import compare as compare
     from bothways.learn.pretrain import pretrain as pretrain
     from bothways.learn.report import write_report as write_report
     from bothways.run.model import Model as Model
@@ -28,6 +29,7 @@ _WHERE = {
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
+    "compare": "bothways.learn.judging.compare",
     "diagnose": "bothways.learn.diagnose",
     "evaluate": "bothways.learn.evaluate",
     "finetune": "bothways.learn.finetune",

@@ -30,7 +30,7 @@ from bothways.cli import (
     report,
     tokenizer,
 )
-from bothways.cli.finetuning import answer, choose, classify
+from bothways.cli.finetuning import answer, choose, classify, pairs, regress, tag
 from bothways.cli.options import Debug, Quiet
 from bothways.progress import silent
 
@@ -47,6 +47,9 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
     "finetune classify": (classify.classify, classify.EXAMPLES),
+    "finetune pairs": (pairs.pairs, pairs.EXAMPLES),
+    "finetune regress": (regress.regress, regress.EXAMPLES),
+    "finetune tag": (tag.tag, tag.EXAMPLES),
     "finetune answer": (answer.answer, answer.EXAMPLES),
     "finetune choose": (choose.choose, choose.EXAMPLES),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),

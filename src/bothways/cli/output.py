@@ -129,16 +129,85 @@ def bulk(result: Any, json: bool) -> None:
         line(f"{result.texts:,} texts in {result.seconds:.1f} s: {result.out}")
 
 
-def scores(found: Mapping[str, Any]) -> None:
-    """Prints the scores of a classifier: the three figures, each class, and what is taken for what."""
-    figures = {"accuracy": found["accuracy"], "macro-F1": found["macro_f1"], "MCC": found["mcc"]}
-    facts(figures | {"examples": found["examples"]})
+def judgement(found: Mapping[str, Any]) -> None:
+    """Prints what a model is worth: metrics with intervals beside its contenders', class by class, notes.
+
+    Args:
+        found: As `bothways.learn.judging.judgement.judge` gives it.
+    """
+    from bothways.report.judgement_page import figure, said, verdict
+
+    names = found["metrics"]
     rows = [
-        (name, one["precision"], one["recall"], one["f1"], one["support"]) for name, one in found["classes"].items()
+        [row["name"], *(f"{figure(row['metrics'][name])} ({_ends(row['intervals'][name])})" for name in names)]
+        for row in found["contenders"]
     ]
-    line("")
-    table(("class", "precision", "recall", "F1", "examples"), rows)
-    if len(found["labels"]) <= _MOST_CLASSES:
+    line(verdict(found) + "\n")
+    table(("", *map(said, names)), rows)
+    scores(found)
+    if calibrated := found["calibration"]:
+        before = calibrated.get("before")
+        was = f"; {before['ece']:.3f} before the temperature of {calibrated['temperature']:.2f}" if before else ""
+        line(f"\nExpected calibration error {calibrated['ece']:.3f}{was}.")
+    if found["notes"]:
+        line("\n" + "\n".join(found["notes"]))
+
+
+def scores(found: Mapping[str, Any]) -> None:
+    """Prints scores without intervals: the metrics where they stand alone, each class, what is taken for what.
+
+    Args:
+        found: What a task tells (`bothways.learn.tasks.protocol.Examined.scores`).
+    """
+    from bothways.report.judgement_page import said
+
+    if "contenders" not in found:
+        facts({said(name): value for name, value in found.items() if isinstance(value, int | float)})
+    if classes := found.get("classes"):
+        columns = list(next(iter(classes.values())))
+        heads = ["examples" if name == "support" else said(name) for name in columns]
         line("")
-        counts = [(name, *row) for name, row in zip(found["labels"], found["confusion"], strict=True)]
-        table(("is \\ taken for", *found["labels"]), counts)
+        table(("class", *heads), [(name, *(one.get(key) for key in columns)) for name, one in classes.items()])
+    labels, confusion = found.get("labels"), found.get("confusion")
+    if confusion and labels and len(labels) <= _MOST_CLASSES:
+        line("")
+        table(("is \\ taken for", *labels), [(name, *row) for name, row in zip(labels, confusion, strict=True)])
+
+
+def comparison(found: Mapping[str, Any]) -> None:
+    """Prints how two models compare: metrics side by side, and examples that one alone has right.
+
+    Args:
+        found: As `bothways.learn.judging.compare.compare` gives it.
+    """
+    from bothways.report.judgement_page import figure, said
+
+    rows = [
+        (
+            said(name),
+            figure(found["a"][name]),
+            figure(found["b"][name]),
+            f"{found['difference'][name]:+.3f} ({_ends(found['intervals'][name])})",
+            f"{found['p'][name]:.3f}",
+        )
+        for name in found["metrics"]
+    ]
+    table(("", *found["names"], "difference", "p"), rows)
+    if exact := found["mcnemar"]:
+        alone = f"{exact['only_a']:,} of A alone, {exact['only_b']:,} of B alone"
+        line(f"\nRight answers: {alone} (McNemar's exact test, p = {exact['p']:.3f}).")
+    for side, name in (("to_b", "B"), ("to_a", "A")):
+        if flips := found["flips"][side]["shown"]:
+            rows = [
+                ("".join(part["text"] for part in one["parts"]), one["truth"], one["guess"], one["other"])
+                for one in flips
+            ]
+            title = f"{found['flips'][side]['count']:,} examples that {name} does better"
+            line("")
+            table(("text", "is", f"{name} says", "the other says"), rows, title)
+
+
+def _ends(ends: Sequence[float | None]) -> str:
+    from bothways.report.judgement_page import figure
+
+    return f"{figure(ends[0])} to {figure(ends[1])}"

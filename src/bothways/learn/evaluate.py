@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError
-from bothways.learn.tasks import TASKS, make_task
+from bothways.errors import BothwaysError, closest
+from bothways.learn.judging.copies import warn_of_overlap
+from bothways.learn.judging.judgement import Before, judge, write_metrics
+from bothways.learn.judging.origin import Origin, before_training, find_origin, settings_of_run
+from bothways.learn.record import LOG
+from bothways.learn.report import PAGE, write_judgement
+from bothways.learn.runs import METRICS
+from bothways.learn.tasks import TASKS, make_task, settings_of
+from bothways.learn.tasks.protocol import Data, Task
 from bothways.run.model import Model, load
+from bothways.text.truncation import Truncation
 
 
 def task_name(model: Model) -> str:
@@ -26,24 +35,81 @@ def task_name(model: Model) -> str:
 
 
 def evaluate(
-    model: str | Path | Model, data: Any, *, precision: str = "float32", device: str | None = None, **own: Any
+    model: str | Path | Model,
+    data: Any,
+    *,
+    train: Any = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str | None = None,
+    **own: Any,
 ) -> dict[str, Any]:
-    """Measures a fine-tuned model on labelled data.
+    """Measures a fine-tuned model on labelled data, and says what its scores are worth.
 
     Args:
-        model: A model or its folder.
+        model: A model, its folder, the folder of its run, or a hub id.
         data: Labelled rows, as `finetune` takes them.
+        train: What the model was trained on, for baselines and to find copies; None takes what the record of its run
+            names, if that is still what it was.
+        out: A folder that gets ``metrics.json`` and ``report.html``.
+        overwrite: Whether those of an earlier evaluation in `out` are replaced.
+        seed: Of the bootstrap's resamples.
         precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
         device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
-        own: Settings of the task, such as the names of columns.
+        own: Settings of the task, such as the names of columns; those that are not given are as in training.
 
     Returns:
-        The task's metrics, and what else it tells.
+        The task's metrics by name, and what else is found: `bothways.learn.judging.judgement.judge`.
 
     Raises:
-        BothwaysError: The model was not fine-tuned for a task, or the data does not do.
+        BothwaysError: The model was not fine-tuned for a task, the data does not do, or `out` cannot be written.
     """
+    folder = None if out is None else _checked(Path(out), overwrite)
     if not isinstance(model, Model):
         model = load(model, precision=precision, device=device)
-    task = make_task(task_name(model), own)
-    return task.examine(model, task.read(data)).scores
+    task = task_of(model, own)
+    test = data if isinstance(data, Data) else task.read(data)
+    origin = find_origin(model.name, task) if train is None else Origin(train=task.read(train))
+    copies = None if origin.train is None else warn_of_overlap(origin.train, test)
+    model.truncated = Truncation()
+    examined, cut = task.examine(model, test), model.truncated
+    untrained = before_training(origin, model.device)
+    zero = None if untrained is None else make_task(task.name, origin.settings | own).examine(untrained, test)
+    judgement = judge(task, model, examined, test, cut, Before(origin.train, zero, copies), seed)
+    if origin.missing:
+        judgement["notes"].append(f"{origin.missing}: there are no baselines, and copies are not looked for.")
+    if folder is not None:
+        write_metrics(folder, judgement)
+        write_judgement(folder, judgement)
+    return judgement
+
+
+def task_of(model: Model, own: Mapping[str, Any]) -> Task:
+    """The task that a model answers, with its settings as in training where nothing else is given.
+
+    Raises:
+        BothwaysError: It answers none, or the task has no such setting.
+    """
+    name = task_name(model)
+    known = settings_of(name)
+    for setting in own:
+        if setting not in known and own[setting] is not None:
+            near = closest(setting, known)
+            raise BothwaysError(f"{name}, which {model.name} does, has no setting {setting!r}{near}")
+    given = {setting: value for setting, value in own.items() if value is not None}
+    noted = model.decoding.get("classify", {}).get("reading", {})  # how rows are read, wherever the model went
+    return make_task(name, noted | settings_of_run(model.name, name) | given)
+
+
+def _checked(out: Path, overwrite: bool) -> Path:
+    """The folder, if it may be written."""
+    if out.is_file():
+        raise BothwaysError(f"{out} is a file, not a folder: choose another --out")
+    if (out / LOG).exists():
+        raise BothwaysError(f"{out} is the folder of a run, which has a report of its own: choose another --out")
+    for name in (METRICS, PAGE):
+        if (out / name).exists() and not overwrite:
+            raise BothwaysError(f"{out} holds a {name} already: choose another --out or --overwrite")
+    return out

@@ -22,12 +22,13 @@ from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
-from bothways.learn.tuning.apply import finish_model, prepare_model, wrap_objective
+from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
-from bothways.learn.tuning.suited import suited_epochs, suited_rate
+from bothways.learn.tuning.suited import recipe_told, suited_epochs, suited_rate
 from bothways.model.families import family
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
+from bothways.run.adapter import Adapter
 from bothways.run.model import Model, load
 
 _DEV_SHARE, _DEV_MOST = 0.1, 2000
@@ -44,6 +45,7 @@ class Finetuned:
         dev: Where the dev set came from.
         out: The folder of the run, or None.
         judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
+        adapter: What LoRA learned, which is in the model's weights too; saved in ``out/adapter``. None without LoRA.
     """
 
     model: Model
@@ -52,6 +54,7 @@ class Finetuned:
     dev: str
     out: Path | None
     judgement: dict[str, Any] | None = None
+    adapter: Adapter | None = None
 
 
 def finetune(
@@ -97,13 +100,13 @@ def finetune(
             files of the task's own forms.
         dev: The same, to choose the best weights by; None holds out a tenth of `train`, seeded.
         out: The folder of the run; None keeps everything in memory.
-        epochs: Passes over the training data; None takes what suits their number.
+        epochs: Passes over the training data; None takes what suits their number (`bothways.learn.tuning.suited`).
         steps: Optimizer steps, instead of epochs.
         batch_size: Examples in an optimizer step.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
         max_length: The most tokens in a sequence.
         truncation: What happens to longer texts: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
-        learning_rate: The highest rate; None takes one that suits the width.
+        learning_rate: The highest rate; None takes one that suits the width and what learns.
         schedule: How the rate goes on after the warm-up: ``linear`` or ``cosine`` to zero, or ``constant``.
         warmup: Share of the steps in which the rate rises.
         weight_decay: Of AdamW, on weight matrices.
@@ -139,9 +142,17 @@ def finetune(
         check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     train_data, dev_data = with_dev(chosen, train, dev, seed)
-    model = _model(chosen, start, train_data, dropout, max_length, truncation, seed, device)
-    inferred = chosen.begin(model, train_data)
-    prepare_model(model, start, tuning, seed)
+    model, inferred = untrained(
+        chosen,
+        start,
+        train_data,
+        tuning,
+        dropout=dropout,
+        max_length=max_length,
+        truncation=truncation,
+        seed=seed,
+        device=device,
+    )
     judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
     examples = chosen.examples(model, train_data)
     objective = chosen.objective(model, train_data)
@@ -162,14 +173,24 @@ def finetune(
         LoopSettings,
         given,
         steps=total,
-        learning_rate=learning_rate or suited_rate(model.config.width, tuning),
+        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay),
         evaluate_every=evaluate_every or max(1, round(total / epochs)),
         metric=best,
     )
     recompute_layers(model.encoder, gradient_checkpointing)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
     say(f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name}); {inferred}")
-    say(_recipe(settings, epochs, batch_size))
+    say(
+        recipe_told(
+            settings,
+            tuning,
+            passes=total * batch_size / count,
+            batch_size=batch_size,
+            examples=None if given["epochs"] or steps else len(train_data),
+            width=None if learning_rate else model.config.width,
+            learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
+        )
+    )
     history = loop.train(
         trained,
         wrap_objective(Together([objective]), tuning),
@@ -178,6 +199,7 @@ def finetune(
         out=folder,
         evaluate=Evaluation(chosen.metrics, lambda: _overall(chosen, model, dev_data)),
         callbacks=callbacks,
+        before_step=before_step(model, tuning),
         title="Fine-tuning",
         identity={
             "task": chosen.name,
@@ -193,13 +215,15 @@ def finetune(
         resume=resume,
     )
     recompute_layers(model.encoder, False)
-    finish_model(model, tuning)
+    adapter = finish_model(model, start, tuning)
     if fitted := chosen.finish(model, dev_data):
         say(fitted)
     examined = chosen.examine(model, dev_data)
     judgement = None
     if folder is not None:
         model.save(folder / "model", overwrite=True)
+        if adapter is not None:
+            model.save_adapter(adapter, folder / "adapter", overwrite=True)
         if judging is not None:
             judgement = judging.end(model, examined, folder, start.name)
         write_run(
@@ -214,7 +238,7 @@ def finetune(
         if judging is not None:
             leave_report(folder)
         Checkpoint(folder).discard()
-    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement)
+    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
 
 
 def choose(task: str | Task, own: dict[str, Any], metric: str | None) -> tuple[Task, TuningSettings, str | None]:
@@ -260,17 +284,25 @@ def with_dev(task: Task, train: Any, dev: Any, seed: int) -> tuple[Data, Data]:
     return task.split(train, min(_DEV_SHARE, _DEV_MOST / len(train)), seed)
 
 
-def _model(
+def untrained(
     task: Task,
     start: Model,
     train: Data,
+    tuning: TuningSettings,
+    *,
     dropout: float | None,
     max_length: int,
     truncation: str,
     seed: int,
-    device: str | None,
-) -> Model:
-    """A copy of the base with the task's heads; a pooler is added where one of them reads it."""
+    device: Any,
+) -> tuple[Model, str]:
+    """A copy of the base with the task's heads, as it is before the first step, and a sentence on what was inferred.
+
+    A pooler is added where a head reads it.
+
+    Raises:
+        BothwaysError: The base does not take so many tokens, or the data make no task.
+    """
     config = start.config
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
@@ -281,17 +313,11 @@ def _model(
     model = Model.random(config, start.tokenizer, heads, seed=seed, device=device)
     model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
     model.max_length, model.truncation, model.task = max_length, truncation, task.name
-    return model
+    inferred = task.begin(model, train)
+    prepare_model(model, start, tuning, seed)
+    return model, inferred
 
 
 def _overall(task: Task, model: Model, data: Data) -> dict[str, float]:
     scores = task.examine(model, data).scores
     return {name: scores[name] for name in task.metrics}
-
-
-def _recipe(settings: LoopSettings, epochs: int, batch_size: int) -> str:
-    """One sentence on what was chosen."""
-    return (
-        f"{settings.steps:,} steps of {batch_size} ({epochs} epochs), learning rate {settings.learning_rate:g}, "
-        f"{settings.schedule} schedule, best weights by {settings.metric or 'nothing: the last are kept'}"
-    )

@@ -28,7 +28,7 @@ def judgement_page(judgement: Line, *, made: str = "") -> dict[str, Any]:
 
     Args:
         judgement: What ``metrics.json`` holds: what `bothways.learn.judging.judgement.judge` finds, and where there is
-            a learning curve ``curve``: for each share of the training data ``share``, ``examples``, the metrics by name,
+            a learning curve ``curve``: for each share of the training data ``share``, ``examples``, metrics by name,
             and perhaps ``spread``, the standard deviation of the first.
         made: When the page was made, as text.
     """

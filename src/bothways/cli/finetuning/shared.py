@@ -26,6 +26,7 @@ from bothways.cli.options import (
     Overwrite,
     PrecisionName,
     Resume,
+    Schedule,
     Seed,
     Steps,
     TensorBoard,
@@ -39,7 +40,6 @@ from bothways.cli.options import (
     written,
 )
 
-Schedule = Literal["linear", "cosine", "constant"]
 Adversarial = Literal["sift", "fgm"]
 _NOT_SETTINGS = ("train", "again", "threads", "json")
 
@@ -58,7 +58,7 @@ def _shared(
     batch_size: BatchSize = 32,
     micro_tokens: MicroTokens = 16_384,
     learning_rate: LearningRate = None,
-    schedule: Annotated[Schedule, training("--schedule", None, "The rate after the warm-up.")] = "linear",
+    schedule: Schedule = "linear",
     warmup: Warmup = 0.1,
     weight_decay: WeightDecay = 0.01,
     layer_decay: Annotated[float, training("--layer-decay", "SHARE", "A layer's rate, of that above it.")] = 1.0,
@@ -135,8 +135,10 @@ def _run(task: str, given: dict[str, Any]) -> None:
     result = bw.finetune(task, train=output.one(given["train"]), **settings)
     if given["json"]:
         history = {"steps": result.history.steps, "seconds": result.history.seconds}
-        output.as_json({"out": result.out, "dev": result.dev, **history, **result.scores})
+        output.as_json({"out": result.out, "dev": result.dev, **history, **(result.judgement or result.scores)})
         return
     output.line(f"Best weights, scored on {result.dev}:\n")
-    output.scores(result.scores)
+    (output.judgement if result.judgement else output.scores)(result.judgement or result.scores)
+    if result.judgement:
+        output.line(f"\nReport: {given['out']}/report.html")
     output.line(f"\nNext: bothways predict {given['out']} FILE --out answers.jsonl")

@@ -1,0 +1,44 @@
+"""``bothways compare``: whether one model does better than another, or was lucky."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.evaluate import Settings, named
+from bothways.cli.options import DeviceName, Json, Label, PrecisionName, Seed, Text, TextPair, Threads, data, written
+
+EXAMPLES = [
+    "bothways compare first second --on test.csv",
+    "bothways compare first second --on test.csv --show 20 --json",
+]
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A fine-tuned model: its folder, its run's, or a hub id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another of the same task.")],
+    *,
+    on: Annotated[str, data("--on", "FILE", "Labelled rows that neither has learned from.")],
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Label = None,
+    set_: Settings = None,
+    show: Annotated[int, written("--show", "N", "Examples to show that one has right and the other wrong.")] = 5,
+    seed: Seed = 0,
+    device: DeviceName = None,
+    precision: PrecisionName = "float32",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Compare two models on the same examples: is the difference beyond chance, and which examples change sides?"""
+    import bothways as bw
+
+    columns = {"text": text, "text_pair": text_pair, "label": label, **named(set_ or [])}
+    found = bw.compare(a, b, on, show=show, seed=seed, precision=precision, device=device, **columns)
+    if json:
+        output.as_json(found)
+        return
+    output.line(found["sentence"] + "\n")
+    output.comparison(found)
