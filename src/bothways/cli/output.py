@@ -182,7 +182,7 @@ def comparison(found: Mapping[str, Any]) -> None:
     """
     from bothways.report.judgement_page import figure, said
 
-    rows = [
+    metrics = [
         (
             said(name),
             figure(found["a"][name]),
@@ -192,7 +192,7 @@ def comparison(found: Mapping[str, Any]) -> None:
         )
         for name in found["metrics"]
     ]
-    table(("", *found["names"], "difference", "p"), rows)
+    table(("", *found["names"], "difference", "p"), metrics)
     if exact := found["mcnemar"]:
         alone = f"{exact['only_a']:,} of A alone, {exact['only_b']:,} of B alone"
         line(f"\nRight answers: {alone} (McNemar's exact test, p = {exact['p']:.3f}).")

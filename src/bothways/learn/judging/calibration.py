@@ -42,22 +42,14 @@ def reliability(confidences: np.ndarray, right: np.ndarray, bins: int = BINS) ->
     return {"ece": float(error), "bins": rows}
 
 
-def untempered(probabilities: np.ndarray, temperature: float, *, several: bool = False) -> np.ndarray:
+def untempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities as they were before logits were divided by a temperature.
-
-    Exact for one sequence a text. A text read in windows has the mean of their probabilities, of which this is close to
-    what they would have been.
 
     Args:
         probabilities: ``(M, C)`` with the temperature.
         temperature: What the logits were divided by.
-        several: Whether each class was decided by itself, by a sigmoid.
     """
-    shares = np.clip(np.asarray(probabilities, np.float64), 1e-12, 1 - 1e-12 if several else 1.0)
-    if several:
-        odds = (shares / (1 - shares)) ** temperature
-        return np.asarray(odds / (1 + odds))
-    logits = temperature * np.log(shares)
+    logits = temperature * np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-12))
     raised = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(raised / raised.sum(1, keepdims=True))
 
@@ -66,8 +58,8 @@ def calibration(examined: Examined, temperature: float | None = None) -> dict[st
     """How calibrated a model is, and how much it was before its temperature.
 
     Args:
-        examined: With ``(M, C)`` probabilities and ``(M,)`` right classes, or ``(M, C)`` of zeros and ones where an
-            example may have several classes; without them its rows' confidence stands beside their credit.
+        examined: With the right class and the probabilities of each of M decisions; without them its rows' confidence
+            stands beside their credit.
         temperature: What the logits were divided by; None if nothing was fitted.
 
     Returns:
@@ -81,16 +73,12 @@ def calibration(examined: Examined, temperature: float | None = None) -> dict[st
             return None
         credit = np.array([row.credit for row in examined.rows])
         return {"decisions": int(known.sum()), **reliability(confidences[known], credit[known])}
-    several = examined.truth.ndim == 2
-    found = _reliability(examined.truth, examined.probabilities)
-    told = {"decisions": int(examined.truth.size), **found}
+    told = {"decisions": len(examined.truth), **_reliability(examined.truth, examined.probabilities)}
     if temperature is not None and temperature != 1:
-        before = untempered(examined.probabilities, temperature, several=several)
+        before = untempered(examined.probabilities, temperature)
         told |= {"temperature": float(temperature), "before": _reliability(examined.truth, before)}
     return told
 
 
 def _reliability(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    if truth.ndim == 2:  # each class is a decision: is it there?
-        return reliability(probabilities.ravel(), truth.ravel())
     return reliability(probabilities.max(1), probabilities.argmax(1) == truth)

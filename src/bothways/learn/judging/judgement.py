@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +94,7 @@ def judge(
         "level": LEVEL,
         "intervals": table[0]["intervals"],
         "contenders": table,
-        "trained": _trained(examined, before.train),
+        "trained": before.train.class_counts() if before.train is not None else {},
         "calibration": calibration(examined, _temperature(model)),
         "lengths": by_length(examined, metric, model.tokenizer.encode(data.inputs()).lengths, seed),
         "familiarity": []
@@ -179,15 +178,6 @@ def _temperature(model: Model) -> float | None:
     """What the logits of the task's head are divided by."""
     found = [kind["temperature"] for kind in model.decoding.values() if kind.get("temperature")]
     return float(found[0]) if found else None
-
-
-def _trained(examined: Examined, train: Data | None) -> dict[str, int]:
-    """How many training examples each class has, where a text has a class."""
-    names = examined.scores.get("classes") or {}
-    if train is None or not names:
-        return {}
-    counts = Counter(train.truths())
-    return {name: counts[name] for name in names} if any(name in counts for name in names) else {}
 
 
 def _scatter(examined: Examined, seed: int) -> list[list[float]]:

@@ -18,7 +18,7 @@ def suspected_errors(examined: Examined) -> list[int]:
     least 0.8 and what is called right at most 0.2.
     """
     truth, shares = examined.truth, examined.probabilities
-    if truth is not None and shares is not None and truth.shape == (len(examined.rows),) == shares.shape[:1]:
+    if truth is not None and shares is not None and len(truth) == len(examined.rows):
         confident = np.array([_mean(shares[truth == one, one]) for one in range(shares.shape[1])])
         there = np.where(shares >= confident, shares, -1.0)
         likeliest = there.argmax(1)

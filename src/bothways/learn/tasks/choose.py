@@ -64,6 +64,10 @@ class Choices:
         """The right choices."""
         return [row.choices[row.label] for row in self.rows if row.label is not None]
 
+    def class_counts(self) -> dict[str, int]:
+        """Nothing: choices are no classes."""
+        return {}
+
     def labels(self) -> np.ndarray:
         """``(G,)`` the place of each right choice."""
         return np.array([row.label for row in self.rows], dtype=np.int64)

@@ -48,6 +48,10 @@ class Data(Protocol):
         """What is right for each example, as text."""
         ...
 
+    def class_counts(self) -> dict[str, int]:
+        """How often each class is right; empty where there are no classes."""
+        ...
+
 
 @dataclass(frozen=True)
 class Mark:

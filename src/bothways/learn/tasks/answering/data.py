@@ -47,6 +47,10 @@ class Questions:
         """The first right answer of each."""
         return [row.answers[0] if row.answers else NO_ANSWER for row in self.rows]
 
+    def class_counts(self) -> dict[str, int]:
+        """Nothing: answers are no classes."""
+        return {}
+
     @property
     def questions(self) -> list[str]:
         """The questions themselves."""

@@ -98,6 +98,14 @@ class TaggedTexts:
         """What is marked in each text, or the tags of its words where they mark nothing."""
         return said_of(self, self.tags)
 
+    def class_counts(self) -> dict[str, int]:
+        """How many spans each kind has, or words each tag where they mark nothing."""
+        if self.scheme == "words":
+            return dict(zip(self.names, np.bincount(self.tags, minlength=len(self.names)).tolist(), strict=True))
+        kinds = self.tag_set.kinds
+        spans = find_spans(self.tag_set, self.tags, self.edges)
+        return dict(zip(kinds, np.bincount(spans.kind, minlength=len(kinds)).tolist(), strict=True))
+
 
 def marks_of(data: TaggedTexts, spans: Spans) -> list[tuple[Mark, ...]]:
     """The parts of each text that some spans of words cover."""
