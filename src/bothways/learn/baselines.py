@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,17 +49,79 @@ def tfidf_logistic(
     fallback = majority(labels, len(texts))
     if len(np.unique(labels)) < 2:
         raise BothwaysError("all training examples have the same class: a classifier needs at least two")
+    features = _features(train_texts, texts)
+    if features is None:
+        return fallback
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features[0], labels)
+    return np.asarray(model.predict(features[1]), dtype=np.int64)
+
+
+def tfidf_labels(train_texts: Sequence[str], train_flags: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """The same where a text may have several labels: a logistic regression for each, one against the rest.
+
+    Args:
+        train_texts: N texts.
+        train_flags: ``(N, C)`` 1 where a label holds.
+        texts: M texts to label.
+
+    Returns:
+        ``(M, C)`` float32 probabilities; of a label that holds everywhere or nowhere, or where no text holds a word,
+        how often it holds.
+
+    Raises:
+        BothwaysError: The training set is empty.
+    """
+    if not len(train_flags):
+        raise BothwaysError("there is nothing to learn from: the training data hold no labelled example")
+    found = np.tile(train_flags.mean(0, dtype=np.float32), (len(texts), 1))
+    features = _features(train_texts, texts)
+    if features is None:
+        return found
+    from sklearn.linear_model import LogisticRegression
+
+    for place, column in enumerate(train_flags.T > 0):
+        if column.any() and not column.all():
+            model = LogisticRegression(C=10.0, max_iter=1000).fit(features[0], column)
+            found[:, place] = model.predict_proba(features[1])[:, 1]
+    return found
+
+
+def tfidf_ridge(train_texts: Sequence[str], train_scores: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Ridge regression over the same words and pairs of words.
+
+    Args:
+        train_texts: N texts.
+        train_scores: ``(N,)``.
+        texts: M texts to score.
+
+    Returns:
+        ``(M,)`` float64; the mean score where no training text holds a word.
+
+    Raises:
+        BothwaysError: The training set is empty.
+    """
+    if not len(train_scores):
+        raise BothwaysError("there is nothing to learn from: the training data hold no labelled example")
+    features = _features(train_texts, texts)
+    if features is None:
+        return np.full(len(texts), np.mean(train_scores))
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=1.0, solver="sparse_cg").fit(features[0], train_scores)
+    return np.asarray(model.predict(features[1]), dtype=np.float64)
+
+
+def _features(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any] | None:
+    """Both as sparse matrices; None where there is nothing to weigh or nothing to tell."""
     need("sklearn", "torch", "The TF-IDF baseline")
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
     # One-letter words count too: "I", and every character of a script that writes none longer.
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
     try:
         features = vectorizer.fit_transform(train_texts)
     except ValueError:  # an empty vocabulary
-        return fallback
-    if not len(texts):
-        return fallback
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
-    return np.asarray(model.predict(vectorizer.transform(texts)), dtype=np.int64)
+        return None
+    return (features, vectorizer.transform(texts)) if len(texts) else None

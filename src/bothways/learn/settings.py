@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("linear", "cosine", "constant")
+_LOWER = ("loss", "mse", "mae")
+"""What the names of metrics begin with that are better when lower."""
 _NO_EFFECT = ("save_every", "save_minutes", "tensorboard")
 
 
@@ -43,7 +45,7 @@ class LoopSettings:
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: only at the end.
         metric: Name of the evaluated value that the best weights and the early stop go by. With it the model ends with
             its best weights, without it with its last.
-        better: Whether a ``"higher"`` or ``"lower"`` metric is better; None: lower if its name begins with "loss".
+        better: Whether a ``"higher"`` or ``"lower"`` metric is better; None: lower if it is a loss or an error.
         patience: Evaluations without a better metric after which the run stops; None: it does not stop early.
         save_every: Steps between checkpoints.
         save_minutes: Minutes between checkpoints; 5 if `save_every` is not given either.
@@ -123,7 +125,7 @@ class LoopSettings:
         """Whether a value of the metric is better than the best so far."""
         if best is None or math.isnan(value):
             return not math.isnan(value)
-        lower = self.better == "lower" or (self.better is None and str(self.metric).startswith("loss"))
+        lower = self.better == "lower" or (self.better is None and str(self.metric).startswith(_LOWER))
         return value < best if lower else value > best
 
     def identity(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from bothways.learn.finetune import Finetuned, finetune
 from bothways.learn.metrics import classification_scores
 from bothways.learn.pretrain import Pretrained, pretrain
 from bothways.learn.runs import check_out, write_run
-from bothways.learn.tasks.classify import Classify, class_names, class_numbers
+from bothways.learn.tasks.classify import Classify
 from bothways.learn.tasks.labelled import LabelledTexts
+from bothways.learn.tasks.labels import class_names, class_numbers
 from bothways.progress import progress, say
 from bothways.report.page import write_page
 from bothways.run.machine import describe_machine

@@ -1,114 +1,41 @@
-"""Classification of texts and pairs of texts (Devlin et al. 2018, section 4.1).
+"""Classification of texts and pairs of texts (Devlin et al. 2018, section 4.1): one class each, or several labels.
 
-Shapes: T tokens, S sequences, C classes.
+Shapes: N texts, C classes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from bothways.batch import TokenBatch
-from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
-from bothways.learn.baselines import majority, tfidf_logistic
-from bothways.learn.metrics import classification_scores, confusion_counts, confusion_metrics
-from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
-from bothways.learn.tasks.distances import symmetric_divergence
-from bothways.learn.tasks.labelled import LabelledTexts, read_labelled
-from bothways.learn.tasks.protocol import Examined, Judged
+from bothways.learn.baselines import majority, tfidf_labels, tfidf_logistic
+from bothways.learn.tasks.class_losses import check_smoothing, inverse_frequency
+from bothways.learn.tasks.fitting import fit_temperature, fit_thresholds
+from bothways.learn.tasks.judge import judge_classes, judge_several
+from bothways.learn.tasks.labelled import LabelledTexts, Reading, read_labelled
+from bothways.learn.tasks.labels import (
+    balanced_numbers,
+    class_flags,
+    class_names,
+    class_numbers,
+    rarest,
+    stratified_split,
+)
+from bothways.learn.tasks.learning import ClassExamples, LearnClasses, encoded_examples
+from bothways.learn.tasks.protocol import Examined
 from bothways.model.config import HeadConfig
 from bothways.model.families import family
+from bothways.run.answering.classify import class_logits, tempered, thresholds
 from bothways.run.model import Model
-from bothways.text.encoded import Encoded
+from bothways.text.markers import check_markers
 
-
-def class_names(data: LabelledTexts) -> tuple[str, ...]:
-    """The classes of some texts, numbers in their order, then names in theirs.
-
-    Raises:
-        BothwaysError: There is only one class.
-    """
-    names = sorted(
-        set(data.labels), key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0, name)
-    )
-    if len(names) < 2:
-        raise BothwaysError(
-            f"{data.name} has the single class {names[0]!r}; a classifier needs at least two (is the right column "
-            "taken as label?)"
-            if names
-            else f"{data.name} holds no examples"
-        )
-    return tuple(names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def class_numbers(data: LabelledTexts, classes: Sequence[str]) -> np.ndarray:
-    """``(N,)`` the number of each text's class.
-
-    Raises:
-        BothwaysError: A class is not among those the model knows.
-    """
-    number = {name: place for place, name in enumerate(classes)}
-    for place, label in enumerate(data.labels):
-        if label not in number:
-            known = ", ".join(classes[:12])
-            raise BothwaysError(
-                f"{data.name}, example {place + 1}, has the label {label!r}, which was not seen in training"
-                f"{closest(label, classes)}; known are {known}"
-            )
-    return np.fromiter((number[label] for label in data.labels), dtype=np.int64, count=len(data))
-
-
-def stratified_split(data: LabelledTexts, share: float, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
-    """Splits texts so that every class keeps its share on both sides; the same split for the same seed.
-
-    Args:
-        data: At least two texts.
-        share: Of the second part.
-        seed: Of the choice.
-    """
-    held: list[int] = []
-    draw = generator("split", seed)
-    for label in sorted(Counter(data.labels)):
-        places = np.flatnonzero([own == label for own in data.labels])
-        held += draw.permutation(places)[: round(share * len(places))].tolist()
-    held = sorted(held) or [0]
-    kept = np.setdiff1d(np.arange(len(data)), held)
-    return data.take(kept, data.name), data.take(held, f"the part of {data.name} held out")
-
-
-class ClassExamples:
-    """Encoded texts with the numbers of their classes: what a `Stream` reads.
-
-    Args:
-        encoded: S sequences; the windows of one text share its class.
-        classes: ``(texts,)`` the number of each text's class.
-    """
-
-    def __init__(self, encoded: Encoded, classes: np.ndarray) -> None:
-        self.encoded = encoded
-        self.classes = classes[encoded.texts]
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def sequence(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Token ids, segment ids and class of one sequence; the same in every epoch."""
-        place = slice(self.encoded.starts[number], self.encoded.starts[number + 1])
-        return self.encoded.token_ids[place], self.encoded.segment_ids[place], int(self.classes[number])
+TFIDF = "TF-IDF + logistic regression"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,27 +45,65 @@ class Classify:
     Attributes:
         text: The column of the text; None infers it.
         text_pair: The column of the second text, for pairs.
-        label: The column of the class; None infers it.
+        label: The column of the class; None infers it. Cells that hold lists say that a text may have several labels.
+        label_separator: What stands between several labels in one cell, such as ``";"``.
+        label_columns: Columns that say 0 or 1, a label each, instead of `label`.
+        problem: ``"one"`` class for each text or ``"several"`` labels; None infers it from the cells.
+        markers: What is put around entities, ``"<< >> [[ ]]"``, for relations between them: rows say in
+            ``head_start``, ``head_end``, ``tail_start`` and ``tail_end`` where they are (`bothways.text.markers`).
         reads: What the classifier reads: the ``"pooled"`` output, the ``"first"`` token or the ``"mean"`` of all, which
             suits encoders that were pre-trained briefly; None: as the family has it.
         hidden: ``"none"`` for one linear layer, ``"gelu"`` for two with GELU and dropout; None: as the family has it.
+        class_weights: What classes count in the loss: ``"auto"`` inversely to their frequency, or a weight by name; the
+            weights are scaled to be 1 on average over the examples. Where several labels may hold, what a label that
+            holds counts beside one that does not. None: all alike.
+        focal: Gamma of the focal loss (Lin et al. 2017); 0: cross-entropy.
+        sampler: ``"balanced"``: an epoch holds every class as often as the largest.
+        label_smoothing: Share of the target that is spread over all classes.
     """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
+    label_separator: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    problem: Literal["one", "several"] | None = None
+    markers: tuple[str, ...] | None = None
     reads: str | None = None
     hidden: str | None = None
+    class_weights: str | Mapping[str, float] | None = None
+    focal: float = 0.0
+    sampler: str | None = None
+    label_smoothing: float = 0.0
+    symmetric = False
     name = "classify"
     metrics = ("macro_f1", "accuracy", "mcc")
 
     def __post_init__(self) -> None:
-        if self.hidden not in (None, "none", "gelu"):
-            raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {self.hidden!r}")
+        check_head(self.reads, self.hidden)
+        check_smoothing(self.label_smoothing)
+        _among("problem", self.problem, ("one", "several"))
+        _among("sampler", self.sampler, ("balanced",))
+        object.__setattr__(self, "markers", check_markers(self.markers))
+        if self.label_columns is not None:
+            object.__setattr__(self, "label_columns", tuple(self.label_columns))
+        if not self.focal >= 0:
+            raise BothwaysError(f"focal must be 0 or more, not {self.focal!r}")
+        if isinstance(self.class_weights, str):
+            _among("class_weights", self.class_weights, ("auto",))
+        if self.class_weights is not None and self.sampler is not None:
+            raise BothwaysError("class_weights and sampler both make rare classes count more: give one of them")
+        chosen = [name for name in ("label", "label_columns") if getattr(self, name)]
+        if len(chosen) > 1 or (self.label_columns and self.label_separator):
+            raise BothwaysError("label_columns holds a label a column: give it without label and label_separator")
 
     def read(self, source: Any) -> LabelledTexts:
-        """Rows of a text, perhaps a second text, and a label."""
-        return read_labelled(source, self.text, self.text_pair, self.label)
+        """Rows of a text, perhaps a second text, and labels."""
+        return read_labelled(source, self.reading())
+
+    def reading(self) -> Reading:
+        """Its settings that say how rows are read."""
+        return Reading(**{name: getattr(self, name) for name in Reading.__dataclass_fields__})
 
     def split(self, data: LabelledTexts, share: float, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
         """Every class keeps its share on both sides."""
@@ -146,108 +111,123 @@ class Classify:
 
     def heads(self, start: Model, train: LabelledTexts) -> list[HeadConfig]:
         """A classifier of the classes that occur."""
-        head = family(start.config.family).head("classify", labels=class_names(train))
-        shape = {"reads": self.reads, "hidden": self.hidden}
-        return [head.derive(**{name: value for name, value in shape.items() if value is not None})]
+        problem = "several" if train.several else "one"
+        return [shaped_head(start, self.reads, self.hidden, labels=class_names(train), problem=problem)]
 
     def begin(self, model: Model, train: LabelledTexts) -> str:
-        """Says how many classes there are."""
+        """Notes how rows are to be read again, and says what the labels are."""
+        reading = {name: getattr(self, name) for name in ("label_separator", "label_columns", "problem", "markers")}
+        known: dict[str, Any] = {"reading": {name: value for name, value in reading.items() if value is not None}}
+        if self.symmetric:
+            known["symmetric"] = True
         names = model.labels
-        return f"{len(names)} classes: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+        listed = f"{', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+        if not train.several:
+            model.decoding["classify"] = known
+            kind = "binary" if len(names) == 2 else f"one of {len(names)} classes"
+            return f"{kind}: {listed}"
+        model.decoding["classify"] = known | {"thresholds": None}  # none yet: those that suit the data are taken
+        mean = np.mean([len(label) for label in train.labels if isinstance(label, tuple)])
+        return f"several of {len(names)} labels may hold ({mean:.2g} a text): {listed}"
 
     def examples(self, model: Model, data: LabelledTexts) -> ClassExamples:
         """One a text, or several where long ones are read in windows."""
-        classes = class_numbers(data, model.labels)
-        encoded = model.tokenizer.encode(
-            data.texts, data.pairs, max_length=model.max_length, truncation=model.truncation
-        )
-        return ClassExamples(encoded, classes)
+        return encoded_examples(model, data, _right(model, data), self.symmetric)
 
-    def numbers(self, examples: ClassExamples, seed: int) -> None:
-        """Each once."""
+    def numbers(self, examples: ClassExamples, seed: int) -> np.ndarray | None:
+        """Each once, or rare classes more often."""
+        return None if self.sampler is None else balanced_numbers(rarest(examples.classes), seed)
 
     def objective(self, model: Model, train: LabelledTexts) -> LearnClasses:
-        """Cross-entropy."""
-        return LearnClasses(model.mark)
+        """Cross-entropy, with its weights."""
+        problem = model.head_configs["classify"].problem
+        return LearnClasses(model.mark, problem, self._weights(model, train), self.focal, self.label_smoothing)
+
+    def _weights(self, model: Model, train: LabelledTexts) -> Tensor | None:
+        if self.class_weights is None:
+            return None
+        right, names = _right(model, train), model.labels
+        counts = right.sum(0) if right.ndim == 2 else np.bincount(right, minlength=len(names))
+        if isinstance(self.class_weights, str):
+            if right.ndim == 2:  # as much weight on the texts with a label as on those without
+                return torch.from_numpy((len(right) - counts) / np.maximum(counts, 1)).float().clamp_min(1e-3)
+            return torch.from_numpy(inverse_frequency(counts))
+        for name in self.class_weights:
+            if name not in names:
+                raise BothwaysError(f"class_weights names {name!r}, which is no class{closest(name, names)}")
+        weights = np.array([self.class_weights.get(name, 1.0) for name in names], dtype=np.float64)
+        if not (weights > 0).all():
+            raise BothwaysError("class_weights must be above 0")
+        scale = 1.0 if right.ndim == 2 else (weights * counts).sum() / counts.sum()
+        return torch.from_numpy(weights / scale).float()
 
     def finish(self, model: Model, dev: LabelledTexts) -> str:
-        """Nothing."""
-        return ""
+        """Fits the temperature and, where several labels may hold, their thresholds."""
+        known = model.decoding["classify"]
+        right, problem = _right(model, dev), model.head_configs["classify"].problem
+        logits = class_logits(model, dev.texts, dev.pairs)
+        known["temperature"] = fit_temperature(logits, right)
+        said = f"temperature {known['temperature']:.2f} fitted on {dev.name}"
+        if problem == "one":
+            return said
+        found = fit_thresholds(tempered(logits, problem, known["temperature"]), right)
+        known["thresholds"] = dict(zip(model.labels, found.tolist(), strict=True))
+        return f"{said}, and thresholds of labels from {found.min():.2f} to {found.max():.2f}"
 
     def examine(self, model: Model, data: LabelledTexts) -> Examined:
-        """Accuracy, macro-F1, MCC, each class, confusion."""
-        truth = class_numbers(data, model.labels)
-        return judge_classes(data, truth, model.class_probabilities(data.texts, data.pairs), model.labels)
+        """Macro-F1, accuracy, MCC, each class; confusion where one class holds.
+
+        While thresholds are not fitted yet, in training, those that suit the data best are taken: so the best weights
+        are not chosen by where one half happens to lie.
+        """
+        right, labels = _right(model, data), model.labels
+        shares = model.class_probabilities(data.texts, data.pairs)
+        if right.ndim == 1:
+            return judge_classes(data, right, shares, labels)
+        unfitted = model.decoding.get("classify", {}).get("thresholds", ...) is None
+        chosen = fit_thresholds(shares, right).astype(np.float32) if unfitted else thresholds(model)
+        return judge_several(data, right, shares, chosen, labels)
 
     def baselines(self, train: LabelledTexts, test: LabelledTexts) -> dict[str, Examined]:
-        """The most frequent class, and TF-IDF with logistic regression."""
+        """The most frequent class, or labels; and TF-IDF with logistic regression, a label at a time where several."""
         names = class_names(train)
+        if train.several:
+            learned, right = class_flags(train, names), class_flags(test, names)
+            always = np.tile((learned.mean(0) >= 0.5).astype(np.float32), (len(test), 1))
+            found = {"majority": always, TFIDF: tfidf_labels(train.inputs(), learned, test.inputs())}
+            half = np.full(len(names), 0.5, dtype=np.float32)
+            return {name: judge_several(test, right, shares, half, names) for name, shares in found.items()}
         learned, right = class_numbers(train, names), class_numbers(test, names)
         guesses = {
             "majority": majority(learned, len(test)),
-            "TF-IDF + logistic regression": tfidf_logistic(train.inputs(), learned, test.inputs()),
+            TFIDF: tfidf_logistic(train.inputs(), learned, test.inputs()),
         }
         every = np.eye(len(names), dtype=np.float32)
         return {name: judge_classes(test, right, every[guess], names) for name, guess in guesses.items()}
 
 
-def judge_classes(
-    data: LabelledTexts, truth: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...]
-) -> Examined:
-    """Guesses of classes beside what is right.
-
-    Args:
-        data: N texts.
-        truth: ``(N,)`` the number of the right class.
-        probabilities: ``(N, C)``.
-        labels: The names of the C classes.
-    """
-    guessed = probabilities.argmax(1)
-    rows = [
-        Judged(text, labels[right], labels[guess], float(right == guess), float(shares[guess]), float(shares[right]))
-        for text, right, guess, shares in zip(data.inputs(), truth, guessed, probabilities, strict=True)
-    ]
-
-    def resampled(places: np.ndarray) -> dict[str, float]:
-        return confusion_metrics(confusion_counts(truth[places], guessed[places], len(labels)))
-
-    return Examined(classification_scores(truth, guessed, labels), rows, resampled, labels, truth, probabilities)
+def shaped_head(start: Model, reads: str | None, hidden: str | None, **settings: Any) -> HeadConfig:
+    """A family's classifying head, with what it reads and its hidden layer where they are given."""
+    head = family(start.config.family).head("classify", **settings)
+    shape = {"reads": reads, "hidden": hidden}
+    return head.derive(**{name: value for name, value in shape.items() if value is not None})
 
 
-@dataclass(frozen=True)
-class LearnClasses:
-    """The training side: cross-entropy over the classes; target ``classify.labels`` ``(S,)``.
+def check_head(reads: str | None, hidden: str | None) -> None:
+    """Raises a BothwaysError where a classifying head cannot be so."""
+    if hidden not in (None, "none", "gelu"):
+        raise BothwaysError(f"the classifier's hidden layer must be 'none' or 'gelu', not {hidden!r}")
+    _among("reads", reads, ("pooled", "first", "mean"))
 
-    Attributes:
-        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
-    """
 
-    mark: Callable[[TokenBatch, str], TokenBatch]
-    name = "classify"
-    heads = ("classify",)
-    hidden = False
-    guesses = True
+def _among(name: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise BothwaysError(
+            f"{name} must be {' or '.join(map(repr, known))}, not {value!r}{closest(str(value), known)}"
+        )
 
-    def prepare(
-        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
-    ) -> tuple[TokenBatch, Targets]:
-        """Puts the classes of a batch's sequences beside it."""
-        classes = np.array([example[2] for example in examples], dtype=np.int64)
-        return self.mark(batch, self.name), {"classify.labels": classes}
 
-    def count(self, targets: Targets) -> int:
-        """S, the number of sequences."""
-        return len(targets["classify.labels"])
-
-    def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
-        """``(S, C)``."""
-        scores: Tensor = model["classify"](forward.output)
-        return scores
-
-    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
-        """The symmetric divergence."""
-        return symmetric_divergence(one, other)
-
-    def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
-        """The sum of the cross-entropies, float32; ``hits`` counts right guesses."""
-        return class_loss(self.logits(model, forward, targets), targets["classify.labels"])
+def _right(model: Model, data: LabelledTexts) -> np.ndarray:
+    """What is right, as the model's head has it: ``(N,)`` numbers of classes, or ``(N, C)`` flags of labels."""
+    several = model.head_configs["classify"].problem == "several"
+    return class_flags(data, model.labels) if several else class_numbers(data, model.labels)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
-from bothways.use.predictions.shared import Question, Wish, ask_texts
+from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
 from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def classify(model: Model, source: Any, wish: Wish, *, of_pairs: bool | None = None) -> Question:
     """The trained classes: columns as `class_columns` makes them."""
-    several = "thresholds" in model.decoding.get("classify", {})
+    several = model.head_configs["classify"].problem == "several"
 
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
         return class_columns(model.classify(texts, pairs), model.labels, several)
 
-    return Question(ask_texts(source, wish, pairs=of_pairs), answer)
+    return Question(ask_texts(source, wish, pairs=of_pairs, markers=markers_of(model)), answer)
 
 
 def pairs(model: Model, source: Any, wish: Wish) -> Question:

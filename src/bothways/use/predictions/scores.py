@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bothways.use.predictions.shared import Question, Wish, ask_texts
+from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
 from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
@@ -17,4 +17,4 @@ def regress(model: Model, source: Any, wish: Wish) -> Question:
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
         return {"prediction": model.score(texts, pairs)}
 
-    return Question(ask_texts(source, wish), answer)
+    return Question(ask_texts(source, wish, markers=markers_of(model)), answer)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
 from bothways.text.columns import Columns, infer_columns, is_missing, read_examples
+from bothways.text.markers import find_marking
 from bothways.text.rows import Rows, read_rows
 from bothways.text.tables import Row
 from bothways.use.writers import Slice
+
+if TYPE_CHECKING:
+    from bothways.run.model import Model
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _LETTERS = 1 << 22
@@ -51,11 +55,10 @@ class Wish:
 
     text: str | None = None
     text_pair: str | None = None
-    tokens: str | None = None
     question: str | None = None
     context: str | None = None
     prompt: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: str | None = None
     labels: tuple[str, ...] = ()
     template: str | None = None
     several: bool = False
@@ -68,13 +71,22 @@ def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool) -> dict[str
     return {name: None if is_missing(row.get(name)) else row[name] for name in (rows.columns if keep else columns)}
 
 
-def ask_texts(source: Any, wish: Wish, *, pairs: bool | None = None) -> Iterator[Asked]:
+def markers_of(model: Model) -> Sequence[str] | None:
+    """What was put around entities in the training of a classifier; None: nothing."""
+    found: Sequence[str] | None = model.decoding.get("classify", {}).get("reading", {}).get("markers")
+    return found
+
+
+def ask_texts(
+    source: Any, wish: Wish, *, pairs: bool | None = None, markers: Sequence[str] | None = None
+) -> Iterator[Asked]:
     """Texts, or pairs of texts, as they are read.
 
     Args:
         source: A table.
         wish: Says which columns they are, if they are not found by their names.
         pairs: Whether second texts are needed (True), left alone (False), or taken where there are any (None).
+        markers: What is put around entities, as in training.
 
     Raises:
         BothwaysError: A column is absent or unclear, or a row holds no text.
@@ -88,10 +100,12 @@ def ask_texts(source: Any, wish: Wish, *, pairs: bool | None = None) -> Iterator
         )
     second = None if pairs is False else found.text_pair
     names = [found.text] if second is None else [found.text, second]
+    marking = find_marking(rows.columns, markers, second is not None, rows.name)
 
     def read() -> Iterator[Asked]:
         for example in read_examples(rows, Columns(found.text, second)):
-            inputs = (example.text,) if second is None else (example.text, example.text_pair)
+            texts = marking.apply(example.row, (example.text, example.text_pair), example.where)
+            inputs = texts[:1] if second is None else texts
             yield Asked(inputs, beside(rows, example.row, names, wish.keep))
 
     return read()

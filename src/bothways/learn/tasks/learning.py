@@ -1,0 +1,119 @@
+"""The training side of tasks over whole texts: encoded examples, and what a classifying head learns of them.
+
+Shapes: S sequences, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bothways.batch import TokenBatch
+from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets
+from bothways.learn.tasks.class_losses import loss_of_one, loss_of_several
+from bothways.learn.tasks.distances import squared_distance, symmetric_bernoulli, symmetric_divergence
+from bothways.learn.tasks.labelled import LabelledTexts
+from bothways.run.model import Model
+from bothways.text.encoded import Encoded, join
+
+
+class ClassExamples:
+    """Encoded texts with what is right for them: what a `Stream` reads.
+
+    Args:
+        encoded: S sequences; the windows of one text share what is right.
+        classes: What is right for each text: ``(texts,)`` the number of its class, ``(texts, C)`` flags of labels, or
+            ``(texts,)`` scores.
+    """
+
+    def __init__(self, encoded: Encoded, classes: np.ndarray) -> None:
+        self.encoded = encoded
+        self.classes = classes[encoded.texts]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def sequence(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Token ids, segment ids and class of one sequence; the same in every epoch."""
+        place = slice(self.encoded.starts[number], self.encoded.starts[number + 1])
+        return self.encoded.token_ids[place], self.encoded.segment_ids[place], self.classes[number]
+
+
+def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symmetric: bool) -> ClassExamples:
+    """Texts as a model reads them: one sequence each, or several where long ones are read in windows.
+
+    Args:
+        model: It says how long a sequence may be.
+        data: N texts.
+        right: ``(N, ...)`` what is right for each.
+        symmetric: Whether pairs are also read in the other order.
+    """
+
+    def encode(texts: list[str], pairs: list[str] | None) -> Encoded:
+        return model.tokenizer.encode(texts, pairs, max_length=model.max_length, truncation=model.truncation)
+
+    encoded = encode(data.texts, data.pairs)
+    if symmetric and data.pairs is not None:
+        encoded, right = join([encoded, encode(data.pairs, data.texts)]), np.concatenate([right, right])
+    return ClassExamples(encoded, right)
+
+
+@dataclass(frozen=True)
+class LearnClasses:
+    """What is learned by a head for whole sequences; target ``classify.labels``, ``(S,)`` or ``(S, C)``.
+
+    Attributes:
+        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
+        problem: As `HeadConfig` says it: cross-entropy, binary cross-entropy, or the squared difference.
+        weights: ``(C,)`` what classes count; None: all alike.
+        focal: Gamma of the focal loss.
+        smoothing: Share of the target that is spread over all classes.
+    """
+
+    mark: Callable[[TokenBatch, str], TokenBatch]
+    problem: Literal["one", "several", "scores"] = "one"
+    weights: Tensor | None = None
+    focal: float = 0.0
+    smoothing: float = 0.0
+    name = "classify"
+    heads = ("classify",)
+    hidden = False
+
+    @property
+    def guesses(self) -> bool:
+        """Whether there is a right and a wrong."""
+        return self.problem != "scores"
+
+    def prepare(
+        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
+    ) -> tuple[TokenBatch, Targets]:
+        """Puts what is right for a batch's sequences beside it."""
+        kind = np.int64 if self.problem == "one" else np.float32
+        return self.mark(batch, self.name), {"classify.labels": np.array([one[2] for one in examples], dtype=kind)}
+
+    def count(self, targets: Targets) -> int:
+        """S, the number of sequences."""
+        return len(targets["classify.labels"])
+
+    def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
+        """``(S, C)``."""
+        scores: Tensor = model["classify"](forward.output)
+        return scores
+
+    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
+        """The symmetric divergence, or the squared difference of scores."""
+        apart = {"one": symmetric_divergence, "several": symmetric_bernoulli, "scores": squared_distance}
+        return apart[self.problem](one, other)
+
+    def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
+        """The sum over the sequences, float32; ``hits`` counts right guesses."""
+        logits, right = self.logits(model, forward, targets), targets["classify.labels"]
+        if self.problem == "scores":
+            return Loss(squared_distance(logits[:, 0], torch.as_tensor(right, device=logits.device)), None)
+        learn = loss_of_one if self.problem == "one" else loss_of_several
+        return learn(logits, right, weights_C=self.weights, focal=self.focal, smoothing=self.smoothing)
