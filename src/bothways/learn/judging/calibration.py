@@ -49,7 +49,7 @@ def untempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         probabilities: ``(M, C)`` with the temperature.
         temperature: What the logits were divided by.
     """
-    logits = temperature * np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-12))
+    logits = temperature * np.log(np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny))
     raised = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(raised / raised.sum(1, keepdims=True))
 
