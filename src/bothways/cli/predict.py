@@ -38,13 +38,10 @@ def predict(
     source: Annotated[str, typer.Argument(metavar="FILE", help="What is asked: a table, or - for standard input.")],
     text: Text = None,
     text_pair: TextPair = None,
-    tokens: Annotated[str | None, data("--tokens", "COLUMN", "The column of lists of words, for tags.")] = None,
     question: Annotated[str | None, data("--question", "COLUMN", "The column of questions.")] = None,
     context: Annotated[str | None, data("--context", "COLUMN", "The column of texts that hold answers.")] = None,
     prompt: Annotated[str | None, data("--prompt", "COLUMN", "The column of prompts to choose for.")] = None,
-    choices: Annotated[
-        list[str] | None, data("--choices", "COLUMN", "The column of lists of choices, or a column a choice.")
-    ] = None,
+    choices: Annotated[str | None, data("--choices", "COLUMN", "The column of lists of choices.")] = None,
     truncation: TrainedTruncation = None,
     labels: Annotated[
         str | None, option("Zero-shot", "--labels", "A,B,...", "Classes in words, for a model of what follows.")
@@ -81,7 +78,6 @@ def predict(
         out,
         text=text,
         text_pair=text_pair,
-        tokens=tokens,
         question=question,
         context=context,
         prompt=prompt,

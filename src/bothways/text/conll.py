@@ -44,7 +44,7 @@ class _Format(NamedTuple):
     line: int
 
 
-def read_conll(lines: Lines, name: str, label: str | None = None) -> Iterator[Sentence]:
+def read_conll(lines: Lines, name: str, label: str | None = None, *, tagged: bool = True) -> Iterator[Sentence]:
     """The sentences of a file of columns.
 
     Args:
@@ -52,11 +52,12 @@ def read_conll(lines: Lines, name: str, label: str | None = None) -> Iterator[Se
         name: What the file is called in messages.
         label: The column of tags by name (``upos``, ``xpos``; ``pos``, ``chunks``, ``ner``) or number from 1; None
             takes ``upos`` of CoNLL-U, else the last column.
+        tagged: Whether words need tags; else those of a file of one column are empty.
 
     Raises:
         BothwaysError: There is no such column, or a line has more or fewer columns than the first.
     """
-    format_, lines = _format(lines, name, label)
+    format_, lines = _format(lines, name, label, tagged)
     words: list[str] = []
     tags: list[str] = []
     began = 0
@@ -77,8 +78,8 @@ def read_conll(lines: Lines, name: str, label: str | None = None) -> Iterator[Se
             )
         if format_.treebank and not fields[0].isdigit():  # a word of several tokens, or one that is not written
             continue
-        word, tag = fields[format_.word], fields[format_.tag]
-        if not word or not tag:
+        word, tag = fields[format_.word], fields[format_.tag] if format_.count > 1 else ""
+        if not word or (tagged and not tag):
             raise BothwaysError(f"{name}, line {number}: there is no {'tag' if word else 'word'}; each line needs both")
         began = began if words else number
         words.append(word)
@@ -89,7 +90,7 @@ def _fields(line: str, tabs: bool) -> list[str]:
     return line.rstrip(" ").split("\t") if tabs else _SPACES.split(line.strip(" \t"))
 
 
-def _format(lines: Lines, name: str, label: str | None) -> tuple[_Format, Lines]:
+def _format(lines: Lines, name: str, label: str | None, tagged: bool) -> tuple[_Format, Lines]:
     """The format, as the first line of a word tells it, and all lines again."""
     passed: list[tuple[int, str]] = []
     for number, line in lines:
@@ -99,7 +100,7 @@ def _format(lines: Lines, name: str, label: str | None) -> tuple[_Format, Lines]
         tabs = "\t" in line
         fields = _fields(line, tabs)
         treebank = tabs and len(fields) == len(_CONLLU) and re.fullmatch(r"\d+([-.]\d+)?", fields[0]) is not None
-        if len(fields) < 2:
+        if tagged and len(fields) < 2:
             raise BothwaysError(
                 f"{name}, line {number}: one column where words and tags are expected; write a word and its tag a "
                 "line, or a JSON object with tokens and tags"

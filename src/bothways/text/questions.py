@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.text import trivia
 from bothways.text.answer_places import Place, find_aliases, find_place, not_there, place_at
 from bothways.text.files import find_files, is_stdin, kind_of, open_text, shown
-from bothways.text.rows import are_files, read_rows
+from bothways.text.rows import Rows, are_files, read_rows, stream_rows
 from bothways.text.tables import Located, Row
 
 QUESTION_NAMES = ("question", "query")
@@ -85,6 +86,33 @@ def read_questions(source: Any) -> list[Question]:
     return found
 
 
+def read_unanswered(source: Any) -> Iterator[Question] | Rows:
+    """Questions that are to be answered: whatever answers they have are not looked at.
+
+    Args:
+        source: As for `read_questions`.
+
+    Returns:
+        The questions of nested files as they are read; other sources as the rows they are.
+
+    Raises:
+        BothwaysError: There is nothing to read; and while reading, a question or context is empty.
+    """
+    objects = _located(source)
+    first = next(objects, None)
+    if first is None:
+        raise BothwaysError(f"{name_of(source)} holds no questions")
+    every = chain([first], objects)
+    if not _is_nested(first[1]):
+        return stream_rows(((where, row) for where, row, _ in every), name_of(source))
+    return (one for where, row, folder in every for one in _questions(where, row, folder, answered=False))
+
+
+def _is_nested(row: Row) -> bool:
+    lists = any(isinstance(row.get(key), list) for key in ("data", "Data", "paragraphs", "qas"))
+    return lists or set(row) == {"header"} or "document_text" in row or trivia.is_trivia(row)
+
+
 def name_of(source: Any) -> str:
     """What a source is called in messages."""
     if isinstance(source, list | tuple) and source and are_files(source):
@@ -144,25 +172,26 @@ def _object(text: str, where: str) -> Row:
 # -- from objects to questions
 
 
-def _questions(where: str, row: Row, folder: Path | None) -> Iterator[Question]:
+def _questions(where: str, row: Row, folder: Path | None, *, answered: bool = True) -> Iterator[Question]:
     """The questions of one object, whatever its form; where a document does not hold its answers, without places."""
     nested = row.get("data", row.get("Data"))
     if isinstance(nested, list):
         for number, article in enumerate(nested, start=1):
-            yield from _questions(f"{where}, article {number}", _mapping(article, where), folder)
+            yield from _questions(f"{where}, article {number}", _mapping(article, where), folder, answered=answered)
     elif isinstance(row.get("paragraphs"), list):
         for number, paragraph in enumerate(row["paragraphs"], start=1):
-            yield from _questions(f"{where}, paragraph {number}", _mapping(paragraph, where), folder)
+            yield from _questions(f"{where}, paragraph {number}", _mapping(paragraph, where), folder, answered=answered)
     elif isinstance(row.get("qas"), list):
         for one in row["qas"]:
             asked = _mapping(one, where)
-            yield _plain(f"{where}, question {_first(asked, ID_NAMES)}", {**asked, "context": row.get("context")})
+            told = f"{where}, question {_first(asked, ID_NAMES)}"
+            yield _plain(told, {**asked, "context": row.get("context")}, answered)
     elif "document_text" in row and "annotations" in row:
         yield _natural(where, row)
     elif trivia.is_trivia(row):
         yield from _from_documents(where, row, folder)
     elif set(row) != {"header"}:  # the first line of an MRQA file
-        yield _plain(where, row)
+        yield _plain(where, row, answered)
 
 
 def _mapping(value: Any, where: str) -> Row:
@@ -171,12 +200,14 @@ def _mapping(value: Any, where: str) -> Row:
     return dict(value)
 
 
-def _plain(where: str, row: Row) -> Question:
+def _plain(where: str, row: Row, answered: bool) -> Question:
     """A row with a question, a context and its answers."""
     question, context = _text(row, QUESTION_NAMES, where), _text(row, CONTEXT_NAMES, where)
     name = _first(row, ID_NAMES)
     told = where if name is None or str(name) in where else f"{where}, question {name}"
     key = where if name is None else str(name)
+    if not answered:
+        return Question(key, question, context, (), (), told)
     if "detected_answers" in row:
         places = [_inclusive(span, context, told) for one in row["detected_answers"] for span in one["char_spans"]]
         texts = [str(text) for text in row.get("answers") or ()] or [context[a:b] for a, b in places]
@@ -232,8 +263,10 @@ def _given(row: Row, where: str) -> _Given:
             for one in _listed(value)
         ]
     for text, _ in pairs:
-        if not isinstance(text, str) or not text.strip():
-            raise BothwaysError(f"{where}: an answer should be a text, not {text!r:.40}")
+        if not isinstance(text, str) or not text.strip():  # such as where answers are kept secret
+            raise BothwaysError(
+                f"{where}: an answer should be a text, not {text!r:.40}; where there is none give an empty list"
+            )
     return _Given([text for text, _ in pairs], [_start(start, where) for _, start in pairs])
 
 

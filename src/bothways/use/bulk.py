@@ -54,11 +54,10 @@ def predict(
     *,
     text: str | None = None,
     text_pair: str | None = None,
-    tokens: str | None = None,
     question: str | None = None,
     context: str | None = None,
     prompt: str | None = None,
-    choices: Sequence[str] | None = None,
+    choices: str | None = None,
     labels: Sequence[str] | None = None,
     template: str | None = None,
     several: bool = False,
@@ -75,13 +74,13 @@ def predict(
         out: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or ``-`` for JSON lines on standard output; for tags
             also ``.conll``, for answers ``.json`` with texts by ids. Each row has what was read, the ``prediction`` and
             its ``probability``, and what else the task tells (`bothways.use.predictions`).
-        text: The column of texts; this one and the next ones are found by usual names when not given.
+        text: The column of texts, or for tags of lists of words; it and the next ones are found by usual names when not
+            given.
         text_pair: The column of second texts, for models of pairs.
-        tokens: The column of lists of words, for tags.
         question: The column of questions, for answers.
         context: The column of the texts that answer them.
         prompt: The column of prompts, for choices.
-        choices: The column of lists of choices, or a column a choice.
+        choices: The column of lists of choices.
         labels: Classes in words, which need no training.
         template: A sentence with ``{}`` where such a class goes.
         several: Whether a text may have several such classes, or none.
@@ -96,11 +95,10 @@ def predict(
     wish = Wish(
         text=text,
         text_pair=text_pair,
-        tokens=tokens,
         question=question,
         context=context,
         prompt=prompt,
-        choices=tuple(choices or ()),
+        choices=choices,
         labels=tuple(labels or ()),
         template=template,
         several=several,

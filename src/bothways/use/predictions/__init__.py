@@ -33,6 +33,8 @@ def question(model: Model, source: Any, wish: Wish) -> Question:
     from bothways.learn.evaluate import task_name
 
     task = "zero_shot" if wish.labels else task_name(model)
+    if task in ("classify", "pairs") and model.head_configs["classify"].problem == "scores":  # of another library
+        task = "regress"
     if task not in _WHERE:
         raise BothwaysError(f"{model.name} was fine-tuned for {task!r}, which predict does not know; update Bothways")
     made: Question = getattr(importlib.import_module(f"bothways.use.predictions.{_WHERE[task]}"), task)(
