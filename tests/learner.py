@@ -3,9 +3,10 @@
     python learner.py OUT [SIGNAL:CALL ...]
 
 It trains in one process after another, each of which is sent a signal in the middle of its CALL-th item (0: never).
-It prints how each ended.
+It prints how each ended. LEARNER in the environment holds further settings, as JSON.
 """
 
+import json
 import os
 import signal
 import sys
@@ -146,7 +147,8 @@ def run_in_child(out, number, at):
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    run(out, objective=Dying(at, number), metric="loss", save_every=4)
+    more = json.loads(os.environ.get("LEARNER", "{}"))
+    run(out, objective=Dying(at, number), metric="loss", save_every=4, **more)
     return sys.exit(0)
 
 

@@ -21,9 +21,9 @@ from bothways.model.parts.stack import Stack
 CLOCK = ("seconds", "tokens_per_second", "waiting")
 
 
-def start(out, *deaths):
+def start(out, *deaths, settings=None):
     command = [sys.executable, learner.__file__, str(out), *deaths]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LEARNER": json.dumps(settings or {})}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     return [int(line) for line in done.stdout.split()], done.stderr
 

@@ -75,6 +75,9 @@ BatchTokens = Annotated[int, training("--batch-tokens", "N", "Tokens in an optim
 BatchSize = Annotated[int, training("--batch-size", "N", "Texts in an optimizer step.")]
 MicroTokens = Annotated[int, training("--micro-tokens", "N", "Tokens in memory at once; larger steps add up.")]
 LearningRate = Annotated[float | None, training("--learning-rate", "RATE", "The highest one; suits the width.")]
+Schedule = Annotated[
+    Literal["linear", "cosine", "constant"], training("--schedule", None, "How the rate goes on after the warm-up.")
+]
 WeightDecay = Annotated[float, training("--weight-decay", "SHARE", "Of AdamW, on weight matrices.")]
 Warmup = Annotated[float, training("--warmup", "SHARE", "Share of the steps in which the rate rises.")]
 Dropout = Annotated[float | None, training("--dropout", "SHARE", "Everywhere; as the size has it.")]

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
+from bothways.learn.average import Average
 from bothways.run.files import sync
 
 FORMAT = 1
@@ -44,12 +45,13 @@ class Checkpoint:
         """Whether a complete checkpoint is there."""
         return (self.folder / "current").exists()
 
-    def check_space(self, model: nn.Module, best: bool) -> None:
+    def check_space(self, model: nn.Module, best: bool, average: Average | None = None) -> None:
         """Makes sure before the first step that the run's checkpoints will fit on the disk.
 
         Args:
             model: What will be trained.
             best: Whether the best weights will be kept besides.
+            average: Of the weights, if it will be kept besides.
 
         Raises:
             BothwaysError: They do not fit; the sentence says how much is needed and free.
@@ -57,15 +59,24 @@ class Checkpoint:
         trainable = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
         weights = tensor_bytes(own_tensors(model))
         places = 1 if self.exists() else 2
-        _check_free(self.folder, places * (weights + 2 * trainable) + (2 * weights if best else 0))
+        averages = 2 if average is None else 3  # the optimizer's two, and one of the weights
+        _check_free(self.folder, places * (weights + averages * trainable) + (2 * weights if best else 0))
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Saves weights, the optimizer's averages and the run's state.
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: dict[str, Any],
+        average: Average | None = None,
+    ) -> None:
+        """Saves weights, their average if there is one, the optimizer's averages and the run's state.
 
         Raises:
             BothwaysError: The disk is full or cannot be written; the checkpoint before stays.
         """
         tensors = {"weights": own_tensors(model), "optimizer": _optimizer_tensors(model, optimizer)}
+        if average is not None:
+            tensors["average"] = {name: value.cpu().contiguous() for name, value in average.values.items()}
         before = self._current()
         place = self.folder / ("b" if before == "a" else "a")
         shutil.rmtree(place, ignore_errors=True)  # what a killed process may have left
@@ -92,7 +103,7 @@ class Checkpoint:
                 raise ValueError(f"it has format {state['format']}, this version reads {FORMAT}")
             return state
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> None:
         """Puts the saved weights and averages back where they were.
 
         Raises:
@@ -101,6 +112,8 @@ class Checkpoint:
         place = self.folder / self._current()
         _put(place / "weights.safetensors", model)
         with _reading(self.folder):
+            if average is not None:
+                average.restore(load_file(place / "average.safetensors"))
             saved = load_file(place / "optimizer.safetensors")
             indices = {name: index for index, name in enumerate(_optimizer_names(model, optimizer))}
             state: dict[int, dict[str, Tensor]] = {}

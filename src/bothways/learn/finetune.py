@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from bothways.errors import BothwaysError, closest
 from bothways.learn import loop
 from bothways.learn.checkpoint import Checkpoint
+from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Callback, Evaluation
@@ -81,6 +82,7 @@ def finetune(
     metric: str | None = "best",
     evaluate_every: float | None = None,
     patience: int | None = None,
+    few_shot: bool = False,
     report: bool = True,
     seed: int = 0,
     precision: str = "auto",
@@ -119,6 +121,8 @@ def finetune(
             last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
+        few_shot: Whether the encoder learns from pairs of examples, and the classifier is solved: for 8 to 64 examples
+            a class (`bothways.learn.few_shot`). `epochs` and `batch_size` are of pairs then; one epoch suits.
         report: Whether `out` gets ``report.html`` and ``metrics.json``: intervals, baselines, errors.
         seed: All randomness follows from it.
         precision: ``"auto"``, ``"float32"`` or ``"bf16"``.
@@ -135,7 +139,7 @@ def finetune(
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
-    chosen, tuning, best = choose(task, own, metric)
+    chosen, tuning, best = choose(task, own, metric, few_shot)
     given["task"] = chosen.name
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -156,7 +160,7 @@ def finetune(
     judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
     examples = chosen.examples(model, train_data)
     objective = chosen.objective(model, train_data)
-    epochs = epochs or suited_epochs(len(train_data))
+    epochs = epochs or (1 if few_shot else suited_epochs(len(train_data)))
     numbers = chosen.numbers(examples, seed)
     stream = Stream(
         examples,
@@ -184,9 +188,9 @@ def finetune(
         recipe_told(
             settings,
             tuning,
-            passes=total * batch_size / count,
+            passes=epochs if steps is None else total * batch_size / count,
             batch_size=batch_size,
-            examples=None if given["epochs"] or steps else len(train_data),
+            examples=None if given["epochs"] or steps or few_shot else len(train_data),
             width=None if learning_rate else model.config.width,
             learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
         )
@@ -203,6 +207,7 @@ def finetune(
         title="Fine-tuning",
         identity={
             "task": chosen.name,
+            "few_shot": few_shot,
             "train": train_data.describe(),
             "dev": dev_data.describe(),
             "base": start.name,
@@ -229,7 +234,7 @@ def finetune(
         write_run(
             folder,
             command=f"finetune {chosen.name}",
-            settings=given | sources | {"epochs": epochs, "steps": history.steps},
+            settings=given | sources | {"epochs": epochs, "steps": history.planned},
             data={"train": train_data.describe(), "dev": dev_data.describe()},
             seed=seed,
             results={name: examined.scores[name] for name in chosen.metrics}
@@ -241,13 +246,16 @@ def finetune(
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
 
 
-def choose(task: str | Task, own: dict[str, Any], metric: str | None) -> tuple[Task, TuningSettings, str | None]:
+def choose(
+    task: str | Task, own: dict[str, Any], metric: str | None, few_shot: bool = False
+) -> tuple[Task, TuningSettings, str | None]:
     """What is learned and how, checked before anything is read.
 
     Args:
         task: Its name, or a task that is made already.
         own: Settings of the task, and of `TuningSettings`.
         metric: What the best weights are chosen by; ``"best"``: the task's first.
+        few_shot: Whether the task is learned from pairs.
 
     Returns:
         The task, the settings of fine-tuning, and the metric by its name.
@@ -260,6 +268,8 @@ def choose(task: str | Task, own: dict[str, Any], metric: str | None) -> tuple[T
     for name in own:
         if name not in known:
             raise BothwaysError(f"finetune {chosen.name} has no setting {name!r}{closest(name, known)}")
+    if few_shot and not hasattr(chosen, "settle"):
+        chosen = cast(Task, FewShot(chosen))
     best = chosen.metrics[0] if metric == "best" else metric
     if best is not None and best not in chosen.metrics:
         near = closest(best, chosen.metrics)
@@ -319,5 +329,7 @@ def untrained(
 
 
 def _overall(task: Task, model: Model, data: Data) -> dict[str, float]:
+    if hasattr(task, "settle"):
+        task.settle(model)
     scores = task.examine(model, data).scores
     return {name: scores[name] for name in task.metrics}

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bothways.errors import BothwaysError
+from bothways.learn.average import Average
 from bothways.learn.checkpoint import BestWeights, Checkpoint
 from bothways.learn.journal import Journal
 from bothways.learn.protocol import Stream
@@ -33,6 +34,7 @@ class Keeper:
         settings: Of the run.
         identity: All that makes this run this run.
         resume: Whether a checkpoint may be continued.
+        average: Of the weights, if one is kept.
 
     Attributes:
         state: The state of the run.
@@ -50,8 +52,10 @@ class Keeper:
         settings: LoopSettings,
         identity: dict[str, Any],
         resume: bool = True,
+        average: Average | None = None,
     ) -> None:
         self._model, self._optimizer, self._stream, self._settings = model, optimizer, stream, settings
+        self._average = average
         self._identity = json.loads(json.dumps(identity))
         self._best = BestWeights(out)
         self._checkpoint = Checkpoint(out) if out is not None else None
@@ -61,7 +65,7 @@ class Keeper:
         if self._checkpoint is not None and self._checkpoint.exists():
             log_end = self._continue(self._checkpoint, resume)
         elif self._checkpoint is not None:
-            self._checkpoint.check_space(model, best=settings.metric is not None)
+            self._checkpoint.check_space(model, best=settings.metric is not None, average=average)
         self._journal = Journal(out, end=log_end, tensorboard=settings.tensorboard)
         self._saved_at = time.monotonic()
 
@@ -121,7 +125,8 @@ class Keeper:
         if self._checkpoint is None or state == self._saved:
             return
         content = {"loop": state, "stream": self._stream.state(), "identity": self._identity}
-        self._checkpoint.save(self._model, self._optimizer, {**content, "log_end": self._journal.end()})
+        content["log_end"] = self._journal.end()
+        self._checkpoint.save(self._model, self._optimizer, content, self._average)
         self._saved, self._saved_at = state, time.monotonic()
 
     def told(self) -> str:
@@ -141,9 +146,11 @@ class Keeper:
         return f"{ways}; the checkpoint of step {self._saved['step']:,} is kept in {self._checkpoint.folder}"
 
     def history(self) -> History:
-        """The history of the run; the model gets its best weights if there is a metric."""
+        """The history of the run; the model gets its best weights if there is a metric, else the average if any."""
         if self.state.best is not None:
             self._best.load(self._model)
+        elif self._average is not None:
+            self._average.put()
         return History.of(self.state, self._journal.lines)
 
     def _continue(self, checkpoint: Checkpoint, resume: bool) -> int:
@@ -154,22 +161,22 @@ class Keeper:
                 f"{out} holds a run that can be resumed: choose another --out, --overwrite or resume it"
             )
         saved = checkpoint.read_state()
-        difference = _difference(saved["identity"], self._identity)
-        if difference:
-            raise BothwaysError(f"{out} holds another run ({difference}): choose another --out or --overwrite")
-        checkpoint.load(self._model, self._optimizer)
+        changed = difference(saved["identity"], self._identity)
+        if changed:
+            raise BothwaysError(f"{out} holds another run ({changed}): choose another --out or --overwrite")
+        checkpoint.load(self._model, self._optimizer, self._average)
         self._stream.restore(saved["stream"])
         self._saved = saved["loop"]
         self.state = LoopState.from_dict(saved["loop"])
         return int(saved["log_end"])
 
 
-def _difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
+def difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
     """The first value in which two runs differ, in words; empty if they are the same."""
     for name in dict.fromkeys([*there, *here]):
         old, new = there.get(name), here.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            inner = _difference(old, new, f"{prefix}{name}.")
+            inner = difference(old, new, f"{prefix}{name}.")
             if inner:
                 return inner
         elif old != new:

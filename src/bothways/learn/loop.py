@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from torch import nn
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError, closest
 from bothways.learn.ahead import Ahead, prepares_ahead
+from bothways.learn.average import Average
 from bothways.learn.interrupt import Interruption
 from bothways.learn.keeper import Keeper
 from bothways.learn.live import Live
@@ -52,6 +54,7 @@ def train(
     evaluate: Evaluation | None = None,
     observer: Observer | None = None,
     callbacks: Sequence[Callback] = (),
+    before_step: Callable[[float], None] | None = None,
     title: str = "Training",
     identity: dict[str, Any] | None = None,
     resume: bool = True,
@@ -67,13 +70,16 @@ def train(
         evaluate: What is measured meanwhile and at the end.
         observer: Adds lines of its own to the log.
         callbacks: Called after each step.
+        before_step: Called before each step with the share of the run's steps taken; what it changes in the model must
+            follow from that alone, so that a continued run is the same run.
         title: What the progress bar says.
         identity: What else makes this run this run (data, model), as JSON can hold it: a checkpoint is continued only
             where settings and identity are the same.
         resume: Whether a checkpoint in `out` is continued. A finished one yields its weights and history at once.
 
     Returns:
-        What happened. The model holds its best weights if the settings name a metric, else its last.
+        What happened. The model holds its best weights if the settings name a metric, else its last; with a moving
+        average, those of the average.
 
     Raises:
         BothwaysError: Settings that do not fit, another run in `out`, a full disk, a loss that is not finite.
@@ -84,12 +90,13 @@ def train(
     device = next(model.parameters()).device
     precision, ahead = resolve_precision(settings.precision, device), prepares_ahead(device)
     optimizer = make_optimizer(model, settings)
+    average = None if settings.average is None else Average(model, settings.average)
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
     with (
         kept_memory(device.type == "cpu"),
         Interruption() as interruption,
         Ahead(stream) as data,
-        Keeper(out, model, optimizer, data, settings, identity, resume) as keeper,
+        Keeper(out, model, optimizer, data, settings, identity, resume, average) as keeper,
     ):
         state = keeper.state
         if state.stopped:
@@ -106,10 +113,11 @@ def train(
             return _measured(model, evaluate.run, precision) if evaluate else {}
 
         def evaluated() -> dict[str, float]:
-            if measured := measure():
-                keeper.log_evaluation(measured)
-                if observer:
-                    keeper.note(_measured(model, partial(observer.evaluated, state.step), precision))
+            with average.in_place() if average else nullcontext():
+                if measured := measure():
+                    keeper.log_evaluation(measured)
+                    if observer:
+                        keeper.note(_measured(model, partial(observer.evaluated, state.step), precision))
             return measured
 
         model.train()
@@ -126,8 +134,10 @@ def train(
                 if items is None:
                     state.stopped = "no more data"
                     break
-                learning_rate = settings.learning_rate * rate(state.step, state.steps, warmup)
+                learning_rate = settings.learning_rate * rate(state.step, state.steps, warmup, settings.schedule)
                 set_rate(optimizer, learning_rate)
+                if before_step:
+                    before_step(state.progress)
                 tally = accumulate(items)
                 logs, evaluates = state.due(settings.log_every), state.due(state.interval)
                 noted = observer.gradients(state.step + 1, model) if observer and (logs or evaluates) else {}
@@ -139,6 +149,8 @@ def train(
                     raise error
                 optimizer.step()
                 optimizer.zero_grad()
+                if average:
+                    average.update(state.step + 1)
                 work = sum(count_work(model, item) for item in items) if count_work else 0.0
                 tokens = sum(batch.tokens for batch, _ in items)
                 taken = Taken(tally, tokens, time.monotonic() - step_began, waiting, work)

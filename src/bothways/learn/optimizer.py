@@ -2,12 +2,13 @@
 
 AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization". Muon: Jordan et al. 2024, "Muon: An
 optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025, "Muon is Scalable for LLM Training",
-which makes its rates mean what AdamW's do. The schedule is BERT's (Devlin et al. 2018, appendix A.2): linear warm-up,
-then linear decay to zero.
+which makes its rates mean what AdamW's do. The usual schedule is BERT's (Devlin et al. 2018, appendix A.2): linear
+warm-up, then linear decay to zero. The cosine is that of Loshchilov and Hutter 2017, "SGDR", equation 5, run once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -17,35 +18,65 @@ import torch
 from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
+from bothways.learn.levels import levels
 from bothways.learn.settings import LoopSettings
+from bothways.model.encoder import Encoder
 from bothways.model.parts.stack import Stack
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
+def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
     """The share of the highest learning rate at a step, a pure function.
 
     Args:
         step: Steps taken before this one, from 0.
         steps: Steps of the whole run.
         warmup: Steps of warm-up.
+        schedule: How it goes on after the warm-up: ``"linear"``, ``"cosine"`` or ``"constant"``.
 
     Returns:
-        Rising by ``1 / (warmup + 1)`` a step, 1 after the warm-up, then falling evenly so that it would be 0 one step
-        after the last. No step is wasted at rate 0.
+        Rising by ``1 / (warmup + 1)`` a step, 1 after the warm-up; then staying there, or falling evenly or along half
+        a cosine so that it would be 0 one step after the last. No step is wasted at rate 0.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return max(0.0, (steps - step) / max(1, steps - warmup))
+    if schedule == "constant":
+        return 1.0
+    left = max(0.0, (steps - step) / max(1, steps - warmup))
+    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """The trainable parameters, each once: matrices with weight decay; biases and norms (all vectors) without."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
+    """The trainable parameters, each once: matrices with weight decay; biases and norms (all vectors) without.
+
+    Each group also says its ``scale``, the share that it has of the rate.
+    """
+    scales = rate_scales(model, layer_decay)
+    groups: dict[tuple[float, bool], dict] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            scale, vector = scales.get(id(parameter), 1.0), parameter.ndim < 2
+            made = {"params": [], "weight_decay": 0.0 if vector else weight_decay, "scale": scale}
+            groups.setdefault((-scale, vector), made)["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+def rate_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """The share of the rate that encoders' parameters have, by their ids; what is not there has the full rate.
+
+    Layer-wise decay as Clark et al. 2020 (ELECTRA, appendix B) use it, after Howard and Ruder 2018 (ULMFiT, section
+    3.2): heads and pooler learn at the full rate, the last of L layers at `layer_decay` of it, each layer below at
+    `layer_decay` of that above it, the embeddings at its power L + 1. A block that several layers share has the mean of
+    what its layers would have.
+    """
+    scales: dict[int, float] = {}
+    if layer_decay == 1:
+        return scales
+    for encoder in (part for part in model.modules() if isinstance(part, Encoder)):
+        top = len(encoder.stack.schedule) + 1
+        for part, at in levels(encoder):
+            scale = sum(layer_decay ** (top - level) for level in at) / len(at)
+            scales |= {id(parameter): scale for parameter in part.parameters()}
+    return scales
 
 
 def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
@@ -54,18 +85,25 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
     Raises:
         BothwaysError: No parameter is trainable.
     """
-    groups = parameter_groups(model, settings.weight_decay)
+    groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
     if not groups:
         raise BothwaysError("the model has no parameter that may change: unfreeze the encoder or add a head")
     if settings.optimizer == "adamw":
         return _adamw(groups, settings)
-    hidden = hidden_matrices(model)
-    chosen = {id(parameter) for parameter in hidden}
-    for group in groups:
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in chosen]
-    rest = [group for group in groups if group["params"]]
+    chosen = {id(parameter) for parameter in hidden_matrices(model)}
+    hidden, rest = _parted(groups, chosen)
     parts = [_adamw(rest, settings)] if rest else []
     return Several([_muon(hidden, settings), *parts] if hidden else parts)
+
+
+def _parted(groups: list[dict], chosen: set[int]) -> tuple[list[dict], list[dict]]:
+    """The same groups of the parameters with some ids, and of the others; without those that are empty."""
+    parts = [
+        [group | {"params": [each for each in group["params"] if (id(each) in chosen) is wanted]} for group in groups]
+        for wanted in (True, False)
+    ]
+    hidden, rest = ([group for group in part if group["params"]] for part in parts)
+    return hidden, rest
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
@@ -85,12 +123,9 @@ def _adamw(groups: list[dict], settings: LoopSettings) -> torch.optim.Optimizer:
         return make(groups)
 
 
-def _muon(matrices: list[nn.Parameter], settings: LoopSettings) -> torch.optim.Optimizer:
+def _muon(groups: list[dict], settings: LoopSettings) -> torch.optim.Optimizer:
     """Muon, its updates as large as AdamW's are."""
-    decay = settings.weight_decay
-    return torch.optim.Muon(
-        matrices, lr=settings.learning_rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
+    return torch.optim.Muon(groups, lr=settings.learning_rate, momentum=0.95, adjust_lr_fn="match_rms_adamw")
 
 
 class Several(torch.optim.Optimizer):
@@ -142,6 +177,6 @@ def clip_gradient(model: nn.Module, longest: float) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Sets the learning rate of all groups."""
+    """Sets the learning rate of all groups, each at its share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get("scale", 1.0)

@@ -97,6 +97,7 @@ def pretrain(
     micro_tokens: int = 16_384,
     optimizer: str | None = None,
     learning_rate: float | None = None,
+    schedule: str = "linear",
     weight_decay: float = 0.01,
     warmup: float = 0.1,
     dropout: float | None = None,
@@ -159,6 +160,7 @@ def pretrain(
         optimizer: ``"adamw"`` or ``"muon"``, which leaves the plateau of mere word frequencies several times sooner.
             None takes Muon from random weights, and AdamW, with which published encoders were made, to continue.
         learning_rate: The highest rate; None takes one that suits the width.
+        schedule: How the rate goes on after the warm-up: ``linear`` or ``cosine`` to zero, or ``constant``.
         weight_decay: On weight matrices.
         warmup: Share of the steps in which the rate rises.
         dropout: Overrides the size's dropout everywhere.

@@ -299,7 +299,7 @@ def is_published(config: EncoderConfig) -> bool:
 
 def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Path, title: str) -> str:
     """Writes weights and configuration under published names; returns what other libraries will see."""
-    shared = _published_heads(saved, members)
+    shared = published_heads(saved, members)
     architecture = members.architectures[frozenset(shared)]
     table = members.table(shared)
     own = {name: value for name, value in tensors.items() if name.split(".")[0] not in ("encoder", *shared)}
@@ -333,7 +333,7 @@ def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str
     return said
 
 
-def _published_heads(saved: Saved, members: Family) -> list[str]:
+def published_heads(saved: Saved, members: Family) -> list[str]:
     """The largest set of heads that one published class has; ties go to the earlier one in the family's table."""
     plain = {
         kind

@@ -21,6 +21,7 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answering import classify, fill, sequences, vectors
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
 from bothways.run.folder import Saved, read_folder, write_folder
@@ -48,6 +49,7 @@ def load(
     precision: str = "float32",
     offline: bool = False,
     truncation: str | None = None,
+    adapter: str | Path | None = None,
 ) -> Model:
     """Opens a saved model.
 
@@ -58,12 +60,17 @@ def load(
         offline: Keeps hub ids to what was downloaded before.
         truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
             None does as the model was trained.
+        adapter: The folder of a LoRA adapter, of `finetune` or of the library `peft`, that is merged into the weights.
 
     Raises:
-        BothwaysError: There is no such model, its family is not supported, or its files do not fit together.
+        BothwaysError: There is no such model, its family is not supported, or its files do not fit together; or the
+            adapter was made for another model.
     """
     folder = find_model(source, offline)
-    return Model(read_folder(folder), device=device, precision=precision, truncation=truncation, name=str(source))
+    saved = read_folder(folder)
+    if adapter is not None:
+        saved = with_adapter(saved, Path(adapter), str(source))
+    return Model(saved, device=device, precision=precision, truncation=truncation, name=str(source))
 
 
 class Model:
@@ -222,6 +229,19 @@ class Model:
             BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
         """
         return write_folder(self._saved, Path(folder), overwrite=overwrite)
+
+    def save_adapter(self, adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Writes what LoRA learned, and the heads beside it, so that `load` and the library `peft` add it to its base.
+
+        Args:
+            adapter: As `finetune` returns it with this model.
+            folder: Where.
+            overwrite: Whether a folder of that name is replaced.
+
+        Raises:
+            BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
+        """
+        write_adapter(adapter, self._saved, Path(folder), overwrite=overwrite)
 
     def copy(self) -> Model:
         """An independent copy, such as for training one and keeping the other."""

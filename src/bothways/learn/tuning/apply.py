@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Objective
+from bothways.learn.tuning import lora, mixout
+from bothways.learn.tuning.adversarial import USUAL_SIZE, Fgm, Sift
+from bothways.learn.tuning.r_drop import RDrop
+from bothways.learn.tuning.reinit import reinitialise
 from bothways.learn.tuning.settings import TuningSettings
+from bothways.learn.tuning.unfreeze import thaw
+from bothways.run.adapter import Adapter, fingerprint
 from bothways.run.model import Model
 
 
@@ -16,15 +24,46 @@ def prepare_model(model: Model, start: Model, settings: TuningSettings, seed: in
         start: The base.
         settings: What is wanted.
         seed: Of random weights.
+
+    Raises:
+        BothwaysError: The encoder cannot do what is wanted.
     """
-    model.encoder.requires_grad_(not settings.freeze)
+    encoder = model.encoder
+    reinitialise(encoder, settings.reinit_layers, seed)
+    encoder.requires_grad_(not settings.freeze)
+    if settings.lora is not None:
+        alpha = settings.alpha
+        lora.insert(encoder, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, seed)
+    mixout.mix(encoder, start.encoder, settings.mixout)
+    if encoder.pooler is not None and start.encoder.pooler is None:  # a new one is a part of the head
+        encoder.pooler.requires_grad_(True)
+
+
+def before_step(model: Model, settings: TuningSettings) -> Callable[[float], None] | None:
+    """What is called before each step with the share of the run's steps taken."""
+    return None if settings.unfreeze is None else thaw(model.encoder, settings.unfreeze)
 
 
 def wrap_objective(together: Together, settings: TuningSettings) -> Objective:
-    """What the loop is given: the task's loss, and what regularises it."""
-    return together
+    """What the loop is given: the task's loss, and what regularises it.
+
+    Raises:
+        BothwaysError: The task's guesses cannot be compared, as a regulariser wants.
+    """
+    if settings.adversarial is not None:
+        kind = {"fgm": Fgm, "sift": Sift}[settings.adversarial]
+        return kind(together, settings.adversarial_weight, settings.adversarial_size or USUAL_SIZE)
+    return RDrop(together, settings.r_drop) if settings.r_drop else together
 
 
-def finish_model(model: Model, settings: TuningSettings) -> None:
-    """Makes an ordinary model again of what was trained."""
+def finish_model(model: Model, start: Model, settings: TuningSettings) -> Adapter | None:
+    """Makes an ordinary model again of what was trained; returns what LoRA learned, which is in its weights now."""
+    mixout.unmix(model.encoder)
+    adapter = None
+    if settings.lora is not None:
+        new_pooler = model.encoder.pooler is not None and start.encoder.pooler is None
+        mark, updates = fingerprint(start.encoder), lora.merge(model.encoder)
+        dropout = settings.lora_dropout
+        adapter = Adapter(updates, settings.lora, settings.alpha, dropout, start.name, mark, new_pooler)
     model.encoder.requires_grad_(True)
+    return adapter

@@ -2,20 +2,77 @@
 
 from __future__ import annotations
 
+from bothways.learn.settings import LoopSettings
 from bothways.learn.tuning.settings import TuningSettings
 
+_RATES = ((1024, 2e-5), (768, 3e-5), (384, 1e-4), (0, 3e-4))
+"""The rate from a width on. Devlin et al. 2018 (appendix A.3) take 2e-5 to 5e-5 for base and large, and Mosbach et al.
+2021 (section 6) find the lower end stable at large; Turc et al. 2019 take up to 3e-4 for the small sizes."""
+_EPOCHS = ((2000, 3), (500, 10), (0, 20))
+"""Passes from a number of examples on: 3 in Devlin et al. 2018; 20 for a few hundred examples, whose bad runs had
+stopped too early, in Mosbach et al. 2021 (section 6); 10 between, as Zhang et al. 2021 (section 6) find enough."""
 
-def suited_rate(width: int, settings: TuningSettings) -> float:
+
+def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0) -> float:
     """A highest learning rate for fine-tuning.
 
-    Devlin et al. 2018 use 2e-5 to 5e-5 at width 768, Turc et al. 2019 up to 3e-4 for the small sizes; a head alone
-    bears 1e-3.
+    A head alone bears 1e-3. Low-rank updates want ten times the usual rate: Hu et al. 2022 (table 9) take 4e-4 and 5e-4
+    at width 768. Where lower layers learn more slowly, the highest rate is three times the usual: Clark et al. 2020
+    (table 7) take 1e-4 at width 768.
+
+    Args:
+        width: Of the encoder.
+        settings: What is done beside plain training.
+        layer_decay: What a layer's rate is of that above it.
     """
     if settings.freeze:
         return 1e-3
-    return 3e-5 if width >= 768 else 1e-4 if width >= 384 else 3e-4
+    usual = _from(_RATES, width)
+    if settings.lora is not None:
+        return min(10 * usual, 1e-3)
+    return 3 * usual if layer_decay < 1 else usual
 
 
 def suited_epochs(examples: int) -> int:
-    """Passes over the data: 3 as Devlin et al. 2018, more where there are few examples (Mosbach et al. 2021: 20)."""
-    return 3 if examples >= 2000 else 10 if examples >= 500 else 20
+    """Passes over the data: more where there are few examples."""
+    return round(_from(_EPOCHS, examples))
+
+
+def recipe_told(
+    settings: LoopSettings,
+    tuning: TuningSettings,
+    *,
+    passes: float,
+    batch_size: int,
+    examples: int | None,
+    width: int | None,
+    learning: tuple[int, int],
+) -> str:
+    """The recipe of a run in one sentence, and what was chosen because it suits.
+
+    Args:
+        settings: Of the loop.
+        tuning: What is done beside plain training.
+        passes: Over the data.
+        batch_size: Examples in a step.
+        examples: Whose number decided about the passes; None where they were given.
+        width: That decided about the rate; None where it was given.
+        learning: How many parameters learn, and how many there are.
+    """
+    because = "" if examples is None else f", which suits {examples:,} examples"
+    epochs = "epoch" if passes == 1 else "epochs"
+    parts = [f"{settings.steps:,} steps of {batch_size} ({passes:.3g} {epochs}{because})"]
+    suits = "" if width is None else f" (which suits width {width})"
+    parts.append(f"learning rate {settings.learning_rate:g}{suits}, {settings.schedule} schedule")
+    if settings.layer_decay < 1:
+        parts.append(f"{settings.layer_decay:g} of it from layer to layer")
+    if settings.average is not None:
+        parts.append(f"weights averaged by {settings.average:g}")
+    parts += tuning.told()
+    if learning[0] < learning[1]:
+        parts.append(f"{learning[0]:,} of {learning[1]:,} parameters learn")
+    return ", ".join([*parts, f"best weights by {settings.metric or 'nothing: the last are kept'}"])
+
+
+def _from(steps: tuple[tuple[int, float], ...], value: int) -> float:
+    return next(then for least, then in steps if value >= least)
