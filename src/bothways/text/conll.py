@@ -78,7 +78,7 @@ def read_conll(lines: Lines, name: str, label: str | None = None, *, tagged: boo
             )
         if format_.treebank and not fields[0].isdigit():  # a word of several tokens, or one that is not written
             continue
-        word, tag = fields[format_.word], fields[format_.tag] if format_.count > 1 else ""
+        word, tag = fields[format_.word], fields[format_.tag] if format_.columns > 1 else ""
         if not word or (tagged and not tag):
             raise BothwaysError(f"{name}, line {number}: there is no {'tag' if word else 'word'}; each line needs both")
         began = began if words else number
