@@ -132,7 +132,7 @@ def _row(located: Located, word_column: str, tag_column: str, expand: bool, name
             raise BothwaysError(f"{where}: there is nothing in the column {column!r}")
     if isinstance(words, str):
         offsets = word_offsets(words)
-        spans = _spans(tags, words, f"{where}, column {tag_column!r}")
+        spans = _spans(_listed(tags, where, tag_column), words, f"{where}, column {tag_column!r}")
         return TaggedRow(where, words, offsets, mark_words(words, offsets, spans, where, expand=expand), True)
     words, tags = _listed(words, where, word_column), _listed(tags, where, tag_column)
     wrong = next((place for place, word in enumerate(words) if not isinstance(word, str)), None)
@@ -173,10 +173,10 @@ def _class_names(source: Any) -> dict[str, Sequence[str]]:
     return found
 
 
-def _spans(value: Any, text: str, where: str) -> list[tuple[int, int, str]]:
+def _spans(parts: list[Any], text: str, where: str) -> list[tuple[int, int, str]]:
     """Marked parts in their order, checked; white space at their ends left out."""
     found = []
-    for number, part in enumerate(_listed(value, where, "spans") if not isinstance(value, str) else [value], start=1):
+    for number, part in enumerate(parts, start=1):
         start, end, label = _part(part, f"{where}, part {number}")
         if not 0 <= start < end <= len(text) or not text[start:end].strip():
             raise BothwaysError(

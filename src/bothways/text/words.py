@@ -14,6 +14,13 @@ Offsets = list[tuple[int, int]]
 """Pairs of characters: ``text[start:end]`` is a word."""
 
 _SPACES = re.compile(r"\S+")
+_WORDS = (
+    r"(?<![\p{L}\p{N}])(?:\p{L}\.){2,}",  # U.N.
+    r"\p{N}+(?:[.,:]\p{N}+)*(?![\p{L}\p{M}\p{N}])",  # 1,000.50
+    r"\p{Han}",
+    r"[^\s\p{P}\p{S}\p{Han}]+",
+    r"[\p{P}\p{S}]",
+)
 _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs have no UTF-8
 
 
@@ -22,8 +29,8 @@ def word_offsets(text: str, *, by_spaces: bool = False) -> Offsets:
 
     Args:
         text: Any.
-        by_spaces: Whether only white space parts words; else every punctuation mark and every Chinese character is also
-            a word of its own.
+        by_spaces: Whether only white space parts words; else marks and Chinese characters are words of their own too,
+            but for the marks inside initials and numbers.
     """
     if by_spaces:
         return [match.span() for match in _SPACES.finditer(text)]
@@ -42,6 +49,6 @@ def joined(words: Sequence[str]) -> tuple[str, Offsets]:
 @cache
 def _splitter() -> PreTokenizer:
     from tokenizers import Regex
-    from tokenizers.pre_tokenizers import BertPreTokenizer, Sequence, Split
+    from tokenizers.pre_tokenizers import Split
 
-    return Sequence([BertPreTokenizer(), Split(Regex(r"\p{Han}"), "isolated")])
+    return Split(Regex("|".join(_WORDS)), "removed", invert=True)
