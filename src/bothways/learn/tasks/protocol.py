@@ -130,6 +130,8 @@ class TaskObjective(EncoderObjective, Protocol):
 class Task(Protocol):
     """A supervised task.
 
+    One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
+
     Attributes:
         name: As on the command line.
         metrics: What it is scored by; the first is what the best weights are chosen by.
