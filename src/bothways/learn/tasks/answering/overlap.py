@@ -14,7 +14,7 @@ import numpy as np
 
 from bothways.text.answer_places import Place
 
-_AROUND = 10  # words looked at on both sides
+_AROUND = (2, 5, 10)  # words looked at on both sides: near ones count several times
 _WORD = re.compile(r"\w+")
 
 
@@ -43,7 +43,9 @@ def nearest_words(question: str, context: str, words: int) -> Place:
     weights = [np.log1p(1 / often[text]) if text in asked else 0.0 for text in texts]
     summed = np.concatenate(([0.0], np.cumsum(weights)))
     first = np.arange(len(texts) - words + 1)
-    around = summed[np.minimum(first + words + _AROUND, len(texts))] - summed[np.maximum(first - _AROUND, 0)]
     inside = summed[first + words] - summed[first]
-    best = int(np.argmax(np.round(around - 2 * inside, 9)))  # an answer seldom repeats the question
+    score = -2 * len(_AROUND) * inside  # an answer seldom repeats the question
+    for width in _AROUND:
+        score += summed[np.minimum(first + words + width, len(texts))] - summed[np.maximum(first - width, 0)]
+    best = int(np.argmax(np.round(score, 9)))
     return found[best].start(), found[best + words - 1].end()
