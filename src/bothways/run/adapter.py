@@ -25,9 +25,11 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.config import HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import family
+from bothways.model.families.hf import POOLINGS, Reader
 from bothways.model.families.names import NameTable
 from bothways.run.files import new_folder, read_json, write_json
-from bothways.run.folder import HEADS_FILE, OWN_FILE, Saved, is_published, own_file, published_heads
+from bothways.run.folder import HEADS_FILE, OWN_FILE, Saved, is_published, own_file, published_heads, read_config
+from bothways.run.sentence_folder import encoder_folder
 from bothways.run.weights import LoadReport, Tensors, assign, listed, read_safetensors, write_safetensors
 
 Updates = dict[str, tuple[Tensor, Tensor]]
@@ -148,13 +150,14 @@ def _published(table: NameTable, ours: str, *, bare: bool) -> str:
         return ours
 
 
-def with_adapter(saved: Saved, folder: Path, base: str) -> Saved:
+def with_adapter(saved: Saved, folder: Path, base: str, base_folder: Path) -> Saved:
     """A base with an adapter merged into its weights, and with the adapter's heads in place of its own.
 
     Args:
         saved: The base; its encoder is changed.
         folder: Of the adapter, ours or `peft`'s.
         base: What the base is called, for messages.
+        base_folder: Where it was read from.
 
     Raises:
         BothwaysError: There is no adapter, it is of a kind that is not supported, or was made for another base.
@@ -173,13 +176,15 @@ def with_adapter(saved: Saved, folder: Path, base: str) -> Saved:
     ]
     table = members.table([kind for kind in kinds if kind in members.heads])
     updates, tensors = _parted(read_safetensors(folder / WEIGHTS_FILE), table, folder, base)
-    if (folder / HEADS_FILE).is_file():
-        tensors |= read_safetensors(folder / HEADS_FILE)
-    heads = stated or [_head(saved, kind, tensors) for kind in kinds if any(n.startswith(f"{kind}.") for n in tensors)]
-    if heads:
-        saved = _with_heads(saved, heads, tensors, folder, base)
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     _merge(saved.encoder, updates, scale, folder, base)
+    if (folder / HEADS_FILE).is_file():
+        tensors |= read_safetensors(folder / HEADS_FILE)
+    heads = stated or [
+        _head(saved, kind, tensors, base_folder) for kind in kinds if any(n.startswith(f"{kind}.") for n in tensors)
+    ]
+    if heads:
+        saved = _with_heads(saved, heads, tensors, folder, base)
     said = {name: own[name] for name in ("max_length", "truncation", "task", "decoding") if name in own}
     return replace(saved, **said)
 
@@ -213,6 +218,11 @@ def _parted(tensors: Tensors, table: NameTable, folder: Path, base: str) -> tupl
             raise BothwaysError(
                 f"the adapter in {folder} was made for another base: {base} has no place for its tensor {name}"
             )
+        if end is None and ours.startswith("encoder.") and not ours.startswith("encoder.pooler."):
+            raise BothwaysError(
+                f"the adapter in {folder} replaces {name}, which is not supported; merge it with the library that "
+                "wrote it"
+            )
         (others if end is None else halves[end])[ours if end is None else ours.removesuffix(".weight")] = value
     if unpaired := sorted(halves[_DOWN].keys() ^ halves[_UP].keys()):
         raise BothwaysError(f"the adapter in {folder} is not whole: half of the update of {unpaired[0]} is missing")
@@ -221,11 +231,15 @@ def _parted(tensors: Tensors, table: NameTable, folder: Path, base: str) -> tupl
     return {name: (down, halves[_UP][name]) for name, down in halves[_DOWN].items()}, others
 
 
-def _head(saved: Saved, kind: str, tensors: Tensors) -> HeadConfig:
+def _head(saved: Saved, kind: str, tensors: Tensors, base_folder: Path) -> HeadConfig:
     """The head of an adapter that others wrote, which names no labels."""
-    classes = len(tensors[f"{kind}.output.weight"])
+    classes, members = len(tensors[f"{kind}.output.weight"]), family(saved.encoder.config.family)
     labels = tuple(f"LABEL_{place}" for place in range(classes)) if kind in ("classify", "tag") else ()
-    return family(saved.encoder.config.family).head(kind, labels=labels)
+    head = members.head(kind, labels=labels)
+    if key := members.heads[kind].reads:
+        stated = Reader(read_config(encoder_folder(base_folder)))
+        head = head.derive(reads=stated.one_of(key, POOLINGS, "cls"))
+    return head
 
 
 def _with_heads(saved: Saved, heads: list[HeadConfig], tensors: Tensors, folder: Path, base: str) -> Saved:

@@ -69,7 +69,7 @@ def load(
     folder = find_model(source, offline)
     saved = read_folder(folder)
     if adapter is not None:
-        saved = with_adapter(saved, Path(adapter), str(source))
+        saved = with_adapter(saved, Path(adapter), str(source), folder)
     return Model(saved, device=device, precision=precision, truncation=truncation, name=str(source))
 
 
