@@ -13,6 +13,7 @@ NAMES = {
     "f1": "F1",
     "mcc": "MCC",
     "em": "exact match",
+    "mse": "MSE",
     "rmse": "RMSE",
     "mae": "MAE",
     "pearson": "Pearson",
@@ -34,6 +35,7 @@ def judgement_page(judgement: Line, *, made: str = "") -> dict[str, Any]:
     """
     names = judgement["metrics"]
     first = said(names[0])
+    kinds = _kinds_of_marks(judgement)
     return {
         "title": f"{judgement['task'].capitalize()}: {judgement['data']['name']}",
         "summary": verdict(judgement),
@@ -61,10 +63,17 @@ def judgement_page(judgement: Line, *, made: str = "") -> dict[str, Any]:
             "doubtful": judgement["doubtful"],
             "suspected": judgement["suspected"],
             "numbers": bool(judgement["scatter"]),
-            "marked": any("right" in part or "guessed" in part for row in judgement["worst"] for part in row["parts"]),
+            "marked": bool(kinds),
+            "named": len(kinds) > 1,
             "data": _data(judgement),
         },
     }
+
+
+def _kinds_of_marks(judgement: Line) -> set[str]:
+    """The names of all that is marked in the texts that are shown."""
+    parts = [part for row in (*judgement["worst"], *judgement["doubtful"]) for part in row["parts"]]
+    return {name for part in parts for side in ("right", "guessed") for name in part.get(side, ())}
 
 
 def _curve(judgement: Line) -> dict[str, Any] | None:

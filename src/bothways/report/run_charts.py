@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bothways.report.judgement_page import said
+
 Line = Mapping[str, Any]
 
 KINDS = {
@@ -20,10 +22,12 @@ KINDS = {
     "states": "Teacher's hidden states",
     "scores": "Teacher's scores of attention",
     "classify": "Classes",
+    "tag": "Tags",
+    "answer": "Answers",
+    "choose": "Choices",
 }
 """What kinds of losses are called on the page."""
 _NOT_NATS = ("", "cosine", "embeddings", "states", "scores")
-SCORES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC"}
 _POINTS = 300
 """Points of a line, at most: more of them cannot be told apart, and the page should stay small."""
 
@@ -68,11 +72,12 @@ def curves(
             if level := reachable.get(f"{what}.{kind}"):
                 chart["level"] = {"name": level[0], "value": level[1]}
             charts.append(chart)
-    scores = [
-        {"name": said, "look": "layer", "strength": place / 2, "points": _points(evaluations, name)}
-        for place, (name, said) in enumerate(SCORES.items())
+    names = scores(evaluations)
+    drawn = [
+        {"name": said(name), "look": "layer", "strength": 1 - place / len(names), "points": _points(evaluations, name)}
+        for place, name in enumerate(names)
     ]
-    charts.append({"title": "Scores on the dev set", "scale": "linear", "lines": scores, "unit": "score"})
+    charts.append({"title": "Scores on the dev set", "scale": "linear", "lines": drawn, "unit": "score"})
     charts.append(_one("Learning rate", "rate", steps, "rate"))
     charts.append(_one("Length of the gradient", "gradient_norm", steps, "norm", scale="log"))
     charts.append(_by_layer(steps))
@@ -80,6 +85,15 @@ def curves(
     charts.append(_one("Share of the machine's arithmetic that was used", "utilisation", steps, "share", "percent"))
     charts.append(_one("Share of the time spent waiting for data", "waiting", steps, "share", "percent"))
     return [chart for chart in charts if any(line["points"] for line in chart["lines"])]
+
+
+def scores(evaluations: Sequence[Line]) -> list[str]:
+    """The names of a task's metrics in a log, the one that chooses first; those beyond 1 only where all are."""
+    names = dict.fromkeys(name for line in evaluations for name in line)
+    metrics = [name for name in names if name not in ("event", "step", "loss") and "." not in name]
+    known = {name: [line[name] for line in evaluations if isinstance(line.get(name), int | float)] for name in metrics}
+    told = [name for name, values in known.items() if values]
+    return [name for name in told if max(map(abs, known[name])) <= 1] or told
 
 
 def _kinds(steps: Sequence[Line], evaluations: Sequence[Line]) -> list[str]:

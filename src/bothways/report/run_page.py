@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.judgement_page import said as metric_name
 from bothways.report.page import percent
-from bothways.report.run_charts import SCORES, bars, curves, levels, title_of
+from bothways.report.run_charts import bars, curves, levels, scores, title_of
 
 Line = Mapping[str, Any]
 
@@ -146,13 +147,13 @@ def _samples(insights: Sequence[Line]) -> dict[str, Any] | None:
 def _results(steps: Sequence[Line], evaluations: Sequence[Line], insights: Sequence[Line]) -> list[dict[str, str]]:
     """The last evaluation, name by name."""
     rows = []
-    measured = evaluations[-1] if evaluations else {}
+    measured, metrics = evaluations[-1] if evaluations else {}, scores(evaluations)
     for name, value in measured.items():
         if name in ("event", "step") or not isinstance(value, int | float):
             continue
         what, _, kind = name.partition(".")
         said = f"{title_of(kind, steps)}: {'guessed right' if what == 'accuracy' else what}"
-        said = SCORES.get(name, said)
+        said = metric_name(name) if name in metrics else said
         rows.append((said, f"{value:.1%}" if what == "accuracy" else f"{value:.3f}"))
     for name, what in (("original", "Original tokens called so"), ("replaced", "Replaced tokens called so")):
         part = insights[-1].get(name) if insights else None
@@ -189,8 +190,9 @@ def _next(folder: str, run: Line, tuning: bool) -> list[dict[str, str]]:
         return [*([again] if run else []), report]
     if tuning:
         return [
-            {"command": f"bothways predict {folder} texts.csv --out labels.csv", "what": "Classify a file."},
-            {"command": f"bothways evaluate {folder} test.csv", "what": "Measure it on other data."},
+            {"command": f"bothways predict {folder} texts.csv --out labels.csv", "what": "Answer a file."},
+            {"command": f"bothways evaluate {folder} test.csv --out evaluation", "what": "Measure it on other data."},
+            {"command": f"bothways compare {folder} another --on test.csv", "what": "Compare it with another run."},
         ]
     parts = str((run.get("settings") or {}).get("objective", "mlm")).split("+")
     fill = {"command": f'bothways fill {folder} "a sentence with a [MASK]"', "what": "Fill in words."}

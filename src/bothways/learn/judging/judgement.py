@@ -110,7 +110,7 @@ def judge(
     if before.train is not None:
         copies = before.copies or find_copies(before.train, data)
         told["copies"] = _copies(copies, examined, task.metrics)
-        notes += [sentence] if (sentence := overlap_sentence(copies, data.name, len(data))) else []
+        notes += [f"{sentence}."] if (sentence := overlap_sentence(copies, data.name, len(data))) else []
     if cut.texts:
         notes.append(f"{cut.texts:,} of {cut.all_texts:,} texts were cut at {model.max_length:,} tokens.")
     if before.held_out:

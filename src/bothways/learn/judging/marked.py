@@ -7,8 +7,8 @@ from typing import Any
 
 from bothways.learn.tasks.protocol import Judged, Mark
 
-_ROOM, _AROUND = 600, 90
-"""Characters of a text that are shown, and those around a mark in a text that is longer."""
+_ROOM, _AROUND, _HEAD = 600, 90, 200
+"""Characters of a text that are shown; in a longer one those around a mark, and those of a first line that is shown."""
 _MOST_MARKS = 12
 
 
@@ -32,6 +32,7 @@ def shown(row: Judged) -> dict[str, Any]:
 
 def parts(text: str, right: tuple[Mark, ...], guessed: tuple[Mark, ...]) -> list[dict[str, Any]]:
     """A text in parts, each within the same marks; of a long one the neighbourhood of its marks."""
+    right, guessed = _joined(right), _joined(guessed)
     windows = _windows(text, _worth(right, guessed))
     marks = (*right, *guessed)
     edges = {edge for mark in marks for edge in (mark.start, mark.end)} | {
@@ -51,6 +52,17 @@ def parts(text: str, right: tuple[Mark, ...], guessed: tuple[Mark, ...]) -> list
     return found
 
 
+def _joined(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """Marks of one name that overlap as one, such as several answers that are all right."""
+    joined: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: (mark.label, mark.start, mark.end)):
+        if joined and joined[-1].label == mark.label and mark.start < joined[-1].end:
+            joined[-1] = Mark(joined[-1].start, max(joined[-1].end, mark.end), mark.label)
+        else:
+            joined.append(mark)
+    return tuple(joined)
+
+
 def _worth(right: tuple[Mark, ...], guessed: tuple[Mark, ...]) -> list[Mark]:
     """Marks to show first: those that differ, then the others."""
     differing = [mark for mark in (*right, *guessed) if (mark in right) != (mark in guessed)]
@@ -61,14 +73,25 @@ def _windows(text: str, marks: list[Mark]) -> list[tuple[int, int]]:
     """Which parts of the text are shown, in order, none overlapping another."""
     if len(text) <= _ROOM or not marks:
         return [(0, min(len(text), _ROOM))] if text else []
-    windows: list[tuple[int, int]] = []
+    head = text.find("\n")
+    windows = [(0, head + 1)] if 0 < head <= _HEAD else []  # such as a question before its text
     for mark in sorted(marks, key=lambda mark: mark.start):
-        first, last = max(0, mark.start - _AROUND), min(len(text), mark.end + _AROUND)
+        first, last = _at_words(text, mark.start - _AROUND, mark.end + _AROUND)
         if windows and first <= windows[-1][1]:
             windows[-1] = (windows[-1][0], max(last, windows[-1][1]))
         else:
             windows.append((first, last))
     return windows
+
+
+def _at_words(text: str, first: int, last: int) -> tuple[int, int]:
+    """A part of the text made a little smaller so that no word is cut."""
+    spaces = [
+        place for place in range(max(0, first), max(0, first) + _AROUND // 3) if text[place : place + 1].isspace()
+    ]
+    begin = 0 if first <= 0 else spaces[0] + 1 if spaces else first
+    spaces = [place for place in range(last - _AROUND // 3, last) if text[place : place + 1].isspace()]
+    return begin, len(text) if last >= len(text) else spaces[-1] if spaces else last
 
 
 def _over(marks: tuple[Mark, ...], start: int, end: int) -> list[str]:
