@@ -53,19 +53,20 @@ class AnswerWindows:
     def __init__(
         self, tokenizer: Tokenizer, data: Questions, max_length: int | None, stride: int | None, places: Places
     ) -> None:
-        names = [row.where for row in data.rows]
-        parts = []
         questions, contexts = data.questions, data.contexts
+        parts: list[tuple[np.ndarray, ...]] = []
+        self._gold: list[tuple[tuple[int, int], ...]] = []
         for here in slices(questions, contexts):
-            encoded = encode_questions(tokenizer, questions[here], contexts[here], max_length, stride, names[here])
-            parts.append((encoded, _gold(encoded, data.rows[here], places), here.start))
-        self._token_ids = np.concatenate([encoded.token_ids for encoded, _, _ in parts])
-        self._segment_ids = np.concatenate([encoded.segment_ids for encoded, _, _ in parts])
-        self._allowed = np.concatenate([allowed_places(encoded) for encoded, _, _ in parts])
-        self._starts = np.concatenate(([0], np.cumsum(np.concatenate([encoded.lengths for encoded, _, _ in parts]))))
-        self._gold = [gold for _, found, _ in parts for gold in found]
-        self.questions = np.concatenate([encoded.texts + begin for encoded, _, begin in parts])
-        self.answered = np.array([bool(len(gold)) for gold in self._gold])
+            rows = data.rows[here]
+            names = [row.where for row in rows]
+            encoded = encode_questions(tokenizer, questions[here], contexts[here], max_length, stride, names)
+            self._gold += _gold(encoded, rows, places)
+            own = encoded.token_ids, encoded.segment_ids, allowed_places(encoded)
+            parts.append((*own, encoded.lengths, encoded.texts + here.start))  # offsets are not kept: they are large
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        self._token_ids, self._segment_ids, self._allowed, lengths, self.questions = columns
+        self._starts = np.concatenate(([0], np.cumsum(lengths)))
+        self.answered = np.array([bool(gold) for gold in self._gold])
 
     def __len__(self) -> int:
         return len(self._gold)
