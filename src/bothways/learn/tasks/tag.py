@@ -117,7 +117,7 @@ class Tag:
 
 
 def _affinities(data: TaggedTexts, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How much likelier than by chance each tag stands behind another, first and last: logarithms, smoothed.
+    """How much oftener than by chance each tag stands behind another, first and last: logarithms, smoothed.
 
     A chain that began with zeros would hardly learn in the few small steps of fine-tuning; added to the logarithms of
     what each word alone suggests, these are the logarithms of a hidden Markov model's probabilities.
@@ -127,12 +127,11 @@ def _affinities(data: TaggedTexts, count: int) -> tuple[np.ndarray, np.ndarray, 
     inner[data.edges[:-1]] = False
     behind = np.flatnonzero(inner)
     pairs = np.bincount(tags[behind - 1] * count + tags[behind], minlength=count**2).reshape(count, count)
-    share = _shares(np.bincount(tags, minlength=count))
-    ends = (np.bincount(tags[places], minlength=count) for places in (data.edges[:-1], data.edges[1:] - 1))
-    follows, begins, last = (np.log(_shares(counts) / share) for counts in (pairs, *ends))
-    return follows, begins, last
+    share = np.bincount(tags, minlength=count) / len(tags)
 
+    def oftener(seen: np.ndarray) -> np.ndarray:
+        affinity: np.ndarray = np.log((seen + 1) / (seen.sum(-1, keepdims=True) * share + 1))
+        return affinity
 
-def _shares(counts: np.ndarray) -> np.ndarray:
-    smoothed: np.ndarray = counts + 1.0
-    return smoothed / smoothed.sum(-1, keepdims=True)
+    begins, ends = (np.bincount(tags[places], minlength=count) for places in (data.edges[:-1], data.edges[1:] - 1))
+    return oftener(pairs), oftener(begins), oftener(ends)
