@@ -161,6 +161,7 @@ def test_aliases_do_not_overlap_and_the_longer_is_taken():
         ({"question": "  "}, r"row 1: the question is empty"),
         ({"context": ""}, r"row 1: the context is empty"),
         ({"question": 7}, r"row 1: the question is no text"),
+        ({"detected_answers": [{"text": "x"}]}, r"q1: .char_spans. is missing"),
         ({"is_impossible": False, "answers": []}, r"q1: is_impossible is False, but there are no answers"),
     ],
 )

@@ -6,7 +6,6 @@ with their evidence, and plain rows of any table: ``id, context, question, answe
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ from typing import Any, NamedTuple
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.text import trivia
 from bothways.text.answer_places import Place, find_aliases, find_place, not_there, place_at
-from bothways.text.files import find_files, is_stdin, kind_of, open_text, shown
-from bothways.text.rows import Rows, are_files, read_rows, stream_rows
-from bothways.text.tables import Located, Row
+from bothways.text.question_files import name_of, read_objects
+from bothways.text.rows import Rows, stream_rows
+from bothways.text.tables import Row
 
 QUESTION_NAMES = ("question", "query")
 CONTEXT_NAMES = ("context", "passage", "paragraph", "document", "text")
@@ -68,7 +67,7 @@ def read_questions(source: Any) -> list[Question]:
     shared: dict[str, str] = {}  # a context of several questions is held once
     found = []
     absent = 0
-    for where, row, folder in _located(source):
+    for where, row, folder in read_objects(source):
         for each in _questions(where, row, folder):
             if each.answers and not each.places:
                 absent += 1
@@ -98,7 +97,7 @@ def read_unanswered(source: Any) -> Iterator[Question] | Rows:
     Raises:
         BothwaysError: There is nothing to read; and while reading, a question or context is empty.
     """
-    objects = _located(source)
+    objects = read_objects(source)
     first = next(objects, None)
     if first is None:
         raise BothwaysError(f"{name_of(source)} holds no questions")
@@ -111,65 +110,6 @@ def read_unanswered(source: Any) -> Iterator[Question] | Rows:
 def _is_nested(row: Row) -> bool:
     lists = any(isinstance(row.get(key), list) for key in ("data", "Data", "paragraphs", "qas"))
     return lists or set(row) == {"header"} or "document_text" in row or trivia.is_trivia(row)
-
-
-def name_of(source: Any) -> str:
-    """What a source is called in messages."""
-    if isinstance(source, list | tuple) and source and are_files(source):
-        return shown(source[0])
-    return shown(source) if isinstance(source, str | Path) else "the data"
-
-
-# -- from files to objects
-
-
-def _located(source: Any) -> Iterator[tuple[str, Row, Path | None]]:
-    """The objects with their places, for messages, and the folder they lie in."""
-    if isinstance(source, str | Path):
-        source = [source]
-    elif isinstance(source, Mapping) and any(isinstance(source.get(key), list) for key in ("data", "Data")):
-        yield "the dict", dict(source), None
-        return
-    elif not (isinstance(source, list | tuple) and are_files(source)):
-        yield from ((where, row, None) for where, row in read_rows(source).located())
-        return
-    for path in (path for given in source for path in find_files(given)):
-        rows = _json_objects(path) if kind_of(path) == "jsonl" else read_rows(path).located()
-        yield from ((where, row, None if is_stdin(path) else Path(path).parent) for where, row in rows)
-
-
-def _json_objects(path: str | Path) -> Iterator[Located]:
-    """The objects of a file: one a line, or a single one over all lines."""
-    with open_text(path) as lines:
-        number, first = next(((number, line) for number, line in lines if line.strip()), (0, ""))
-        if _is_object(first):
-            yield f"{shown(path)}, line {number}", json.loads(first)
-            for number, line in lines:
-                if line.strip():
-                    yield f"{shown(path)}, line {number}", _object(line, f"{shown(path)}, line {number}")
-            return
-        whole = "\n".join([first, *(line for _, line in lines)])
-    yield shown(path), _object(whole, shown(path))
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _object(text: str, where: str) -> Row:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BothwaysError(f"{where}: not JSON ({error}); write one object, or one object a line") from None
-    if not isinstance(found, dict):
-        raise BothwaysError(f"{where}: should be a JSON object, not {type(found).__name__}")
-    return found
-
-
-# -- from objects to questions
 
 
 def _questions(where: str, row: Row, folder: Path | None, *, answered: bool = True) -> Iterator[Question]:
@@ -204,12 +144,13 @@ def _plain(where: str, row: Row, answered: bool) -> Question:
     """A row with a question, a context and its answers."""
     question, context = _text(row, QUESTION_NAMES, where), _text(row, CONTEXT_NAMES, where)
     name = _first(row, ID_NAMES)
-    told = where if name is None or str(name) in where else f"{where}, question {name}"
+    told = where if name is None or where.endswith(f"question {name}") else f"{where}, question {name}"
     key = where if name is None else str(name)
     if not answered:
         return Question(key, question, context, (), (), told)
     if "detected_answers" in row:
-        places = [_inclusive(span, context, told) for one in row["detected_answers"] for span in one["char_spans"]]
+        spans = [span for one in row["detected_answers"] for span in _within(one, "char_spans", told)]
+        places = [_inclusive(span, context, told) for span in spans]
         texts = [str(text) for text in row.get("answers") or ()] or [context[a:b] for a, b in places]
         return Question(key, question, context, tuple(texts), tuple(places), told)
     impossible = row.get("is_impossible")
@@ -231,7 +172,7 @@ def _placed(context: str, text: str, start: int | None, where: str) -> Place:
 
 def _inclusive(span: Any, context: str, where: str) -> Place:
     """A pair of MRQA, whose second number is the last character."""
-    start, last = int(span[0]), int(span[1])
+    start, last = (_start(value, where) or 0 for value in span)
     if not 0 <= start <= last < len(context):
         raise BothwaysError(
             f"{where}: the span {start} to {last} lies outside its context of {len(context):,} characters"
@@ -287,8 +228,9 @@ def _natural(where: str, row: Row) -> Question:
     for token in tokens:
         starts.append(starts[-1] + len(token) + 1)
     places = []
-    for short in (short for one in row["annotations"] for short in one.get("short_answers") or ()):
-        first, last = int(short["start_token"]), int(short["end_token"])  # the second stands behind the last token
+    for short in (short for one in row["annotations"] for short in _within(one, "short_answers", where)):
+        first = int(_within(short, "start_token", where))
+        last = int(_within(short, "end_token", where))  # it stands behind the last token
         if not 0 <= first < last <= len(tokens):
             raise BothwaysError(f"{where}: tokens {first} to {last} lie outside its document of {len(tokens):,} tokens")
         places.append((starts[first], starts[last] - 1))
@@ -316,6 +258,12 @@ def _text(row: Row, names: Iterable[str], where: str) -> str:
             f"{where}: the {name} is empty" if isinstance(value, str) else f"{where}: the {name} is no text"
         )
     return value
+
+
+def _within(value: Any, key: str, where: str) -> Any:
+    if not isinstance(value, Mapping) or key not in value:
+        raise BothwaysError(f"{where}: {key!r} is missing in {value!r:.60}")
+    return value[key]
 
 
 def _first(row: Row, names: Iterable[str]) -> Any:

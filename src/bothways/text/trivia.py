@@ -49,6 +49,8 @@ def documents(row: Row, where: str, folder: Path | None) -> Iterator[str]:
         yield from (text for text in texts if isinstance(text, str) and text.strip())
     for group, kind in _LISTS.items():
         for page in row.get(group) or ():
+            if not isinstance(page, Mapping) or "Filename" not in page:
+                raise BothwaysError(f"{where}: {group} should name files ('Filename'), not {page!r:.60}")
             path = _evidence(folder, where) / kind / page["Filename"]
             with open_text(path) as lines:
                 yield "\n".join(line for _, line in lines)

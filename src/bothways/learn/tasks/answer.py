@@ -22,7 +22,8 @@ from bothways.model.families import family
 from bothways.run.answering.answer import LONGEST_ANSWER, Found, decide, find
 from bothways.run.answers import Answer
 from bothways.run.model import Model
-from bothways.text.questions import name_of, read_questions
+from bothways.text.question_files import name_of
+from bothways.text.questions import read_questions
 
 
 @dataclass(frozen=True, kw_only=True)

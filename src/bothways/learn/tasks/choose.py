@@ -26,7 +26,7 @@ from bothways.run.answering.choose import check_no_windows, choice_probabilities
 from bothways.run.model import Model
 from bothways.text.choices import Choosing, read_choices
 from bothways.text.encoded import Encoded
-from bothways.text.questions import name_of
+from bothways.text.question_files import name_of
 
 _NEVER = -1e30
 """The logit of a choice that a prompt does not have."""
