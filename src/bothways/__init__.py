@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from bothways.batch import TokenBatch as TokenBatch
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
+    from bothways.learn.curve import learning_curve as learning_curve
     from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.evaluate import evaluate as evaluate
     from bothways.learn.finetune import finetune as finetune
+    from bothways.learn.folds import cross_validate as cross_validate
     from bothways.learn.judging.compare import compare as compare
     from bothways.learn.pretrain import pretrain as pretrain
     from bothways.learn.report import write_report as write_report
+    from bothways.learn.several import finetune_seeds as finetune_seeds
+    from bothways.learn.tune import tune as tune
     from bothways.run.model import Model as Model
     from bothways.run.model import load as load
     from bothways.run.new import new as new
@@ -30,14 +34,18 @@ _WHERE = {
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
     "compare": "bothways.learn.judging.compare",
+    "cross_validate": "bothways.learn.folds",
     "diagnose": "bothways.learn.diagnose",
     "evaluate": "bothways.learn.evaluate",
     "finetune": "bothways.learn.finetune",
+    "finetune_seeds": "bothways.learn.several",
+    "learning_curve": "bothways.learn.curve",
     "load": "bothways.run.model",
     "new": "bothways.run.new",
     "pack": "bothways.batch",
     "pretrain": "bothways.learn.pretrain",
     "train_tokenizer": "bothways.text.train",
+    "tune": "bothways.learn.tune",
     "unpack": "bothways.batch",
     "write_report": "bothways.learn.report",
 }

@@ -29,6 +29,7 @@ from bothways.cli import (
     quickstart,
     report,
     tokenizer,
+    tune,
 )
 from bothways.cli.finetuning import answer, choose, classify, pairs, regress, tag
 from bothways.cli.options import Debug, Quiet
@@ -36,6 +37,14 @@ from bothways.progress import silent
 
 Command = Callable[..., None]
 
+_FINETUNING: dict[str, tuple[Command, list[str]]] = {
+    "classify": (classify.classify, classify.EXAMPLES),
+    "pairs": (pairs.pairs, pairs.EXAMPLES),
+    "regress": (regress.regress, regress.EXAMPLES),
+    "tag": (tag.tag, tag.EXAMPLES),
+    "answer": (answer.answer, answer.EXAMPLES),
+    "choose": (choose.choose, choose.EXAMPLES),
+}
 # in the order of help; a name of two words is a command in a group
 COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "quickstart": (quickstart.quickstart, quickstart.EXAMPLES),
@@ -46,12 +55,8 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
-    "finetune classify": (classify.classify, classify.EXAMPLES),
-    "finetune pairs": (pairs.pairs, pairs.EXAMPLES),
-    "finetune regress": (regress.regress, regress.EXAMPLES),
-    "finetune tag": (tag.tag, tag.EXAMPLES),
-    "finetune answer": (answer.answer, answer.EXAMPLES),
-    "finetune choose": (choose.choose, choose.EXAMPLES),
+    **{f"finetune {task}": made for task, made in _FINETUNING.items()},
+    **{f"tune {task}": (tune.searching(task, made[0]), tune.examples(task)) for task, made in _FINETUNING.items()},
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
@@ -67,6 +72,7 @@ GROUPS = {
     "corpus": "Prepare raw text for pre-training.",
     "bench": "Measure how fast this machine is.",
     "finetune": "Teach a pre-trained encoder a task.",
+    "tune": "Search the settings to fine-tune with.",
 }
 
 

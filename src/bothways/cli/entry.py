@@ -24,6 +24,7 @@ _EXTRAS = {
     "matplotlib": "torch",
     "huggingface_hub": "hub",
     "tensorboard": "tensorboard",
+    "optuna": "tune",
 }
 
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all

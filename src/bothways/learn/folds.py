@@ -70,7 +70,7 @@ def cross_validate(
     places = deal(data, folds, seed)
     given = {"metric": metric, "seed": seed, **settings}
     record = Record(out, task, given | {"folds": folds}, base, (train, None), (data, None))
-    record.begin(overwrite)
+    record.begin(overwrite, settings.get("resume", True))
     within: Any = Within(chosen, data)
     made, parts = [], []
     for number, held in enumerate(places):
@@ -90,11 +90,12 @@ def cross_validate(
     scores, rows = examined.scores, examined.rows
     model = made[place].model(settings.get("device"))
     spread = spread_of(runs, chosen.metrics)
-    found = Several(model, scores, by, runs, place, spread, data.name, rows, record.out)
     record.adopt(made[place])
+    judgement = None
+    if record.out is not None and settings.get("report", True):
+        judgement = judge_together(record.out, chosen, model, examined, data, None, record.base, seed)
+    found = Several(model, scores, by, runs, place, spread, data.name, rows, record.out, judgement)
     if found.out is not None:
-        if settings.get("report", True):
-            judge_together(found.out, chosen, model, examined, data, None, record.base, seed)
         note_metrics(found.out, folds=found.figures())
     record.end(results_of(chosen, scores))
     return found

@@ -143,8 +143,8 @@ class Record:
         """Where a run goes."""
         return None if self.out is None else self.out / name
 
-    def begin(self, overwrite: bool) -> None:
-        """Makes sure that the folder holds nothing else, or the same runs, which go on.
+    def begin(self, overwrite: bool, resume: bool = True) -> None:
+        """Makes sure that the folder holds nothing else, or the same runs, which go on if `resume` allows it.
 
         Raises:
             BothwaysError: It holds something else.
@@ -157,10 +157,10 @@ class Record:
                 shutil.rmtree(path)
             (self.out / "metrics.json").unlink(missing_ok=True)
             check_out(self.out, overwrite=True)
-        elif (self.out / "run.json").exists():
+        elif (self.out / "run.json").exists() and resume:
             self._check(read_run(self.out))
         else:
-            check_out(self.out)
+            check_out(self.out, resume=resume)
         self._write(None)
 
     def adopt(self, best: Made) -> None:
@@ -214,7 +214,7 @@ def check_count(name: str, value: int, least: int) -> None:
 
 def judge_together(
     out: Path, task: Task, model: Model, examined: Examined, data: Data, train: Data | None, base: str, seed: int
-) -> None:
+) -> dict[str, Any]:
     """Writes ``metrics.json`` and ``report.html`` of runs that belong together, and the card of the model they gave.
 
     Args:
@@ -226,6 +226,9 @@ def judge_together(
         train: What the model learned from, where it has seen none of `data`.
         base: What it was made from.
         seed: Of resamples.
+
+    Returns:
+        The judgement, as `bothways.learn.judging.judgement.judge` says.
     """
     from bothways.learn.judging.card import write_card
     from bothways.learn.judging.judgement import Before, judge, write_metrics
@@ -236,3 +239,4 @@ def judge_together(
     write_metrics(out, judgement)
     write_card(out / "model", model, judgement, base)
     write_judgement(out, judgement)
+    return judgement

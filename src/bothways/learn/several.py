@@ -41,6 +41,7 @@ class Several:
         dev: Where the examples came from that were judged.
         rows: The examples beside what was said of them, in their order.
         out: The folder of the runs, or None.
+        judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
     """
 
     model: Model
@@ -52,6 +53,7 @@ class Several:
     dev: str
     rows: list[Judged] = field(repr=False)
     out: Path | None
+    judgement: dict[str, Any] | None = field(default=None, repr=False)
 
     def figures(self) -> dict[str, Any]:
         """What ``metrics.json`` holds of it: plain data."""
@@ -97,7 +99,7 @@ def finetune_seeds(
     train_data, dev_data = with_dev(chosen, train, dev, seed)
     given = {"metric": metric, "seed": seed, **settings}
     record = Record(out, task, given | {"seeds": seeds}, base, (train, dev), (train_data, dev_data), free=("seeds",))
-    record.begin(overwrite)
+    record.begin(overwrite, settings.get("resume", True))
     made = []
     for number in range(seed, seed + seeds):
         say(f"seed {number}, {number - seed + 1} of {seeds}")
@@ -108,11 +110,14 @@ def finetune_seeds(
     model = made[place].model(settings.get("device"))
     examined = chosen.examine(model, dev_data)
     spread = spread_of(runs, chosen.metrics)
-    found = Several(model, examined.scores, by, runs, place, spread, dev_data.name, examined.rows, record.out)
     record.adopt(made[place])
+    judgement = None
+    if record.out is not None and settings.get("report", True):
+        judgement = judge_together(record.out, chosen, model, examined, dev_data, train_data, record.base, seed)
+    found = Several(
+        model, examined.scores, by, runs, place, spread, dev_data.name, examined.rows, record.out, judgement
+    )
     if found.out is not None:
-        if settings.get("report", True):
-            judge_together(found.out, chosen, model, examined, dev_data, train_data, record.base, seed)
         note_metrics(found.out, seeds=found.figures())
     record.end(results_of(chosen, examined.scores))
     return found

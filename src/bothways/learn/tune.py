@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Tuned:
             ``settings``, and ``why`` one failed.
         dev: Where the dev set came from.
         out: The folder; its ``run.json`` repeats the best trial: ``bothways finetune TASK --from OUT/run.json``.
+        judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
     """
 
     model: Model
@@ -64,6 +65,7 @@ class Tuned:
     trials: list[dict[str, Any]]
     dev: str
     out: Path
+    judgement: dict[str, Any] | None = field(default=None, repr=False)
 
 
 def tune(
@@ -136,13 +138,13 @@ def tune(
     best = study.best()
     model = load(folder / "model", device=settings.get("device"))
     examined = chosen.examine(model, dev_data)
-    found = Tuned(model, best["settings"], best["value"], by, examined.scores, study.trials(), dev_data.name, folder)
+    judgement = None
     if settings.get("report", True):
         name = base.name if isinstance(base, Model) else str(base)
-        judge_together(folder, chosen, model, examined, dev_data, train_data, name, seed)
-    told = {"metric": by, "best": best["number"], "search": identity["search"], "trials": found.trials}
-    note_metrics(folder, tune=told)
-    return found
+        judgement = judge_together(folder, chosen, model, examined, dev_data, train_data, name, seed)
+    tried, made = best["settings"], study.trials()
+    note_metrics(folder, tune={"metric": by, "best": best["number"], "search": identity["search"], "trials": made})
+    return Tuned(model, tried, best["value"], by, examined.scores, made, dev_data.name, folder, judgement)
 
 
 def searchable(task: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bothways.cli import output
+from bothways.cli.finetuning.several import several
 from bothways.cli.options import (
     BatchSize,
     DeviceName,
@@ -41,7 +42,7 @@ from bothways.cli.options import (
 )
 
 Adversarial = Literal["sift", "fgm"]
-_NOT_SETTINGS = ("train", "again", "threads", "json")
+_NOT_SETTINGS = ("train", "again", "threads", "json", "seeds", "folds", "curve")
 
 
 def _shared(
@@ -87,7 +88,13 @@ def _shared(
     metric: Annotated[str, training("--metric", "NAME", "What the best weights are chosen by.")] = "best",
     evaluate_every: EvaluateEvery = None,
     patience: Annotated[int | None, training("--patience", "N", "Stop after so many evaluations without gain.")] = None,
+    few_shot: Annotated[
+        bool, training("--few-shot", None, "For 8 to 64 texts a class: learn from pairs, then solve the classifier.")
+    ] = False,
     seed: Seed = 0,
+    seeds: Annotated[int | None, training("--seeds", "N", "Run N seeds, tell the spread, keep the best.")] = None,
+    folds: Annotated[int | None, training("--folds", "K", "Cross-validate: judge each K-th by the others.")] = None,
+    curve: Annotated[bool, training("--curve", None, "Also learn from an eighth, a quarter and half.")] = False,
     precision: PrecisionName = "auto",
     device: DeviceName = None,
     threads: Threads = None,
@@ -132,6 +139,9 @@ def _run(task: str, given: dict[str, Any]) -> None:
     import bothways as bw
 
     settings = {name: value for name, value in given.items() if name not in _NOT_SETTINGS}
+    if any(given[name] for name in ("seeds", "folds", "curve")):
+        several(task, given, settings)
+        return
     result = bw.finetune(task, train=output.one(given["train"]), **settings)
     if given["json"]:
         history = {"steps": result.history.steps, "seconds": result.history.seconds}

@@ -103,6 +103,10 @@ class Search:
         """Makes a trial, or ends the one that was running when the search was stopped."""
         trial = self._next()
         tried = {name: self._suggest(trial, name, each) for name, each in self.space.items()}
+        if (twin := self._twin(tried)) is not None:
+            say(f"trial {self.done + 1} of {trials} would repeat trial {twin.number + 1}")
+            self._study.tell(trial, twin.value, twin.state)
+            return
         say(f"trial {self.done + 1} of {trials}: " + ", ".join(f"{name} {_short(v)}" for name, v in tried.items()))
         folder, began = self.folder / f"trial-{trial.number}", time.monotonic()
         callbacks = [*fixed.get("callbacks", ()), lambda event: self._watch(trial, event, fixed["evaluate_every"])]
@@ -188,6 +192,12 @@ class Search:
         if each.whole:
             return trial.suggest_int(name, int(each.low), int(each.high), log=each.log)
         return trial.suggest_float(name, each.low, each.high, log=each.log)
+
+    def _twin(self, tried: dict[str, Any]) -> Any:
+        """An earlier trial of the same settings: it would give the same again."""
+        ended = (self._states.COMPLETE, self._states.PRUNED)
+        found = [each for each in self._finished() if each.params == tried and each.state in ended]
+        return found[0] if found else None
 
     def _watch(self, trial: Any, event: StepEvent, every: float) -> None:
         """Tells Optuna of an evaluation, once; ends the trial where that says so."""
