@@ -40,9 +40,9 @@ def classification_scores(
     if unnamed.size:
         raise BothwaysError(f"class {unnamed[0]} has no name: there are {len(label_names)} label names")
     need("sklearn", "torch", "Scoring")
-    from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
-    every = np.arange(len(label_names))
+    every, counts = np.arange(len(label_names)), confusion_counts(right, predicted, len(label_names))
     columns = precision_recall_fscore_support(right, predicted, labels=every, zero_division=0.0)
     names = ("precision", "recall", "f1", "support")
     classes = {
@@ -52,11 +52,11 @@ def classification_scores(
     return {
         "accuracy": float(np.mean(right == predicted)),
         "macro_f1": float(np.mean(columns[2][occurring])),
-        "mcc": float(matthews_corrcoef(right, predicted)),
+        "mcc": confusion_metrics(counts)["mcc"],
         "examples": int(right.size),
         "labels": list(label_names),
         "classes": classes,
-        "confusion": confusion_matrix(right, predicted, labels=every).tolist(),
+        "confusion": counts.tolist(),
     }
 
 

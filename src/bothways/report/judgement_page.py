@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def judgement_page(judgement: Line, *, made: str = "") -> dict[str, Any]:
     first = said(names[0])
     kinds = _kinds_of_marks(judgement)
     return {
-        "title": f"{judgement['task'].capitalize()}: {judgement['data']['name']}",
+        "title": f"{judgement['task'].capitalize()}: {without_folders(judgement['data']['name'])}",
         "summary": verdict(judgement),
         "made": made,
         "facts": [{"name": said(name), "value": figure(judgement.get(name))} for name in names[:_FACTS]]
@@ -87,6 +88,11 @@ def _curve(judgement: Line) -> dict[str, Any] | None:
 def said(metric: str) -> str:
     """A metric's name as people write it."""
     return NAMES.get(metric, metric.replace("_", " "))
+
+
+def without_folders(name: str) -> str:
+    """A name, or a sentence with one, without the folders of this machine."""
+    return re.sub(r"\S*[/\\]", "", name)
 
 
 def figure(value: float | None) -> str:

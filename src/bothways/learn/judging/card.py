@@ -11,7 +11,7 @@ from typing import Any
 from bothways import __version__
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
-from bothways.report.judgement_page import figure, said, verdict
+from bothways.report.judgement_page import figure, said, verdict, without_folders
 from bothways.run.model import Model
 
 _PIPELINES = {
@@ -80,11 +80,12 @@ def _head(judgement: Mapping[str, Any], name: str, base: str) -> str:
     lines += [f"pipeline_tag: {pipeline}"] if pipeline else []
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) and not Path(base).exists():  # a name on a hub, not a path here
         lines.append(f"base_model: {_quoted(base)}")
+    name_of_data = _quoted(without_folders(judgement["data"]["name"]))
     known = {metric: judgement[metric] for metric in judgement["metrics"] if judgement[metric] is not None}
     lines += ["metrics:", *(f"- {_quoted(metric)}" for metric in judgement["metrics"])]
     lines += ["model-index:", f"- name: {_quoted(name)}", "  results:", "  - task:"]
     lines += [f"      type: {pipeline or _quoted(judgement['task'])}", "    dataset:"]
-    lines += [f"      name: {_quoted(judgement['data']['name'])}", f"      type: {_quoted('file')}", "    metrics:"]
+    lines += [f"      name: {name_of_data}", '      type: "file"', "    metrics:"]
     for metric, value in known.items():
         lines += [f"    - type: {_quoted(metric)}", f"      value: {value:.4f}"]
     return "\n".join(lines) + "\n"
@@ -96,7 +97,7 @@ def _what(model: Model, judgement: Mapping[str, Any], base: str) -> str:
     more = " ..." if len(labels) > 30 else ""
     return (
         f"A model of the family {model.config.family} with {model.parameters:,} parameters, fine-tuned from "
-        f"{_text(base)} for the task `{judgement['task']}`{told}{more}."
+        f"{_text(Path(base).name if Path(base).exists() else base)} for the task `{judgement['task']}`{told}{more}."
     )
 
 
@@ -117,7 +118,8 @@ def _data(judgement: Mapping[str, Any]) -> str:
     lines = []
     for what, told in (("Trained on", judgement["train"]), ("Judged on", judgement["data"])):
         if told:
-            lines.append(f"- {what}: {_text(told['name'])}, {told['examples']:,} examples, SHA-256 `{told['sha256']}`")
+            named = _text(without_folders(told["name"]))
+            lines.append(f"- {what}: {named}, {told['examples']:,} examples, SHA-256 `{told['sha256']}`")
     copies = judgement["copies"]
     if copies and copies["overlap"]:
         lines.append(f"- {copies['overlap']:,} of the examples judged stand in the training data too.")
@@ -140,7 +142,8 @@ def _use(task: str) -> str:
 def _limits(model: Model, judgement: Mapping[str, Any]) -> str:
     policy = {"window": "are read in overlapping windows", "error": "are refused"}.get(model.truncation, "are cut")
     lines = [f"- Texts longer than {model.max_length:,} tokens {policy}." if model.max_length else ""]
-    lines += [f"- {_text(note)}" for note in judgement["notes"]]
+    name = judgement["data"]["name"]
+    lines += [f"- {_text(note.replace(name, without_folders(name)))}" for note in judgement["notes"]]
     classes = judgement.get("classes") or {}
     weak = sorted(
         (one["f1"], name) for name, one in classes.items() if one.get("f1") is not None and one.get("support")
