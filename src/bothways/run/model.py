@@ -414,6 +414,9 @@ class Model:
     def answer(self, question: Any, context: Any, *, top: int = 1) -> Any:
         """Finds the answer to a question in a text of any length.
 
+        That there is none is said by models that were fine-tuned here on such questions; another says it once
+        ``model.decoding["answer"] = {"threshold": 0.0}``, where "no answer" scores that much above the best part.
+
         Args:
             question: One question or several.
             context: The text of each question.
