@@ -5,6 +5,7 @@ import pytest
 
 import tiny
 from bothways.errors import BothwaysError
+from bothways.text import word_windows
 from bothways.text.train import train_tokenizer
 from bothways.text.word_windows import encode_words
 from bothways.text.words import joined, word_offsets
@@ -122,3 +123,14 @@ def test_words_of_a_text_and_where_they_stand(text, words):
 def test_words_by_white_space_alone():
     text = " Don't stop,\tshe said. "
     assert [text[start:end] for start, end in word_offsets(text, by_spaces=True)] == ["Don't", "stop,", "she", "said."]
+
+
+def test_a_slice_at_a_time_gives_what_all_at_once_gives(monkeypatch):
+    given = [*texts(30, 40), []]
+    whole = encode_words(TOKENIZER, given, 14)
+    monkeypatch.setattr(word_windows, "_SLICE", 7)
+    sliced = encode_words(TOKENIZER, iter(given), 14)
+    for name in ("edges", "places", "windows"):
+        assert getattr(sliced, name).tolist() == getattr(whole, name).tolist()
+    for name in ("token_ids", "starts", "texts"):
+        assert getattr(sliced.encoded, name).tolist() == getattr(whole.encoded, name).tolist()

@@ -7,18 +7,23 @@ Shapes: N texts, W words of all texts, S windows, T tokens of all windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.text.encoded import Encoded, Flat, assemble, gather_index, room_beside
+from bothways.text.encoded import FIRST, Encoded, Flat, assemble, gather_index, join, room_beside
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Cut, Runs, Truncation
 from bothways.text.words import joined
+
+_SLICE = 4096
+"""Texts encoded at a time, so that memory is bounded by the result."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ class WordWindows:
 
 
 def encode_words(
-    tokenizer: Tokenizer, texts: Sequence[Sequence[str]], max_length: int | None, overlap: int | None = None
+    tokenizer: Tokenizer, texts: Iterable[Sequence[str]], max_length: int | None, overlap: int | None = None
 ) -> WordWindows:
-    """Encodes texts of words of any length.
+    """Encodes texts of words of any length, some thousand at a time.
 
     Args:
         tokenizer: What makes the tokens. Words are encoded with single spaces between them; one that it leaves nothing
@@ -66,26 +71,46 @@ def encode_words(
     """
     room = None if max_length is None else room_beside(tokenizer.single, max_length)
     check_overlap(room, overlap)
-    edges = np.cumsum([0, *map(len, texts)])
-    token_ids, lengths_W = _tokens_of_words(tokenizer, texts, edges)
-    token_ids, lengths_W = _cut(token_ids, lengths_W, room)
     shared = 0 if room is None else room // 4 if overlap is None else overlap
-    text_S, first_S, last_S, window_W = _all_windows(lengths_W, edges, room, shared)
+    given = iter(texts)
+    parts = [_encode(tokenizer, [], room, shared)]
+    while part := list(islice(given, _SLICE)):
+        parts.append(_encode(tokenizer, part, room, shared))
+    return _joined(parts)
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]], room: int | None, overlap: int) -> WordWindows:
+    edges = np.cumsum([0, *map(len, texts)])
+    token_ids, lengths_W = _cut(*_tokens_of_words(tokenizer, texts, edges), room)
+    text_S, first_S, last_S, window_W = _all_windows(lengths_W, edges, room, overlap)
     ends_W = np.cumsum(lengths_W)
     begins_W = ends_W - lengths_W
-    text_begins = np.concatenate([begins_W, ends_W[-1:] if len(ends_W) else [0]])[edges]
+    text_begins = np.append(begins_W, len(token_ids))[edges]
     begin_S, size_S = begins_W[first_S], ends_W[last_S] - begins_W[first_S]
     nothing = np.zeros_like(begin_S)
-    runs = Runs(
-        np.stack((begin_S - text_begins[text_S], nothing), axis=1).reshape(-1, 2),
-        np.stack((size_S, nothing), axis=1).reshape(-1, 2),
-    )
+    runs = Runs(np.stack((begin_S - text_begins[text_S], nothing), axis=1), np.stack((size_S, nothing), axis=1))
     flat = Flat(token_ids, np.diff(text_begins), None, None)
     cut = Cut(text_S, runs, None, Truncation(0, 0, len(texts), len(token_ids)))
     encoded = assemble(tokenizer.single, flat, None, cut)
-    before = next(place for place, piece in enumerate(tokenizer.single) if piece.source == 0)  # special tokens
+    before = [piece.source for piece in tokenizer.single].index(FIRST)  # special tokens
     places = encoded.starts[window_W] + before + begins_W - begin_S[window_W]
     return WordWindows(encoded, edges, places, window_W)
+
+
+def _joined(parts: Sequence[WordWindows]) -> WordWindows:
+    words, tokens, windows = (
+        np.cumsum([0, *counts])
+        for counts in zip(
+            *((len(part.places), part.encoded.starts[-1], len(part.encoded)) for part in parts), strict=True
+        )
+    )
+    every = range(len(parts))
+    return WordWindows(
+        join([part.encoded for part in parts]),
+        np.concatenate([[0], *(parts[n].edges[1:] + words[n] for n in every)]).astype(np.int64),
+        np.concatenate([parts[n].places + tokens[n] for n in every]),
+        np.concatenate([parts[n].windows + windows[n] for n in every]),
+    )
 
 
 def check_overlap(room: int | None, overlap: int | None) -> None:
@@ -133,21 +158,22 @@ def _all_windows(
     lengths_W: np.ndarray, edges: np.ndarray, room: int | None, overlap: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Windows ``(S,)`` as text, first and last word, and ``(W,)`` the window that decides each word."""
-    found: list[tuple[int, int, int]] = []
+    found = array("q")
     owner_W = np.empty(len(lengths_W), dtype=np.int64)
-    totals = np.add.reduceat(np.append(lengths_W, 0), edges[:-1]) if len(edges) > 1 else np.zeros(0)
+    totals = np.diff(np.append(0, np.cumsum(lengths_W))[edges])
     for text, (begin, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         if begin == end:
             continue
         if room is None or totals[text] <= room:
-            owner_W[begin:end] = len(found)
-            found.append((text, begin, end - 1))
+            owner_W[begin:end] = len(found) // 3
+            found.extend((text, begin, end - 1))
             continue
         windows = list(_windows(lengths_W[begin:end], room, overlap))
         owner = _owners(lengths_W[begin:end], windows)
         deciding, numbers = np.unique(owner, return_inverse=True)
-        owner_W[begin:end] = len(found) + numbers
-        found += [(text, begin + windows[one][0], begin + windows[one][1] - 1) for one in deciding]
+        owner_W[begin:end] = len(found) // 3 + numbers
+        for one in deciding:
+            found.extend((text, begin + windows[one][0], begin + windows[one][1] - 1))
     columns = np.array(found, dtype=np.int64).reshape(-1, 3)
     return columns[:, 0], columns[:, 1], columns[:, 2], owner_W
 

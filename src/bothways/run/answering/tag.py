@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def window_length(model: Model) -> int:
     return model.max_length or _WINDOW
 
 
-def tag_words(model: Model, texts: Sequence[Sequence[str]]) -> WordTags:
+def tag_words(model: Model, texts: Iterable[Sequence[str]]) -> WordTags:
     """Tags texts of words.
 
     Long texts are read in overlapping windows; the scores of each word are those of the window in which it is most

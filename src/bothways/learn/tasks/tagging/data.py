@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,13 +58,10 @@ class TaggedTexts:
         """The tags taken apart."""
         return TagSet(self.names, plain=self.scheme == "words")
 
-    def words(self) -> list[list[str]]:
+    def words(self) -> Iterator[list[str]]:
         """The words of each text."""
-        places = self.offsets.tolist()
-        return [
-            [text[start:end] for start, end in places[a:b]]
-            for text, a, b in zip(self.texts, self.edges[:-1], self.edges[1:], strict=True)
-        ]
+        for text, (begin, end) in zip(self.texts, itertools.pairwise(self.edges.tolist()), strict=True):
+            yield [text[start:stop] for start, stop in self.offsets[begin:end].tolist()]
 
     def take(self, places: Sequence[int] | np.ndarray, name: str) -> TaggedTexts:
         """Some of them, in the order given."""
@@ -85,7 +82,9 @@ class TaggedTexts:
 
     def describe(self) -> dict[str, object]:
         """Where they came from, how many they are, and a hash of texts, words and tags, for the record of a run."""
-        found = hashlib.sha256("\0".join((*self.texts, *self.names, self.scheme)).encode("utf-8", "surrogatepass"))
+        found = hashlib.sha256()
+        for text in (*self.names, self.scheme, *self.texts):
+            found.update(f"{text}\0".encode("utf-8", "surrogatepass"))
         for column in (self.offsets, self.edges, self.tags):
             found.update(np.ascontiguousarray(column).tobytes())
         return {"name": self.name, "examples": len(self), "words": len(self.tags), "sha256": found.hexdigest()}
