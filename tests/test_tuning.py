@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 import bothways as bw
 import tiny
+from bothways.batch import make_batch
 from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import own_tensors
@@ -24,8 +25,9 @@ from bothways.learn.tuning.r_drop import RDrop
 from bothways.learn.tuning.reinit import reinitialise
 from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.suited import suited_epochs, suited_rate
-from bothways.model.build import build_encoder
-from bothways.model.families import families
+from bothways.model.build import build_encoder, build_head
+from bothways.model.families import families, family
+from bothways.run.new import suited_start
 
 ROWS = [{"text": text, "label": ("even", "odd")[len(text) % 2]} for text in tiny.sentences(40, longest=12)]
 
@@ -416,3 +418,73 @@ def test_the_run_says_what_was_chosen_and_why(capsys):
     assert "linear schedule, 0.5 of it from layer to layer, weights averaged by 0.9, LoRA of rank 3" in said
     assert "parameters learn" in said
     assert "(20 epochs, which suits 36 examples), learning rate 0.0001, linear schedule, best weights by" in said
+
+
+SENTENCES = tiny.sentences(24, seed=1, longest=8)
+TASKS = {
+    "classify": ({}, [{"text": text, "label": "ab"[n % 2]} for n, text in enumerate(SENTENCES)]),
+    "several": (
+        {},
+        [{"text": text, "labels": [["a"], ["b"], ["a", "b"], []][n % 4]} for n, text in enumerate(SENTENCES)],
+    ),
+    "pairs": ({}, [{"text": t, "text_pair": SENTENCES[-n], "label": "ab"[n % 2]} for n, t in enumerate(SENTENCES)]),
+    "regress": ({}, [{"text": text, "score": float(len(text))} for text in SENTENCES]),
+    "tag": ({"crf": True}, [{"tokens": t.split(), "tags": ["B-X", *["O"] * t.count(" ")]} for t in SENTENCES]),
+    "answer": (
+        {},
+        [
+            {
+                "id": str(number),
+                "context": f"{text} bridge stone",
+                "question": "which river",
+                "answers": {"text": ["bridge"], "answer_start": [len(text) + 1]},
+            }
+            for number, text in enumerate(SENTENCES)
+        ],
+    ),
+    "choose": ({}, [{"text": t, "choices": ["a river", "the stone"], "label": n % 2} for n, t in enumerate(SENTENCES)]),
+}
+
+
+@pytest.mark.parametrize("recipe", ["r_drop", "fgm", "sift"])
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_can_be_regularised(name, recipe):
+    own, rows = TASKS[name]
+    task = "classify" if name == "several" else name
+    start = tiny.model(("mlm",), layers=2)
+    fixed = {"steps": 2, "batch_size": 8, "metric": None, "report": False, "max_length": 32, "dropout": 0.1}
+    result = bw.finetune(
+        task, base=start, train=rows, device="cpu", precision="float32", **fixed, **own, **RECIPES[recipe]
+    )
+    (further,) = (line for line in result.history.training[-1] if line in ("loss.r_drop", "loss.adversarial"))
+    assert all(line[further] > 0 and math.isfinite(line["loss"]) for line in result.history.training)
+
+
+@pytest.mark.parametrize("recipe", ["r_drop", "fgm", "sift", "mixout", "lora"])
+def test_computing_layers_twice_changes_no_bit(recipe):
+    start = tiny.model(("mlm",), layers=2)
+    one, other = (
+        finetuned(start, steps=2, gradient_checkpointing=twice, **RECIPES[recipe]).model for twice in (False, True)
+    )
+    for name, value in one.encoder.state_dict().items():
+        assert torch.equal(value, other.encoder.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", families())
+def test_in_bf16_the_gradient_of_every_family_points_the_way_of_float32(name):
+    """So no family has to be kept from training in bf16."""
+    config = family(name).with_dropout(tiny.config(name, layers=4), 0.0)
+    head = tiny.head(name, "classify").derive(dropout=0.0)
+    config = suited_start(config.derive(pooler="tanh" if head.needs_pooler else None))
+    torch.manual_seed(0)
+    trained = torch.nn.ModuleDict({"encoder": build_encoder(config), "classify": build_head(head, config)}).train()
+    draw = np.random.default_rng(0)
+    batch = make_batch([draw.integers(5, 200, length) for length in (60, 40, 33, 20, 8)])
+    gradients = []
+    for low in (False, True):
+        trained.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            logits = trained["classify"](trained["encoder"](batch))
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1])).backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in trained.parameters() if value.grad is not None]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.999
