@@ -129,9 +129,11 @@ def test_the_same_option_means_the_same_everywhere():
         ("pretrain", bw.pretrain),
         ("diagnose", bw.diagnose),
         ("finetune classify", bw.finetune),
+        ("finetune tag", bw.finetune),
         ("finetune answer", bw.finetune),
         ("finetune choose", bw.finetune),
         ("evaluate", bw.evaluate),
+        ("compare", bw.compare),
         ("predict", bulk.predict),
         ("embed", bulk.embed),
         ("quickstart", quickstart),
@@ -448,3 +450,8 @@ def test_threads_are_limited_before_anything_is_imported():
     kept = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
     assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_the_module_ends_with_the_code_of_the_command(place):
+    typed = [sys.executable, "-m", "bothways", "info", "no-such-model"]
+    assert subprocess.run(typed, capture_output=True).returncode == 2
