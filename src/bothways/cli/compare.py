@@ -24,8 +24,8 @@ def compare(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
-    set_: Settings = None,
-    show: Annotated[int, written("--show", "N", "Examples to show that one has right and the other wrong.")] = 5,
+    settings: Settings = None,
+    show: Annotated[int, written("--show", "N", "How many to show that one has right and the other wrong.")] = 5,
     seed: Seed = 0,
     device: DeviceName = None,
     precision: PrecisionName = "float32",
@@ -35,7 +35,7 @@ def compare(
     """Compare two models on the same examples: is the difference beyond chance, and which examples change sides?"""
     import bothways as bw
 
-    columns = {"text": text, "text_pair": text_pair, "label": label, **named(set_ or [])}
+    columns = {"text": text, "text_pair": text_pair, "label": label, **named(settings or [])}
     found = bw.compare(a, b, on, show=show, seed=seed, precision=precision, device=device, **columns)
     if json:
         output.as_json(found)

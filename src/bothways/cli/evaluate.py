@@ -43,7 +43,7 @@ def evaluate(
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
-    set_: Settings = None,
+    settings: Settings = None,
     train: Annotated[
         str | None, data("--train", "FILE", "What it was trained on; its run knows, unless it was moved.")
     ] = None,
@@ -58,7 +58,7 @@ def evaluate(
     """Measure a fine-tuned model on labelled data: scores with intervals, beside baselines, class by class."""
     import bothways as bw
 
-    columns = {"text": text, "text_pair": text_pair, "label": label, **named(set_ or [])}
+    columns = {"text": text, "text_pair": text_pair, "label": label, **named(settings or [])}
     judgement = bw.evaluate(
         model, data, train=train, out=out, overwrite=overwrite, seed=seed, precision=precision, device=device, **columns
     )
