@@ -209,6 +209,19 @@ def test_saved_and_opened_it_answers_the_same(tagger, tmp_path):
     assert bw.evaluate(opened, rows(60, seed=1))["f1"] == tagger.scores["f1"]
 
 
+def test_what_others_trained_is_taken_at_its_word(tagger):
+    """A tagger without a note of how it was trained may write IOB1, where I- begins most spans."""
+    model = tagger.model.copy()
+    model.decoding.clear()
+    model.heads.pop("crf", None)
+    with torch.no_grad():
+        output = model.heads["tag"].output
+        output.bias[2] += 30  # I-LOC everywhere
+    found = model.tag("the old house")
+    assert found.tags == ("I-LOC",) * 3
+    assert [(span.label, span.text) for span in found.spans] == [("LOC", "the old house")]
+
+
 def test_transformers_opens_it_with_the_same_logits(tagger, tmp_path):
     transformers = pytest.importorskip("transformers")
     tagger.model.save(tmp_path / "model")

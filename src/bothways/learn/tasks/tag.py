@@ -73,6 +73,7 @@ class Tag:
         """Says how tags were read, and lets a chain begin with how often they follow each other."""
         if model.max_length is not None:
             check_overlap(room_beside(model.tokenizer.single, model.max_length), self.overlap)
+        model.truncation = "window"
         model.decoding["tag"] = {"scheme": train.scheme, "overlap": self.overlap, "by_spaces": train.by_spaces}
         labels = model.head_configs["tag"].labels
         if self.crf:

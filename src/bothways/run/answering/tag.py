@@ -31,7 +31,7 @@ class WordTags(NamedTuple):
 
     Attributes:
         edges: ``(N + 1,)`` where each text's words begin; the last entry is W.
-        tags: ``(W,)`` the tag of each word: the best sequence, and where tags write spans a valid one.
+        tags: ``(W,)`` the tag of each word; of a model trained here the best valid sequence of them.
         probabilities: ``(W, C)`` float32 the probability of each tag; with a CRF over all sequences.
     """
 
@@ -96,7 +96,7 @@ def _chain(model: Model, scheme: str) -> Chain | None:
         may: Any = (crf.allowed_follows, crf.allowed_begins, crf.allowed_ends)
         scores = (crf.follows, crf.begins, crf.ends)
         return Chain(*(_forbidding(here.cpu().numpy(), score) for here, score in zip(may, scores, strict=True)))
-    if scheme == "words":
+    if scheme == "words" or "tag" not in model.decoding:  # other libraries' taggers may write IOB1
         return None
     return Chain(*(_forbidding(here) for here in allowed(model.head_configs["tag"].labels, scheme)))
 
