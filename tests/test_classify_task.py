@@ -151,11 +151,15 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do():
         tuned(one_rows(), metric="f1")
 
 
+def no_step(event):
+    raise AssertionError("a mistake in the dev set is told before the first step")
+
+
 def test_a_label_that_training_did_not_see_is_named_with_its_row(tmp_path):
     file = tmp_path / "dev.csv"
     file.write_text('text,label\nthe river,no\n"red, red",yess\n')
     with pytest.raises(BothwaysError, match=r"dev\.csv, line 3 has the label 'yess'.*did you mean 'yes'"):
-        bw.finetune("classify", base=tiny.model(()), train=one_rows(), dev=file, steps=1)
+        bw.finetune("classify", base=tiny.model(()), train=one_rows(), dev=file, steps=1, callbacks=[no_step])
 
 
 def test_a_quote_that_never_closes_is_named_with_its_row(tmp_path):

@@ -157,6 +157,8 @@ def finetune(
         seed=seed,
         device=device,
     )
+    if hasattr(chosen, "check"):
+        chosen.check(model, dev_data)
     judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
     examples = chosen.examples(model, train_data)
     objective = chosen.objective(model, train_data)

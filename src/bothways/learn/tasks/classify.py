@@ -130,6 +130,10 @@ class Classify:
         mean = np.mean([len(label) for label in train.labels if isinstance(label, tuple)])
         return f"several of {len(names)} labels may hold ({mean:.2g} a text): {listed}"
 
+    def check(self, model: Model, dev: LabelledTexts) -> None:
+        """Makes sure that the model knows all labels of the dev set, before it is trained."""
+        _right(model, dev)
+
     def examples(self, model: Model, data: LabelledTexts) -> ClassExamples:
         """One a text, or several where long ones are read in windows."""
         return encoded_examples(model, data, _right(model, data), self.symmetric)

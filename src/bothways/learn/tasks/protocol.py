@@ -130,6 +130,9 @@ class TaskObjective(EncoderObjective, Protocol):
 class Task(Protocol):
     """A supervised task.
 
+    One whose dev data may not suit what was learned from the training data also has ``check(model, dev)``, which raises
+    a BothwaysError before the first step.
+
     One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
 
     Attributes:
