@@ -9,6 +9,9 @@ import numpy as np
 
 from bothways.errors import BothwaysError, need
 
+_MANY = 2000
+"""Training texts, more of which have so many words that those of one text alone can be left out."""
+
 
 def majority(train_labels: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     """Predicts the most frequent class of the training set, always.
@@ -118,8 +121,12 @@ def _features(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, An
     need("sklearn", "torch", "The TF-IDF baseline")
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # One-letter words count too: "I", and every character of a script that writes none longer.
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32)
+    # One-letter words count too: "I", and every character of a script that writes none longer. Of many texts the pairs
+    # that stand in only one are most of the features, and most of the time.
+    fewest = 2 if len(train_texts) > _MANY else 1
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", min_df=fewest, dtype=np.float32
+    )
     try:
         features = vectorizer.fit_transform(train_texts)
     except ValueError:  # an empty vocabulary

@@ -25,7 +25,9 @@ from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.model import Model
 from bothways.text.truncation import Truncation
 
-_BASELINE_EXAMPLES, _BASELINE_LETTERS, _RARE = 10_000, 5_000_000, 1_000
+_BASELINE_EXAMPLES, _BASELINE_FEWEST, _BASELINE_LETTERS, _RARE = 10_000, 2_000, 5_000_000, 1_000
+"""Baselines learn in seconds from so many examples of two classes, of more classes fewer; from so many letters; each
+class is among them unless there are more than `_RARE`."""
 _WORST, _DOUBTFUL, _POINTS = 15, 15, 1_000
 
 
@@ -140,7 +142,11 @@ def write_metrics(folder: Path, judgement: Mapping[str, Any]) -> Path:
 def _baselines(task: Task, train: Data, test: Data, seed: int, notes: list[str]) -> dict[str, Examined]:
     """What must be beaten, learned in seconds: from a sample where there is more to learn from than that takes."""
     count, letters = len(train), sum(map(len, train.inputs()))
-    most = min(_BASELINE_EXAMPLES, int(count * min(1.0, _BASELINE_LETTERS / max(1, letters))))
+    classes = max(2, len(train.class_counts()))
+    most = min(
+        max(_BASELINE_FEWEST, 2 * _BASELINE_EXAMPLES // classes),
+        int(count * min(1.0, _BASELINE_LETTERS / max(1, letters))),
+    )
     if count > most:
         drawn = generator("baselines", seed).permutation(count)[:most]
         first = {truth: place for place, truth in reversed(list(enumerate(train.truths())))}
