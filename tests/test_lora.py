@@ -77,7 +77,7 @@ def test_targets_are_found_by_the_ends_of_their_names_and_slips_are_named():
         for layer in (0, 1)
         for part in ("attention.output", "feed_forward.inner")
     }
-    with pytest.raises(BothwaysError, match=r"lora_targets names 'querry'.*did you mean 'query'.*it has dense, inner"):
+    with pytest.raises(BothwaysError, match=r"lora_targets names 'querry'.*did you mean 'query'.*it has inner, key"):
         lora.insert(encoder, 2, 4.0, ("querry",), 0.0, seed=0)
 
 

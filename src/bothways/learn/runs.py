@@ -25,7 +25,7 @@ METRICS = "metrics.json"
 """What a run was worth, for programs."""
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
-_REST = ("model", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
+_REST = ("model", "adapter", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
 """What a run writes besides, but others may too."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""

@@ -32,8 +32,8 @@ def prepare_model(model: Model, start: Model, settings: TuningSettings, seed: in
     reinitialise(encoder, settings.reinit_layers, seed)
     encoder.requires_grad_(not settings.freeze)
     if settings.lora is not None:
-        alpha = settings.alpha
-        lora.insert(encoder, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, seed)
+        how = (settings.lora, settings.alpha, settings.lora_targets, settings.lora_dropout)
+        lora.insert(encoder, *how, seed)
     mixout.mix(encoder, start.encoder, settings.mixout)
     if encoder.pooler is not None and start.encoder.pooler is None:  # a new one is a part of the head
         encoder.pooler.requires_grad_(True)
@@ -52,7 +52,9 @@ def wrap_objective(together: Together, settings: TuningSettings) -> Objective:
     """
     if settings.adversarial is not None:
         kind = {"fgm": Fgm, "sift": Sift}[settings.adversarial]
-        return kind(together, settings.adversarial_weight, settings.adversarial_size or USUAL_SIZE)
+        return kind(
+            together, settings.adversarial_weight, settings.adversarial_size or USUAL_SIZE[settings.adversarial]
+        )
     return RDrop(together, settings.r_drop) if settings.r_drop else together
 
 
@@ -62,8 +64,14 @@ def finish_model(model: Model, start: Model, settings: TuningSettings) -> Adapte
     adapter = None
     if settings.lora is not None:
         new_pooler = model.encoder.pooler is not None and start.encoder.pooler is None
-        mark, updates = fingerprint(start.encoder), lora.merge(model.encoder)
-        dropout = settings.lora_dropout
-        adapter = Adapter(updates, settings.lora, settings.alpha, dropout, start.name, mark, new_pooler)
+        adapter = Adapter(
+            updates=lora.merge(model.encoder),
+            rank=settings.lora,
+            alpha=settings.alpha,
+            dropout=settings.lora_dropout,
+            base=start.name,
+            fingerprint=fingerprint(start.encoder),
+            pooler=new_pooler,
+        )
     model.encoder.requires_grad_(True)
     return adapter

@@ -71,6 +71,7 @@ def insert(encoder: Encoder, rank: int, alpha: float, targets: Sequence[str] | N
         BothwaysError: No layer has such a name.
     """
     layers = {name: part for name, part in encoder.named_modules() if isinstance(part, nn.Linear)}
+    layers = {name: part for name, part in layers.items() if not name.startswith("pooler.")}  # it belongs to the heads
     ends = {name.rpartition(".")[2] for name in layers}
     for target in targets or ():
         if not any(_ends(name, target) for name in layers):
