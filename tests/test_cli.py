@@ -129,6 +129,8 @@ def test_the_same_option_means_the_same_everywhere():
         ("pretrain", bw.pretrain),
         ("diagnose", bw.diagnose),
         ("finetune classify", bw.finetune),
+        ("finetune pairs", bw.finetune),
+        ("finetune regress", bw.finetune),
         ("finetune tag", bw.finetune),
         ("finetune answer", bw.finetune),
         ("finetune choose", bw.finetune),
