@@ -74,6 +74,11 @@ def test_conll_2000_where_a_number_sign_is_a_word(file):
     ]
 
 
+def test_comments_are_no_words_though_they_have_as_many_columns(file):
+    text = "# id one domain=en\nEU _ _ B-ORG\n# _ _ O\n\n# id two domain=en\nPeter _ _ B-PER\n"
+    assert rows(file(text)) == [(["EU", "#"], ["B-ORG", "O"]), (["Peter"], ["B-PER"])]
+
+
 def test_conll_u_has_words_not_tokens_and_columns_by_name(file):
     path = file(CONLLU, "es.conllu")
     assert rows(path) == [

@@ -41,6 +41,7 @@ class _Format(NamedTuple):
     word: int
     tag: int
     treebank: bool
+    comments: bool
     line: int
 
 
@@ -68,7 +69,7 @@ def read_conll(lines: Lines, name: str, label: str | None = None, *, tagged: boo
                 words, tags = [], []
             continue
         fields = _fields(line, format_.tabs)
-        comment = line.startswith("#") and (format_.treebank or len(fields) != format_.columns)
+        comment = line.startswith("#") and (format_.comments or len(fields) != format_.columns)
         if (comment and not words) or fields[0] == _DOCUMENT:
             continue
         if len(fields) != format_.columns:
@@ -107,7 +108,9 @@ def _format(lines: Lines, name: str, label: str | None, tagged: bool) -> tuple[_
             )
         names = _CONLLU if treebank else _NAMES.get(len(fields), ("words", *("?",) * (len(fields) - 2), "tags"))
         tag = _column(names, label, name) if label else _CONLLU.index("upos") if treebank else len(fields) - 1
-        return _Format(tabs, len(fields), int(treebank), tag, treebank, number), chain(passed, lines)
+        first = next(earlier for _, earlier in passed if earlier.strip())
+        comments = treebank or (first.startswith("# ") and not first.startswith("# # "))  # "#" is a word in some files
+        return _Format(tabs, len(fields), int(treebank), tag, treebank, comments, number), chain(passed, lines)
     raise BothwaysError(f"{name} holds no words with tags")
 
 

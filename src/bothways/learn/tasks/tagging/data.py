@@ -18,7 +18,7 @@ from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.tasks.protocol import Mark
 from bothways.text.encoded import gather_index
-from bothways.text.tag_schemes import Spans, TagSet, check_scheme, find_spans, in_scheme, read_tags
+from bothways.text.tag_schemes import Read, Spans, TagSet, check_scheme, find_spans, in_scheme, read_tags
 from bothways.text.tagged_rows import TaggedRow, read_tagged
 
 _MARKS = frozenset(",;:!?")
@@ -172,11 +172,6 @@ def read_texts(source: Any, text: str | None, label: str | None, scheme: str | N
     read = read_tags(
         list(numbers), np.array(tags, dtype=np.int32), ends, places.__getitem__, "BIO" if marked else scheme
     )
-    told = "marked parts of texts" if marked else "a tag a word" if read.scheme == "words" else f"spans in {read.found}"
-    if read.found != read.scheme:
-        told += f", learned as {read.scheme}"
-    if read.repaired:
-        told += f" ({read.repaired:,} of {len(tags):,} tags did not fit their neighbours and were repaired)"
     return TaggedTexts(
         texts,
         np.array(offsets, dtype=np.int32).reshape(-1, 2),
@@ -184,10 +179,22 @@ def read_texts(source: Any, text: str | None, label: str | None, scheme: str | N
         read.tags.astype(np.int32),
         read.names,
         read.scheme,
-        told,
+        _told(read, marked),
         commas.glued,
         name,
     )
+
+
+def _told(read: Read, marked: bool) -> str:
+    """How tags were read, in words."""
+    if marked:
+        return "marked parts of texts"
+    told = "a tag a word" if read.scheme == "words" else f"spans in {read.found}"
+    if read.found != read.scheme:
+        told += f", learned as {read.scheme}"
+    if read.repaired:
+        told += f" ({read.repaired:,} of {len(read.tags):,} tags did not fit their neighbours and were repaired)"
+    return told
 
 
 class _Commas:
