@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = tuple(
-    """the a of and to in is was it for on as with his he at by from her she they were which or an are this but be
-not have had one all out when up there been who him more if no so what said its about into than them can only other new
-red river stone bridge small town old house garden winter summer morning evening teacher child book letter music""".split()
-)
+TEXT = """
+the a of and to in is was it for on as with his he at by from her she they were which or an are this but be not have had
+one all out when up there been who him more if no so what said its about into than them can only other new red river
+stone bridge small town old house garden winter summer morning evening teacher child book letter music
+"""
+WORDS = TEXT.split()
 CLASSES = {"river": "water", "bridge": "water", "garden": "land", "winter": "land"}
 
 
