@@ -21,7 +21,10 @@ from bothways.run.model import Model
 
 @runtime_checkable
 class Data(Protocol):
-    """Labelled examples in memory."""
+    """Labelled examples in memory.
+
+    Those that belong together also say their ``groups()``, a name an example: cross-validation never parts them.
+    """
 
     @property
     def name(self) -> str:

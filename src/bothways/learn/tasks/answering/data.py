@@ -43,6 +43,10 @@ class Questions:
         """Each question above its context, as one text."""
         return [f"{row.question}\n{row.context}" for row in self.rows]
 
+    def groups(self) -> list[str]:
+        """The contexts: questions about one text are never on both sides of a split."""
+        return self.contexts
+
     def truths(self) -> list[str]:
         """The first right answer of each."""
         return [row.answers[0] if row.answers else NO_ANSWER for row in self.rows]
