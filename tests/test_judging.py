@@ -40,16 +40,16 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     held = 0
     for trial in range(120):
         right = draw.random(200) < 0.8
-        low, high = interval(resample([hits(right)], ("accuracy",), resamples=200, seed=trial)[0, :, 0])
+        low, high = interval(resample([hits(right)], ("accuracy",), resamples=200, seed=trial)[0, :, 0], right.mean())
         held += low <= 0.8 <= high
     assert 0.88 <= held / 120 <= 0.99
 
 
 def test_an_interval_is_as_wide_as_theory_has_it_and_narrower_with_more_examples():
     right = np.arange(400) % 5 > 0
-    low, high = interval(resample([hits(right)], ("accuracy",))[0, :, 0])
+    low, high = interval(resample([hits(right)], ("accuracy",))[0, :, 0], 0.8)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 400), rel=0.1)
-    few = interval(resample([hits(right[:40])], ("accuracy",))[0, :, 0])
+    few = interval(resample([hits(right[:40])], ("accuracy",))[0, :, 0], 0.8)
     assert few[1] - few[0] > 2 * (high - low)
 
 
@@ -63,9 +63,25 @@ def test_resamples_are_the_same_for_the_same_seed_and_shared_by_contenders():
 
 
 def test_what_is_not_defined_on_a_resample_is_left_out():
-    assert interval(np.array([np.nan, 1.0, 1.0, np.inf])) == [1.0, 1.0]
-    assert np.isnan(interval(np.array([np.nan]))).all()
-    assert by_chance(np.array([np.nan])) == 1.0
+    assert interval(np.array([np.nan, 1.0, 1.0, np.inf]), 1.0) == [1.0, 1.0]
+    assert np.isnan(interval(np.array([np.nan]), 1.0)).all()
+    assert by_chance(np.array([np.nan]), 0.1) == 1.0
+
+
+def test_rare_classes_that_resamples_miss_do_not_move_the_interval():
+    truth = np.concatenate([np.repeat([0, 1], 60), np.arange(2, 22)])
+    guessed = np.where(truth < 2, truth, 0)  # rare classes are never found
+
+    def metric(places):
+        return confusion_metrics(confusion_counts(truth[places], guessed[places], 22))
+
+    value = metric(np.arange(140))["macro_f1"]
+    rows = [Judged("t", "a", "a", 1.0)] * 140
+    values = resample([Examined({}, rows, metric, truth=truth)], ("macro_f1",))[0, :, 0]
+    assert values.mean() > 1.3 * value, "most resamples hold fewer classes to fail in"
+    low, high = interval(values, value)
+    assert low < value < high
+    assert (value - low) / (high - low) == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_confusion_gives_the_scores_of_its_examples():

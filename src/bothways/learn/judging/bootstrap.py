@@ -1,7 +1,7 @@
 """How far a score can be trusted: the same examples drawn again and again, with repetition.
 
-Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile intervals); Koehn 2004,
-"Statistical significance tests for machine translation evaluation" (paired resamples).
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 10 and 13 (bias, percentile intervals); Koehn
+2004, "Statistical significance tests for machine translation evaluation" (paired resamples).
 """
 
 from __future__ import annotations
@@ -50,18 +50,42 @@ def resample(
     return found
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """The two ends between which `level` of ``(R,)`` resampled values lie, NaN left out; NaN where nothing is left."""
-    known = values[np.isfinite(values)]
+def interval(values: np.ndarray, value: float, level: float = LEVEL) -> list[float]:
+    """The two ends between which `level` of resampled values lie, moved by the bias that resampling has.
+
+    Some metrics have one: rare classes are missing from many resamples, which changes a mean over those that occur.
+
+    Args:
+        values: ``(R,)``; NaN is left out.
+        value: The metric on the examples themselves.
+        level: Between 0 and 1.
+
+    Returns:
+        The lower and the upper end; NaN where nothing is left.
+    """
+    known = _centred(values, value)
     if not len(known):
         return [float("nan"), float("nan")]
-    return [float(end) for end in np.quantile(known, [(1 - level) / 2, (1 + level) / 2])]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    never_negative = np.nanmin(values) >= 0  # and the move does not make it so
+    return [float(max(low, 0.0) if never_negative else low), float(high)]
 
 
-def by_chance(differences: np.ndarray) -> float:
-    """How likely a difference of this size or more is by chance, two-sided, from ``(R,)`` resampled differences."""
-    known = differences[np.isfinite(differences)]
+def by_chance(differences: np.ndarray, difference: float) -> float:
+    """How likely a difference of this size or more is by chance, two-sided.
+
+    Args:
+        differences: ``(R,)`` on resamples.
+        difference: On the examples themselves.
+    """
+    known = _centred(differences, difference)
     if not len(known):
         return 1.0
     least = min((known <= 0).sum(), (known >= 0).sum())
     return float(min(1.0, 2 * (1 + least) / (1 + len(known))))
+
+
+def _centred(values: np.ndarray, value: float) -> np.ndarray:
+    """Resampled values without their bias (Efron and Tibshirani, chapter 10), those that are no numbers left out."""
+    known = values[np.isfinite(values)]
+    return known - (known.mean() - value) if len(known) and np.isfinite(value) else known

@@ -76,8 +76,9 @@ def compared(
     """Compares two judgements of the same examples, as `compare` says."""
     drawn = resample([one, other], metrics, seed=seed)
     differences = drawn[1] - drawn[0]
-    values = [{name: float(found.scores[name]) for name in metrics} for found in (one, other)]
-    credits = [np.array([row.credit for row in found.rows]) for found in (one, other)]
+    values = [{name: float(side.scores[name]) for name in metrics} for side in (one, other)]
+    found = {name: values[1][name] - values[0][name] for name in metrics}
+    credits = [np.array([row.credit for row in side.rows]) for side in (one, other)]
     told: dict[str, Any] = {
         "names": list(names),
         "on": on,
@@ -86,9 +87,9 @@ def compared(
         "level": LEVEL,
         "a": values[0],
         "b": values[1],
-        "difference": {name: values[1][name] - values[0][name] for name in metrics},
-        "intervals": {name: interval(differences[:, place]) for place, name in enumerate(metrics)},
-        "p": {name: by_chance(differences[:, place]) for place, name in enumerate(metrics)},
+        "difference": found,
+        "intervals": {name: interval(differences[:, place], found[name]) for place, name in enumerate(metrics)},
+        "p": {name: by_chance(differences[:, place], found[name]) for place, name in enumerate(metrics)},
         "mcnemar": _mcnemar(*credits),
         "flips": {"to_b": _flips(one, other, credits, show), "to_a": _flips(other, one, credits[::-1], show)},
     }

@@ -56,9 +56,10 @@ def overlap_sentence(copies: Copies, test: str, examples: int) -> str:
     """What to know of an overlap; empty if there is none."""
     if not len(copies.overlap):
         return ""
+    stand = "stands" if len(copies.overlap) == 1 else "stand"
     some = " ".join(copies.shown[0][0].split())
     return (
-        f"{len(copies.overlap):,} of the {examples:,} examples of {test} stand in the training data too (such as "
+        f"{len(copies.overlap):,} of the {examples:,} examples of {test} {stand} in the training data too (such as "
         f"{some if len(some) <= 60 else some[:57] + '...'!r}), so scores on them say little; take them out of one"
     )
 

@@ -169,13 +169,16 @@ def _table(contenders: Mapping[str, tuple[str, Examined]], metrics: tuple[str, .
             "name": name,
             "role": role,
             "metrics": {metric: float(found.scores[metric]) for metric in metrics},
-            "intervals": {metric: interval(resampled[number, :, place]) for place, metric in enumerate(metrics)},
+            "intervals": {
+                metric: interval(resampled[number, :, place], float(found.scores[metric]))
+                for place, metric in enumerate(metrics)
+            },
         }
         if number:
             differences = resampled[0, :, 0] - resampled[number, :, 0]
-            low, high = interval(differences)
             value = rows[0]["metrics"][metrics[0]] - row["metrics"][metrics[0]]
-            row["difference"] = {"value": value, "low": low, "high": high, "p": by_chance(differences)}
+            low, high = interval(differences, value)
+            row["difference"] = {"value": value, "low": low, "high": high, "p": by_chance(differences, value)}
         rows.append(row)
     return rows
 

@@ -82,12 +82,13 @@ def _groups(examined: Examined, metric: str, values: np.ndarray, edges: np.ndarr
 def _group(examined: Examined, metric: str, values: np.ndarray, places: np.ndarray, seed: int) -> dict[str, Any]:
     draw = generator("strata", seed)
     drawn = [examined.resampled(draw.choice(places, len(places)))[metric] for _ in range(_RESAMPLES)]
-    low, high = interval(np.array(drawn))
+    value = float(examined.resampled(places)[metric])
+    low, high = interval(np.array(drawn), value)
     return {
         "from": values[places].min().item(),
         "to": values[places].max().item(),
         "examples": len(places),
-        "value": float(examined.resampled(places)[metric]),
+        "value": value,
         "low": low,
         "high": high,
     }
