@@ -32,8 +32,8 @@ class TuningSettings:
         reinit_layers: How many of the last layers, and the pooler, begin with random weights (Zhang et al. 2021).
         mixout: Share of weights that are replaced by the pre-trained ones in each step (Lee et al. 2020).
         adversarial: ``"sift"`` (He et al. 2021, DeBERTa, section 4) or ``"fgm"`` (Miyato et al. 2017).
-        adversarial_size: The length of a sequence's disturbance, over all its tokens; None: 5 for ``sift``, 1 for
-            ``fgm``.
+        adversarial_size: The length of a sequence's disturbance, over all its tokens; None: 5 for ``sift``, 0.5
+            for ``fgm``.
         adversarial_weight: What the loss of the disturbed texts counts.
         r_drop: What the divergence of two passes with different dropout counts (Wu et al. 2021); 0: one pass.
         lora: Rank of low-rank updates that learn in place of the encoder's matrices (Hu et al. 2022); None: none.
