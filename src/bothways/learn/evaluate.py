@@ -10,9 +10,8 @@ from bothways.errors import BothwaysError, closest
 from bothways.learn.judging.copies import warn_of_overlap
 from bothways.learn.judging.judgement import Before, judge, write_metrics
 from bothways.learn.judging.origin import Origin, before_training, find_origin, settings_of_run
-from bothways.learn.record import LOG
+from bothways.learn.record import LOG, METRICS
 from bothways.learn.report import PAGE, write_judgement
-from bothways.learn.runs import METRICS
 from bothways.learn.tasks import TASKS, make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.run.model import Model, load

@@ -13,7 +13,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.run.files import read_json
 
-LOG, RUN = "log.jsonl", "run.json"
+LOG, RUN, METRICS = "log.jsonl", "run.json", "metrics.json"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.learn.record import read_record
-from bothways.learn.runs import METRICS
+from bothways.learn.record import METRICS, read_record
 from bothways.report.judgement_page import judgement_page
 from bothways.report.page import write_page
 from bothways.report.run_page import run_page

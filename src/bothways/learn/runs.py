@@ -17,11 +17,11 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
+from bothways.learn.record import METRICS
 from bothways.run.files import read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
 
-METRICS = "metrics.json"
 """What a run was worth, for programs."""
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""

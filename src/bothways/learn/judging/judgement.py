@@ -20,7 +20,7 @@ from bothways.learn.judging.copies import Copies, find_copies, overlap_sentence
 from bothways.learn.judging.label_errors import suspected_errors
 from bothways.learn.judging.marked import shown
 from bothways.learn.judging.strata import by_familiarity, by_length, known_words
-from bothways.learn.runs import METRICS
+from bothways.learn.record import METRICS
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.model import Model
 from bothways.text.truncation import Truncation
