@@ -22,7 +22,6 @@ from bothways.run.files import read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
 
-"""What a run was worth, for programs."""
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
 _REST = ("model", "adapter", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
