@@ -75,7 +75,7 @@ def evaluate(
     model.truncated = Truncation()
     examined, cut = task.examine(model, test), model.truncated
     untrained = before_training(origin, model.device)
-    zero = None if untrained is None else make_task(task.name, origin.settings | own).examine(untrained, test)
+    zero = None if untrained is None else task.examine(untrained, test)
     judgement = judge(task, model, examined, test, cut, Before(origin.train, zero, copies), seed)
     if origin.missing:
         judgement["notes"].append(f"{origin.missing}: there are no baselines, and copies are not looked for.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,7 @@ class Origin:
 
 def settings_of_run(name: str, task: str) -> dict[str, Any]:
     """The task's own settings in the run that a model was loaded from, columns among them; those that were given."""
-    settings = _run(name).get("settings", {})
-    return {key: settings[key] for key in settings_of(task) if settings.get(key) is not None}
+    return _own(_run(name).get("settings", {}), task)
 
 
 def find_origin(name: str, task: Task) -> Origin:
@@ -68,15 +68,23 @@ def before_training(origin: Origin, device: Any) -> Model | None:
     settings, base = origin.settings, origin.settings.get("base")
     if origin.train is None or not isinstance(base, str) or not Path(base).exists():
         return None
-    task = make_task(str(settings["task"]), settings)
+    task = make_task(settings["task"], _own(settings, settings["task"]))
     chosen = {name: settings[name] for name in ("dropout", "max_length", "truncation", "seed")}
     start = load(base, device="cpu")
     model, _ = untrained(task, start, origin.train, picked(TuningSettings, settings), device=device, **chosen)
     return model
 
 
+def _own(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """A task's own settings; JSON has made lists of tuples."""
+    known = {key: settings[key] for key in settings_of(task) if settings.get(key) is not None}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+
+
 def _run(name: str) -> dict[str, Any]:
-    for folder in (Path(name), Path(name).parent):
+    """The record of the run that a model lies in; empty if it lies in none."""
+    path = Path(name)
+    for folder in (path, path.parent) if path.name == "model" else (path,):
         if (folder / "run.json").is_file():
             run = read_run(folder)
             return run if str(run["command"]).startswith("finetune ") else {}
