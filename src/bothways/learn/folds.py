@@ -21,6 +21,7 @@ from bothways.learn.group import (
     results_of,
     run_once,
     spread_of,
+    spread_told,
 )
 from bothways.learn.metrics import classification_scores, confusion_counts, confusion_metrics
 from bothways.learn.several import Several
@@ -93,7 +94,17 @@ def cross_validate(
     record.adopt(made[place])
     judgement = None
     if record.out is not None and settings.get("report", True):
-        judgement = judge_together(record.out, chosen, model, examined, data, None, record.base, seed)
+        judgement = judge_together(
+            record.out,
+            chosen,
+            model,
+            examined,
+            data,
+            None,
+            record.base,
+            seed,
+            spread_told(spread, by, f"{folds} folds"),
+        )
     found = Several(model, scores, by, runs, place, spread, data.name, rows, record.out, judgement)
     if found.out is not None:
         note_metrics(found.out, folds=found.figures())

@@ -97,6 +97,15 @@ def spread_of(runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[st
     }
 
 
+def spread_told(spread: dict[str, dict[str, float]], metric: str, runs: str) -> str:
+    """One sentence on the spread of a metric over runs, such as ``"5 seeds"``."""
+    told = spread[metric]
+    return (
+        f"Over {runs} {metric} is {told['mean']:.3f} on average, with a standard deviation of {told['std']:.3f}, from "
+        f"{told['min']:.3f} to {told['max']:.3f}."
+    )
+
+
 def note_metrics(out: Path, **more: Any) -> None:
     """Adds plain data to ``out/metrics.json``, which is made if need be."""
     path = out / "metrics.json"
@@ -152,15 +161,16 @@ class Record:
         if self.out is None:
             return
         if overwrite:
-            holds = (self.out / "run.json").exists()
-            for path in [*self.out.glob("seed-*"), *self.out.glob("fold-*")] if holds else []:
-                shutil.rmtree(path)
-            (self.out / "metrics.json").unlink(missing_ok=True)
+            if (self.out / "run.json").exists():
+                for path in [*self.out.glob("seed-*"), *self.out.glob("fold-*")]:
+                    shutil.rmtree(path)
             check_out(self.out, overwrite=True)
-        elif (self.out / "run.json").exists() and resume:
+        elif (self.out / "run.json").exists():
+            if not resume:
+                raise BothwaysError(f"{self.out} holds other runs: choose another --out or --overwrite, or resume them")
             self._check(read_run(self.out))
         else:
-            check_out(self.out, resume=resume)
+            check_out(self.out)
         self._write(None)
 
     def adopt(self, best: Made) -> None:
@@ -213,7 +223,15 @@ def check_count(name: str, value: int, least: int) -> None:
 
 
 def judge_together(
-    out: Path, task: Task, model: Model, examined: Examined, data: Data, train: Data | None, base: str, seed: int
+    out: Path,
+    task: Task,
+    model: Model,
+    examined: Examined,
+    data: Data,
+    train: Data | None,
+    base: str,
+    seed: int,
+    note: str,
 ) -> dict[str, Any]:
     """Writes ``metrics.json`` and ``report.html`` of runs that belong together, and the card of the model they gave.
 
@@ -226,6 +244,7 @@ def judge_together(
         train: What the model learned from, where it has seen none of `data`.
         base: What it was made from.
         seed: Of resamples.
+        note: What the reader has to know of the runs.
 
     Returns:
         The judgement, as `bothways.learn.judging.judgement.judge` says.
@@ -236,6 +255,7 @@ def judge_together(
 
     cut = model.truncated
     judgement = judge(task, model, examined, data, cut, Before(train, held_out=True), seed) | {"model": str(out)}
+    judgement["notes"].insert(0, note)
     write_metrics(out, judgement)
     write_card(out / "model", model, judgement, base)
     write_judgement(out, judgement)

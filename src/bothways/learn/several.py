@@ -20,6 +20,7 @@ from bothways.learn.group import (
     results_of,
     run_once,
     spread_of,
+    spread_told,
 )
 from bothways.learn.tasks.protocol import Judged
 from bothways.progress import say
@@ -113,7 +114,17 @@ def finetune_seeds(
     record.adopt(made[place])
     judgement = None
     if record.out is not None and settings.get("report", True):
-        judgement = judge_together(record.out, chosen, model, examined, dev_data, train_data, record.base, seed)
+        judgement = judge_together(
+            record.out,
+            chosen,
+            model,
+            examined,
+            dev_data,
+            train_data,
+            record.base,
+            seed,
+            spread_told(spread, by, f"{seeds} seeds"),
+        )
     found = Several(
         model, examined.scores, by, runs, place, spread, dev_data.name, examined.rows, record.out, judgement
     )

@@ -141,7 +141,8 @@ def tune(
     judgement = None
     if settings.get("report", True):
         name = base.name if isinstance(base, Model) else str(base)
-        judgement = judge_together(folder, chosen, model, examined, dev_data, train_data, name, seed)
+        note = f"The best of {study.done} trials on these very examples: other data will say what it is worth."
+        judgement = judge_together(folder, chosen, model, examined, dev_data, train_data, name, seed, note)
     tried, made = best["settings"], study.trials()
     note_metrics(folder, tune={"metric": by, "best": best["number"], "search": identity["search"], "trials": made})
     return Tuned(model, tried, best["value"], by, examined.scores, made, dev_data.name, folder, judgement)
@@ -157,7 +158,7 @@ def searchable(task: str) -> dict[str, Any]:
 
 
 def _suited_space(base: str | Path | Model, examples: int, given: dict[str, Any], tuning: TuningSettings) -> Space:
-    """What is tried where nobody says: a tenth of an order of magnitude and more around what suits."""
+    """What is tried where nobody says: rates from a quarter to four times what suits, fewer and more passes."""
     start = base if isinstance(base, Model) else load(base, device="cpu")
     rate, epochs = suited_rate(start.config.width, tuning), suited_epochs(examples)
     space: Space = {
