@@ -210,7 +210,7 @@ EXAMPLES = {
         ("accuracy", "macro_f1"),
     ),
     "chemprot": Example("classify", chemprot, "--max-length 128", ".csv", ("accuracy", "macro_f1")),
-    "clauses": Example("classify", clauses, "--max-length 128", ".jsonl", ("macro_f1", "micro_f1")),
+    "clauses": Example("classify", clauses, "--max-length 128", ".jsonl", ("macro_f1", "accuracy")),
     "financial": Example("classify", financial, "--max-length 96", ".csv", ("accuracy", "macro_f1")),
     "names": Example("tag", names, "--crf --max-length 128", ".conll --keep", ("f1",)),
     "squad2": Example("answer", squad2, "--max-length 384 --stride 128", ".json", ("exact_match", "f1")),
