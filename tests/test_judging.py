@@ -243,7 +243,19 @@ def test_swapped_labels_are_suspected_first():
     rows = [Judged("t", "a", "a", 1.0)] * 300
     found = suspected_errors(Examined({}, rows, lambda places: {}, ("a", "b", "c"), labels, shares))
     assert set(found) == set(swapped.tolist())
-    assert shares[found, labels[found]].tolist() == sorted(shares[found, labels[found]])
+    margins = shares[found].max(1) - shares[found, labels[found]]
+    assert margins.tolist() == sorted(margins, reverse=True)
+
+
+def test_a_class_of_few_examples_makes_nothing_suspected_by_a_guess_below_a_half():
+    shares = np.array([[0.6, 0.4], [0.6, 0.4], [0.55, 0.45]])
+    labels = np.array([0, 0, 1])  # the mean of the second class is 0.45, of which nothing else has more
+    rows = [Judged("t", "a", "a", 1.0)] * 3
+    assert suspected_errors(Examined({}, rows, lambda places: {}, ("a", "b"), labels, shares)) == []
+    shares[2] = [0.7, 0.3]
+    assert suspected_errors(Examined({}, rows, lambda places: {}, ("a", "b"), labels, shares)) == [2]
+    few = np.array([[0.4, 0.3, 0.3], [0.35, 0.34, 0.31]])
+    assert suspected_errors(Examined({}, rows[:2], lambda places: {}, ("a", "b", "c"), np.array([0, 1]), few)) == []
 
 
 def test_without_one_decision_an_example_confidence_and_doubt_decide():

@@ -33,10 +33,10 @@ def reliability(name: str, now: Numbers, before: Numbers | None) -> str:
         if before is not None:
             _points(axes, before["bins"], SECOND, "before the temperature")
         _points(axes, now["bins"], FIRST, "the model" if before is None else "with the temperature")
-        axes.set(title="Confidence and truth", xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(title="Confidence and truth", xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1.03))
         _percent(axes.xaxis)
         _percent(axes.yaxis)
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=2)
         return as_svg(figure, name)
 
 
@@ -106,8 +106,11 @@ def learning_curve(name: str, metric: str, points: Sequence[Numbers]) -> str:
 
 
 def _points(axes: Any, bins: Sequence[Numbers], colour: str, label: str) -> None:
+    """A point a bin, the larger the more guesses it holds."""
     where, values = [one["confidence"] for one in bins], [one["right"] for one in bins]
-    axes.plot(where, values, color=colour, linewidth=1.5, marker="o", markersize=4, label=label)
+    most = max(one["count"] for one in bins)
+    axes.plot(where, values, color=colour, linewidth=1.1, alpha=0.5)
+    axes.scatter(where, values, [6 + 60 * one["count"] / most for one in bins], color=colour, label=label)
 
 
 def _percent(axis: Any) -> None:
