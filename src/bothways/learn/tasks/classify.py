@@ -117,7 +117,8 @@ class Classify:
     def begin(self, model: Model, train: LabelledTexts) -> str:
         """Notes how rows are to be read again, and says what the labels are."""
         reading = {name: getattr(self, name) for name in ("label_separator", "label_columns", "problem", "markers")}
-        known: dict[str, Any] = {"reading": {name: value for name, value in reading.items() if value is not None}}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in reading.items()}
+        known: dict[str, Any] = {"reading": {name: value for name, value in plain.items() if value is not None}}
         if self.symmetric:
             known["symmetric"] = True
         names = model.labels

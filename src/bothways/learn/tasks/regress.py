@@ -80,7 +80,7 @@ class Regress:
         scores = _scores(train)
         known: dict[str, Any] = {"scale": [float(scores.mean()), float(scores.std())], "reading": {}}
         if self.markers:
-            known["reading"]["markers"] = self.markers
+            known["reading"]["markers"] = list(self.markers)
         model.decoding["classify"] = known | ({"symmetric": True} if self.symmetric else {})
         return f"scores from {scores.min():g} to {scores.max():g}, on average {scores.mean():.3g}"
 
