@@ -11,20 +11,9 @@ import numpy as np
 from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.finetune import choose
-from bothways.learn.group import (
-    Record,
-    best_place,
-    check_count,
-    judge_together,
-    note_metrics,
-    own_settings,
-    results_of,
-    run_once,
-    spread_of,
-    spread_told,
-)
+from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
 from bothways.learn.metrics import classification_scores, confusion_counts, confusion_metrics
-from bothways.learn.several import Several
+from bothways.learn.several import Several, conclude
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.progress import say
 from bothways.run.model import Model
@@ -86,30 +75,8 @@ def cross_validate(
         {"fold": number, **each.results, **results_of(chosen, part.scores)}
         for number, (each, part) in enumerate(zip(made, parts, strict=True))
     ]
-    place = best_place(runs, by)
     examined = pooled(chosen, parts, places)
-    scores, rows = examined.scores, examined.rows
-    model = made[place].model(settings.get("device"))
-    spread = spread_of(runs, chosen.metrics)
-    record.adopt(made[place])
-    judgement = None
-    if record.out is not None and settings.get("report", True):
-        judgement = judge_together(
-            record.out,
-            chosen,
-            model,
-            examined,
-            data,
-            None,
-            record.base,
-            seed,
-            spread_told(spread, by, f"{folds} folds"),
-        )
-    found = Several(model, scores, by, runs, place, spread, data.name, rows, record.out, judgement)
-    if found.out is not None:
-        note_metrics(found.out, folds=found.figures())
-    record.end(results_of(chosen, scores))
-    return found
+    return conclude(record, chosen, "folds", by, made, runs, lambda _: examined, data, None)
 
 
 def deal(data: Data, folds: int, seed: int) -> list[np.ndarray]:

@@ -139,9 +139,10 @@ class Record:
         self.out = None if out is None else Path(out)
         self.base = base.name if isinstance(base, Model) else str(base)
         typed = {"base": as_typed(base), "train": as_typed(sources[0]), "dev": as_typed(sources[1])}
+        self.settings = {name: value for name, value in settings.items() if name != "callbacks"} | typed
         self._content: dict[str, Any] = {
             "command": f"finetune {task}",
-            "settings": {k: v for k, v in settings.items() if k != "callbacks"} | typed,
+            "settings": self.settings,
             "data": {
                 name: each.describe() for name, each in zip(("train", "dev"), data, strict=True) if each is not None
             },
@@ -200,7 +201,7 @@ class Record:
 
     def _write(self, results: dict[str, Any] | None) -> None:
         assert self.out is not None
-        write_run(self.out, **self._content, seed=self._content["settings"]["seed"], results=results)
+        write_run(self.out, **self._content, seed=self.settings["seed"], results=results)
 
 
 def adopt_model(folder: Path, out: Path) -> None:
@@ -223,27 +224,17 @@ def check_count(name: str, value: int, least: int) -> None:
 
 
 def judge_together(
-    out: Path,
-    task: Task,
-    model: Model,
-    examined: Examined,
-    data: Data,
-    train: Data | None,
-    base: str,
-    seed: int,
-    note: str,
+    record: Record, task: Task, model: Model, examined: Examined, data: Data, train: Data | None, note: str
 ) -> dict[str, Any]:
     """Writes ``metrics.json`` and ``report.html`` of runs that belong together, and the card of the model they gave.
 
     Args:
-        out: Their folder, with the model in it.
+        record: Of the runs; their folder has the model in it.
         task: What was learned.
         model: What it gave.
         examined: What was said of `data`.
         data: N labelled examples.
         train: What the model learned from, where it has seen none of `data`.
-        base: What it was made from.
-        seed: Of resamples.
         note: What the reader has to know of the runs.
 
     Returns:
@@ -253,10 +244,12 @@ def judge_together(
     from bothways.learn.judging.judgement import Before, judge, write_metrics
     from bothways.learn.report import write_judgement
 
-    cut = model.truncated
-    judgement = judge(task, model, examined, data, cut, Before(train, held_out=True), seed) | {"model": str(out)}
+    assert record.out is not None
+    out, before = record.out, Before(train, held_out=True)
+    judgement = judge(task, model, examined, data, model.truncated, before, record.settings["seed"])
+    judgement["model"] = str(out)
     judgement["notes"].insert(0, note)
     write_metrics(out, judgement)
-    write_card(out / "model", model, judgement, base)
+    write_card(out / "model", model, judgement, record.base)
     write_judgement(out, judgement)
     return judgement

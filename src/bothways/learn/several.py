@@ -5,12 +5,14 @@ Every run has a folder of its own and can be resumed; one that is finished is ne
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bothways.learn.finetune import choose, with_dev
 from bothways.learn.group import (
+    Made,
     Record,
     best_place,
     check_count,
@@ -22,7 +24,7 @@ from bothways.learn.group import (
     spread_of,
     spread_told,
 )
-from bothways.learn.tasks.protocol import Judged
+from bothways.learn.tasks.protocol import Data, Examined, Judged, Task
 from bothways.progress import say
 from bothways.run.model import Model
 
@@ -107,28 +109,47 @@ def finetune_seeds(
         one = settings | {"metric": metric, "seed": number}
         made.append(run_once(task, record.folder(f"seed-{number}"), base=base, train=train_data, dev=dev_data, **one))
     runs = [{"seed": seed + place, **each.results} for place, each in enumerate(made)]
-    place = best_place(runs, by)
-    model = made[place].model(settings.get("device"))
-    examined = chosen.examine(model, dev_data)
-    spread = spread_of(runs, chosen.metrics)
+    return conclude(
+        record, chosen, "seeds", by, made, runs, lambda model: chosen.examine(model, dev_data), dev_data, train_data
+    )
+
+
+def conclude(
+    record: Record,
+    task: Task,
+    kind: str,
+    metric: str,
+    made: Sequence[Made],
+    runs: list[dict[str, Any]],
+    examine: Callable[[Model], Examined],
+    data: Data,
+    train: Data | None,
+) -> Several:
+    """Tells the best of some runs, and leaves its model, the figures of all and a report in their folder.
+
+    Args:
+        record: Of the runs.
+        task: What was learned.
+        kind: What they are called, ``"seeds"`` or ``"folds"``.
+        metric: What the best is told by.
+        made: The runs.
+        runs: Their figures.
+        examine: What is said of `data`, given the best model.
+        data: What was judged.
+        train: What was learned from, where it holds none of `data`.
+    """
+    place, spread = best_place(runs, metric), spread_of(runs, task.metrics)
+    model = made[place].model(record.settings.get("device"))
+    examined = examine(model)
     record.adopt(made[place])
     judgement = None
-    if record.out is not None and settings.get("report", True):
-        judgement = judge_together(
-            record.out,
-            chosen,
-            model,
-            examined,
-            dev_data,
-            train_data,
-            record.base,
-            seed,
-            spread_told(spread, by, f"{seeds} seeds"),
-        )
+    if record.out is not None and record.settings.get("report", True):
+        told = spread_told(spread, metric, f"{len(runs)} {kind}")
+        judgement = judge_together(record, task, model, examined, data, train, told)
     found = Several(
-        model, examined.scores, by, runs, place, spread, dev_data.name, examined.rows, record.out, judgement
+        model, examined.scores, metric, runs, place, spread, data.name, examined.rows, record.out, judgement
     )
-    if found.out is not None:
-        note_metrics(found.out, seeds=found.figures())
-    record.end(results_of(chosen, examined.scores))
+    if record.out is not None:
+        note_metrics(record.out, **{kind: found.figures()})
+    record.end(results_of(task, examined.scores))
     return found

@@ -16,6 +16,7 @@ from bothways.errors import BothwaysError, need
 from bothways.learn.finetune import choose, finetune, with_dev
 from bothways.learn.group import (
     NO_EFFECT,
+    Record,
     again,
     check_count,
     judge_together,
@@ -140,9 +141,9 @@ def tune(
     examined = chosen.examine(model, dev_data)
     judgement = None
     if settings.get("report", True):
-        name = base.name if isinstance(base, Model) else str(base)
+        record = Record(folder, task, fixed, base, (train, dev), (train_data, dev_data))
         note = f"The best of {study.done} trials on these very examples: other data will say what it is worth."
-        judgement = judge_together(folder, chosen, model, examined, dev_data, train_data, name, seed, note)
+        judgement = judge_together(record, chosen, model, examined, dev_data, train_data, note)
     tried, made = best["settings"], study.trials()
     note_metrics(folder, tune={"metric": by, "best": best["number"], "search": identity["search"], "trials": made})
     return Tuned(model, tried, best["value"], by, examined.scores, made, dev_data.name, folder, judgement)
