@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 import tiny
+from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.run.model import Model
 from bothways.use import bulk
@@ -193,6 +194,17 @@ def test_classes_that_are_named_need_no_training(tmp_path):
     ):
         assert row["prediction"] == right.label
         assert row["p(garden)"] == pytest.approx(right.probabilities["garden"], abs=1e-5)
+
+
+def test_named_classes_are_typed_between_commas(tmp_path, capsys):
+    model = model_for("pairs", labels=("contradiction", "entailment", "neutral"))
+    model.save(tmp_path / "model")
+    write(tmp_path / "in.jsonl", [{"text": text} for text in TEXTS])
+    typed = ["--labels", "river, old house", "--several", "--template", "{} is here.", "--quiet"]
+    assert main(["predict", str(tmp_path / "model"), str(tmp_path / "in.jsonl"), *typed]) == 0
+    right = model.zero_shot(TEXTS, ["river", "old house"], template="{} is here.", several=True)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["prediction"] for row in found] == [list(one.labels) for one in right]
 
 
 # -- what stands beside
