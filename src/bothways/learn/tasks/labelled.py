@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -195,7 +196,7 @@ def _label(value: Any, separator: str | None, column: str | None, where: str) ->
         return tuple(dict.fromkeys(part for part in parts if part))
     if is_missing(value) or str(value).strip() == "":
         raise BothwaysError(f"{where}: there is no label in the column {column!r}")
-    return str(value).strip()
+    return sys.intern(str(value).strip())  # a million rows hold each name once
 
 
 def _are_several(data: LabelledTexts) -> bool:
