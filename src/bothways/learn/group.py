@@ -15,7 +15,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import choose, finetune
 from bothways.learn.keeper import difference
-from bothways.learn.runs import as_typed, check_out, read_run, write_run
+from bothways.learn.runs import METRICS, as_typed, check_out, read_run, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
@@ -108,9 +108,11 @@ def spread_told(spread: dict[str, dict[str, float]], metric: str, runs: str) -> 
 
 def note_metrics(out: Path, **more: Any) -> None:
     """Adds plain data to ``out/metrics.json``, which is made if need be."""
-    path = out / "metrics.json"
+    from bothways.learn.judging.judgement import plain
+
+    path = out / METRICS
     known = read_json(path) if path.exists() else {}
-    replace_text(path, json.dumps(known | more, indent=2, ensure_ascii=False) + "\n")
+    replace_text(path, json.dumps(known | plain(more), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class Record:

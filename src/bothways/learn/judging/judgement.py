@@ -120,7 +120,7 @@ def judge(
             "The best weights, and thresholds and temperature where there are any, were chosen by these very examples: "
             "scores on examples that nothing was chosen by will be a little lower (bothways evaluate)."
         )
-    judgement: dict[str, Any] = _plain(told | {"notes": notes})
+    judgement: dict[str, Any] = plain(told | {"notes": notes})
     return judgement
 
 
@@ -229,12 +229,12 @@ def _truncation(model: Model, cut: Truncation) -> dict[str, Any]:
     return counts | {"max_length": model.max_length, "policy": model.truncation}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Strings, finite numbers, lists and dictionaries of any value."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
