@@ -309,6 +309,14 @@ def test_a_curve_ends_with_the_ordinary_run_and_is_noted_as_plain_data(place, tm
     assert not (tmp_path / "o" / "curve").exists()
 
 
+def test_a_curve_does_not_begin_where_another_run_is(place, tmp_path, counted):
+    given = {"base": place / "base", "train": rows(), "out": tmp_path / "o", **CHEAP}
+    bw.finetune("classify", **given)
+    with pytest.raises(BothwaysError, match="another run"):
+        bw.learning_curve("classify", **given)
+    assert counted == []
+
+
 def test_a_killed_curve_goes_on(place, tmp_path, killed):
     given = {"base": place / "base", "train": place / "rows.jsonl", "halvings": 1, **CHEAP}
     whole = bw.learning_curve("classify", **given)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import Finetuned, choose, finetune, with_dev
 from bothways.learn.folds import Within
 from bothways.learn.group import Record, again, check_count, note_metrics, own_settings, results_of, run_once
 from bothways.learn.report import leave_report
+from bothways.learn.runs import check_out
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.progress import say
 from bothways.run.model import Model
@@ -70,10 +69,12 @@ def learning_curve(
     train_data, dev_data = with_dev(chosen, given, dev, seed)
     shared = {"metric": metric, "seed": seed, **settings}
     folder = None if out is None else Path(out)
-    if overwrite and folder is not None:
-        shutil.rmtree(folder / "curve", ignore_errors=True)
+    if folder is not None:
+        check_out(folder, overwrite=overwrite, resume=settings.get("resume", True))
+        if overwrite:
+            shutil.rmtree(folder / "curve", ignore_errors=True)
     record = Record(folder and folder / "curve", task, shared, base, (train, dev), (train_data, dev_data))
-    record.begin(overwrite=False)
+    record.begin(False, settings.get("resume", True))
     within: Any = Within(chosen, train_data)
     points = []
     for place, part in enumerate(halves(chosen, train_data, halvings, seed)):
@@ -86,9 +87,6 @@ def learning_curve(
     whole = finetune(task, base=base, train=again(train, given), dev=dev, out=out, overwrite=overwrite, **shared)
     points.append({"share": 1.0, "examples": len(train_data), **results_of(chosen, whole.scores)})
     if folder is not None:
-        first = chosen.metrics[0]
-        drawn = [{**point, "metric": point[first], "spread": None} for point in points]
-        replace_text(folder / "curve.json", json.dumps(drawn, indent=2) + "\n")
         note_metrics(folder, curve=points)
         shutil.rmtree(folder / "curve")
         if settings.get("report", True):

@@ -15,7 +15,8 @@ from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import choose, finetune
 from bothways.learn.keeper import difference
-from bothways.learn.runs import METRICS, as_typed, check_out, read_run, write_run
+from bothways.learn.record import METRICS
+from bothways.learn.runs import as_typed, check_out, read_run, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
