@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["torch", "transformers", "pyarrow", "sklearn", "matplotlib", "pandas", "rich", "typer", "tokenizers"]
+HEAVY = ["torch", "transformers", "pyarrow", "sklearn", "matplotlib", "optuna", "pandas", "rich", "typer", "tokenizers"]
 
 
 def base_distributions():
@@ -133,6 +133,7 @@ def test_the_light_commands_work(light):
         ["new", "--vocab", "tok", "--out", "run"],
         ["pretrain", "text.txt", "--out", "run"],
         ["finetune", "classify", "table.csv", "--base", "model", "--out", "run"],
+        ["tune", "classify", "table.csv", "--base", "model", "--out", "run"],
         ["evaluate", "model", "table.csv"],
         ["predict", "model", "table.csv"],
         ["fill", "model", "the [MASK]"],
