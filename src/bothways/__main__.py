@@ -1,5 +1,7 @@
 """``python -m bothways`` is the command line."""
 
+import sys
+
 from bothways.cli import main
 
-main()
+sys.exit(main())
