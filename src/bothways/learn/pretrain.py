@@ -183,7 +183,7 @@ def pretrain(
     sources = {"corpus": corpus, "base": base, "teacher": teacher}
     given = {name: value for name, value in locals().items() if name not in {*sources, "sources", "callbacks"}}
     folder = Path(out)
-    goes_on = check_out(folder, overwrite=overwrite, resume=resume)
+    goes_on = check_out(folder, overwrite=overwrite, resume=resume, reads=(*sources.values(), tokenizer))
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learned = picked(
         ObjectiveSettings,
