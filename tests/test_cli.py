@@ -257,6 +257,12 @@ def test_every_ending_has_its_exit_code(said, monkeypatch, error, status, told):
     assert told in err
 
 
+def test_run_as_a_module_it_has_its_exit_code_too():
+    for typed, status in ((["families", "berd"], 2), (["families", "--json"], 0)):
+        done = subprocess.run([sys.executable, "-m", "bothways", *typed], capture_output=True, text=True)
+        assert done.returncode == status
+
+
 @pytest.mark.parametrize("typed", ["--help", "families --json", "pretrain --help"])
 def test_an_output_that_nobody_reads_ends_quietly(typed):
     program = f"{sys.executable} -c 'import sys; from bothways.cli import main; sys.exit(main())'"

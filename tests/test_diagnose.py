@@ -224,6 +224,15 @@ def test_healthy_logs_stay_healthy_under_noise_and_with_less_known(facts, noise,
     assert judge(course(tmp_path, lines(loss=falling, noise=noise), facts=facts, config=None)).verdict == "healthy"
 
 
+@pytest.mark.parametrize("count", range(7))
+@pytest.mark.parametrize("over", [True, False])
+def test_a_run_of_a_few_lines_can_be_asked_about(count, over, tmp_path):
+    """A trial of some seconds, which has learned nothing yet."""
+    log = lines(10 * count, loss=lambda x: 8.0)
+    found = judge(course(tmp_path, log, over=over, held_out=evaluations(200, loss=lambda x: 8.0)[: count // 5]))
+    assert found.verdict == "too early to say" or (over and count)
+
+
 def test_a_spike_that_is_made_good_is_no_illness(tmp_path):
     def spiking(x):
         return falling(x) + (3 if 0.5 < x < 0.53 else 0)
@@ -266,10 +275,11 @@ def test_steps_to_leave_the_plateau_are_taken_from_comparable_runs(tmp_path):
 
     write("other", lines(4000, loss=falling), "same")
     write("elsewhere", lines(400, loss=falling), "different")
+    write("hardly begun", lines(20, loss=lambda x: 3.0), "same")
     stuck = Course(**{**vars(course(tmp_path, lines(400, loss=lambda x: 6.1))), "fingerprint": "same"})
     (finding,) = judge(stuck).findings
     (needed,) = [one for one in finding.evidence if "others left" in one.what]
-    assert needed.source == "1 runs beside this one"
+    assert needed.source == "a run beside this one"
     left = next(line["step"] for line in lines(4000, loss=falling, noise=0) if line["loss.mlm"] < 0.88 * 6.2)
     assert needed.value == pytest.approx(left, rel=0.2)
     assert "--steps" in finding.remedy
@@ -438,6 +448,19 @@ def test_an_unfinished_run_of_another_kind_is_refused_too(tmp_path):
     folder = write(tmp_path / "run", [{"event": "step", "step": 10, "loss": 1.0, "loss.classify": 1.0}])
     with pytest.raises(BothwaysError, match="no run of bothways pretrain"):
         bw.diagnose(folder)
+
+
+def test_a_run_that_learns_from_a_teacher_alone_is_one_of_pre_training(tmp_path):
+    """Its losses have other names than objectives have; at their beginning, and at their end."""
+    steps = [
+        {"event": "step", "step": step, "loss": 5.0 / step, "loss.states": 4.0 / step, "loss.scores": 1.0 / step}
+        for step in range(10, 2001, 10)
+    ]
+    for count, verdict in ((3, "too early to say"), (200, "healthy")):
+        folder = write(tmp_path / str(count), steps[:count], command="pretrain", settings={"steps": 2000}, results={})
+        found = bw.diagnose(folder)
+        assert found.verdict == verdict
+        assert "loss of states" in found.figures
 
 
 def test_the_command_says_it_to_people_and_to_machines(train, tmp_path, capsys):

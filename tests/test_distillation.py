@@ -22,9 +22,10 @@ from bothways.learn.objectives.masking import Masking
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.protocol import Forward, Together
 from bothways.model.families import families
-from bothways.model.heads import soft_vocabulary_loss as module
+from bothways.model.heads import vocabulary_rows
 from bothways.model.heads.enhanced_mask_decoder import decode
-from bothways.model.heads.soft_vocabulary_loss import Logits, soft_vocabulary_loss
+from bothways.model.heads.soft_vocabulary_loss import soft_vocabulary_loss
+from bothways.model.heads.vocabulary_rows import Logits
 
 VOCABULARY = 211
 LENGTHS = (3, 9, 9, 4, 9, 17)
@@ -61,7 +62,7 @@ def plain(student, teacher, temperature, scale=1.7):
 @pytest.mark.parametrize("count", [0, 1, 33, 200])
 def test_soft_targets_are_the_divergence(count, temperature, monkeypatch):
     """Forward and backward, also where positions come in several chunks."""
-    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(vocabulary_rows, "_CHUNK", 64)
     given = problem(count)
     loss, hits, gradients = chunked(*given, temperature)
     expected, expected_hits, wanted = plain(*given, temperature)

@@ -13,7 +13,7 @@ from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
 from bothways.learn.objectives.protocol import Forward, Together
 from bothways.learn.stream import split_items
-from bothways.model.heads import vocabulary_loss as module
+from bothways.model.heads import vocabulary_rows
 from bothways.model.heads.vocabulary_loss import vocabulary_loss
 
 SPECIAL, VOCABULARY, MASK = 5, 1000, 4
@@ -148,7 +148,7 @@ def problem(count, width=24, vocabulary=301):
 @pytest.mark.parametrize("count", [0, 1, 31, 33, 200])
 def test_the_vocabulary_loss_is_cross_entropy(count, monkeypatch):
     """Forward and backward, also where positions come in several chunks."""
-    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(vocabulary_rows, "_CHUNK", 64)
     given = problem(count)
     (loss, hits, gradients), (expected, expected_hits, expected_gradients) = chunked(*given), plain(*given)
     assert loss.dtype == hits.dtype == torch.float32

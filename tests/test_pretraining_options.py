@@ -1,6 +1,8 @@
 """What a run is asked for reaches its examples: static masks, rates, sequences, tokenizers of the family's kind."""
 
 import inspect
+import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from bothways.errors import BothwaysError
 from bothways.learn import pretrain as module
 from bothways.learn.objectives.recipe import recipe
 from bothways.learn.objectives.settings import ObjectiveSettings
+from bothways.learn.runs import write_run
 from bothways.learn.start import prepared_corpus, suited_objective, suited_tokenizer
 from bothways.learn.stream import Stream
 from bothways.model.families import families, family
@@ -152,13 +155,49 @@ def test_what_makes_no_sense_is_one_sentence(options, words, corpus, tmp_path):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("objective", ["spo", "nsp+sop", "rtd+mlm"])
-def test_objectives_that_do_not_exist_or_fit_are_refused_before_the_text_is_read(objective, tmp_path):
-    with pytest.raises(BothwaysError):
-        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", objective=objective)
+MISTAKES = [
+    ({"objective": "spo"}, "there is no objective 'spo'"),
+    ({"objective": "nsp+sop"}, "want different pairs"),
+    ({"objective": "rtd+mlm"}, "leave mlm out"),
+    ({"size": "tinny"}, "did you mean 'tiny'"),
+    ({"family": "berd"}, "berd"),
+    ({"max_length": 1000}, "takes at most 512 tokens"),
+    ({"dropout": 2.0}, "dropout must be"),
+    ({"mask_decoder": "enhanced", "family": "modernbert", "objective": "mlm"}, "the enhanced mask decoder needs"),
+    ({"optimizer": "adam"}, "did you mean 'adamw'"),
+    ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
+    ({"steps": 0}, "steps must be 1 or more"),
+    ({"steps": 5, "epochs": 1}, "steps and epochs say the same in two ways"),
+    ({"epochs": -1}, "epochs must be above 0, not -1"),
+    ({"batch_tokens": 0}, "batch_tokens must be 1 or more, not 0"),
+    ({"micro_tokens": -5}, "micro_tokens must be 1 or more, not -5"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), MISTAKES)
+def test_mistakes_are_refused_before_the_text_is_read_or_a_run_thrown_away(options, told, tmp_path):
+    with pytest.raises(BothwaysError, match=told) as refused:
+        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", **options)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+    write_run(tmp_path / "run", command="pretrain", settings={}, seed=0, results={})
+    with pytest.raises(BothwaysError, match=told):
+        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", overwrite=True, **options)
+    assert (tmp_path / "run" / "run.json").is_file()
     with pytest.raises(BothwaysError, match="absent"):
-        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", objective="mlm")
-    assert not (tmp_path / "run" / "corpus").exists()
+        bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "new", objective="mlm")
+
+
+def test_a_model_that_is_continued_has_its_own_size_and_others_a_name(corpus, tmp_path, capsys):
+    base = tiny.folder(tmp_path / "base")
+    run = bw.pretrain(corpus, base=base, objective="mlm", out=tmp_path / "run", **RUN)
+    assert run.model.config.width == bw.load(base).config.width
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["size"] is None
+    bw.pretrain(corpus, teacher=base, objective="minilm", out=tmp_path / "student", **RUN | {"size": "1"})
+    said = capsys.readouterr().err
+    assert re.search("Size tiny is left aside: .*base is continued as it is", said)
+    assert "BERT continued: " in said
+    assert "BERT student of 1 layer: " in said
 
 
 def test_the_command_line_has_the_same_options():

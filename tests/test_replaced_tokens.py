@@ -22,6 +22,7 @@ from bothways.learn.start import settled, starting_model, suited_objective
 from bothways.learn.stream import split_items
 from bothways.model.families import families, family
 from bothways.model.heads import vocabulary_loss as module
+from bothways.model.heads import vocabulary_rows
 from bothways.model.heads.vocabulary_loss import Guesses, vocabulary_guesses, vocabulary_loss
 
 SPECIAL, VOCABULARY, MASK = 5, 211, 4
@@ -66,7 +67,7 @@ def problem(vocabulary=37, width=8, seed=0):
 
 def test_tokens_are_drawn_with_the_probabilities_of_the_softmax(monkeypatch):
     """Chi-squared of 3 times 200,000 draws against the exact probabilities."""
-    monkeypatch.setattr(module, "_CHUNK", 4096)
+    monkeypatch.setattr(vocabulary_rows, "_CHUNK", 4096)
     hidden, table, bias = problem()
     count = 200_000
     uniform = torch.from_numpy(np.random.default_rng(1).random(3 * count, dtype=np.float32))
@@ -93,7 +94,7 @@ def test_the_number_at_the_borders_decides_the_token():
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_drawing_changes_neither_loss_nor_gradient(gradient, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(vocabulary_rows, "_CHUNK", 64)
     hidden, table, bias = problem(301)
     hidden, labels, uniform = hidden.repeat(50, 1), torch.arange(150), torch.rand(150)
     given = [value.clone().requires_grad_(gradient) for value in (hidden, table, bias)]
@@ -121,7 +122,7 @@ def test_only_a_few_rows_are_ever_held_in_float32(monkeypatch):
     hidden, table, bias = problem()
     vocabulary_guesses(hidden.repeat(40, 1), table, bias, torch.zeros(120, dtype=torch.int64), torch.rand(120))
     assert sum(rows for rows, _ in seen) == 120
-    assert max(seen) == (module._ROWS, 37) < (120, 37)
+    assert max(seen) == (vocabulary_rows._ROWS, 37) < (120, 37)
 
 
 def test_nothing_masked_draws_nothing():
@@ -241,7 +242,7 @@ def reference(model, item):
 
 @pytest.mark.parametrize("how", ["shared", "disentangled", "own"])
 def test_losses_and_gradients_are_those_of_a_plain_implementation(how, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(vocabulary_rows, "_CHUNK", 64)
     model = pair(how)
     (item,) = items(40)
     guessing, spotting, right, tokens = reference(model, item)

@@ -19,7 +19,7 @@ import transformers
 import tiny
 from bothways.batch import make_batch, pack, unpack
 from bothways.errors import BothwaysError
-from bothways.learn.start import configuration
+from bothways.learn.start import configuration, with_vocabulary
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import family
 from bothways.run.folder import Saved, encoder_config, is_published, read_folder, write_folder
@@ -156,7 +156,7 @@ def test_another_vocabulary_moves_the_positions_along(name, pad_id):
 
 def test_pre_training_begins_with_a_model_that_others_can_open():
     """The tokenizer made here has its padding token at 0."""
-    config = configuration(None, "roberta", "distil", tiny.tokenizer(), max_length=512, dropout=None)
+    config = with_vocabulary(configuration(None, "roberta", "distil", 512, None), None, tiny.tokenizer())
     assert config.embeddings.position_offset == config.embeddings.pad_id + 1 == 1
     assert is_published(config)
 

@@ -269,6 +269,17 @@ def test_only_what_guesses_masked_tokens_is_asked_to_fill_in_words():
         assert any(command.startswith("bothways fill") for command in commands) == asked
 
 
+def test_settings_that_the_run_settled_itself_are_told_too():
+    asked = {"objective": "mlm", "learning_rate": None, "optimizer": "adamw", "mask_rate_end": None}
+    begun = {**BEGUN, "settings": {"learning_rate": 0.0015, "optimizer": "muon", "mask_rate_end": None, "clip": 1.0}}
+    rows = run_page("x", {**RUN, "settings": asked}, [begun, *LOG[1:]])["settings"]
+    assert {row["name"]: row["value"] for row in rows} == {
+        "objective": "mlm",
+        "learning rate": "0.0015",
+        "optimizer": "adamw",
+    }
+
+
 def test_settings_of_teachers_are_told_where_there_is_one():
     for objective, told in (("mlm", False), ("mlm+distil", True)):
         settings = {"objective": objective, "temperature": 2.0, "start_from_teacher": True}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,21 @@ def test_a_finished_run_is_not_overwritten_unasked(tmp_path):
         check_out(tmp_path)
     assert check_out(tmp_path, overwrite=True) is False
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("read", ["corpus", "", "model", "corpus/part", "."])
+def test_what_a_run_reads_is_not_thrown_away(read, tmp_path, monkeypatch):
+    """Neither the corpus that lies in the run's folder, nor the model that is to be continued; nothing is removed."""
+    finished(tmp_path)
+    for name in ("corpus", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "corpus" / "part").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    for reads in ([None, Path(read)], [str(tmp_path / read)], [{"no": "path"}, [str(tmp_path / read)]]):
+        with pytest.raises(BothwaysError, match="is what this run reads, and --overwrite would remove it"):
+            check_out(tmp_path, overwrite=True, reads=reads)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "corpus", "model"}
+    assert check_out(tmp_path, overwrite=True, reads=[tmp_path / "notes.txt", "some text", ["more", "text"]]) is False
 
 
 def test_an_interrupted_run_goes_on_or_is_refused(tmp_path):

@@ -77,15 +77,16 @@ def _verdict(course: Course, findings: tuple[Finding, ...]) -> tuple[Verdict, st
 def _figures(course: Course) -> dict[str, float]:
     """Where the run stands."""
     loss = f"loss.{MLM}"
-    figures = {
-        "steps": course.step,
-        "loss of masked tokens": course.level,
-        "masked accuracy": course.accuracy,
-        "held-out loss of masked tokens": course.held_out.mean(loss, 0.99, 1.0),
-        "loss of guessing by frequencies": course.unigram_loss,
-        "accuracy of the most frequent token": course.facts.get("unigram_accuracy", math.nan),
-        "highest learning rate": course.rate,
-    }
+    figures: dict[str, float] = {"steps": course.step}
+    if loss in course.log:
+        figures |= {
+            "loss of masked tokens": course.level,
+            "masked accuracy": course.accuracy,
+            "held-out loss of masked tokens": course.held_out.mean(loss, 0.99, 1.0),
+            "loss of guessing by frequencies": course.unigram_loss,
+            "accuracy of the most frequent token": course.facts.get("unigram_accuracy", math.nan),
+        }
+    figures["highest learning rate"] = course.rate
     figures |= {
         f"{name.replace('.', ' of ')}": course.log.mean(name, 0.9, 1.0)
         for name in course.log.names

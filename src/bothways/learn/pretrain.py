@@ -24,18 +24,20 @@ from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
+    check_training,
+    chosen_size,
     configuration,
+    name_of,
     prepared_corpus,
     settled,
     starting_model,
     suited_objective,
     suited_rate,
-    suited_size,
     tokenizer_of,
+    with_vocabulary,
 )
 from bothways.learn.stream import Stream, split_items
 from bothways.learn.teaching import begin, beside, common_tokenizer, find_teacher, lesson_of
-from bothways.model.families import family as family_of
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
@@ -185,7 +187,7 @@ def pretrain(
     sources = {"corpus": corpus, "base": base, "teacher": teacher}
     given = {name: value for name, value in locals().items() if name not in {*sources, "sources", "callbacks"}}
     folder = Path(out)
-    goes_on = check_out(folder, overwrite=overwrite, resume=resume)
+    check_training(given)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learned = picked(
         ObjectiveSettings,
@@ -196,12 +198,13 @@ def pretrain(
     )
     check_objectives(learned)
     check_generator(learned, keep_generator)
-    size = size or suited_size(family, teacher)
+    size = chosen_size(size, family, start, teacher)
     master = find_teacher(teacher, learned, device)
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
+    learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
+    goes_on = check_out(folder, overwrite=overwrite, resume=resume, reads=(*sources.values(), tokenizer))
     prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, family)
-    config = configuration(start, family, size, prepared.tokenizer, max_length, dropout, master)
-    learned, config = settled(learned, config, start)
+    config = with_vocabulary(shape, start, prepared.tokenizer)
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
     train_numbers, held_numbers = divide(len(plan.examples))
@@ -224,7 +227,7 @@ def pretrain(
         LoopSettings,
         given,
         optimizer=optimizer,
-        learning_rate=learning_rate or suited_rate(config.width, optimizer),
+        learning_rate=suited_rate(config.width, optimizer) if learning_rate is None else learning_rate,
         steps=steps,
     )
     check_enough(plan.examples, train_numbers, batch_tokens)
@@ -232,7 +235,7 @@ def pretrain(
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
-    name = f"{family_of(config.family).title} {size if start is None else 'continued'}"
+    name = name_of(config, size, start)
     facts = {
         "model": name,
         "examples": len(train_numbers),

@@ -101,24 +101,28 @@ def as_typed(source: Any) -> Any:
     return None
 
 
-def check_out(out: Path, *, overwrite: bool = False, resume: bool = True) -> bool:
+def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads: Iterable[Any] = ()) -> bool:
     """Makes sure that a run may use a folder, before any work is done.
 
     Args:
         out: The folder; it need not exist.
         overwrite: Whether a run that it holds is thrown away, with all that it wrote.
         resume: Whether an interrupted run that it holds goes on. Whether that is the same run, the loop checks.
+        reads: What the run is made from: paths, also in lists; anything else is passed over.
 
     Returns:
         Whether there is a checkpoint to continue.
 
     Raises:
-        BothwaysError: The folder holds another run or a model, or cannot be written.
+        BothwaysError: The folder holds another run or a model, or cannot be written, or what would be thrown away is to
+            be read.
     """
     _check_writable(out)
-    holds_run = any((out / name).exists() for name in _TRACES)
     if overwrite:
-        _remove(out / name for name in (*_TRACES, *_REST) if holds_run)
+        holds_run = any((out / name).exists() for name in _TRACES)
+        thrown = [out / name for name in (*_TRACES, *_REST) if holds_run]
+        _check_unread(thrown, reads)
+        _remove(thrown)
         return False
     ways = "choose another --out or --overwrite"
     if (out / "checkpoint" / "current").exists():
@@ -190,6 +194,17 @@ def _check_writable(out: Path) -> None:
         raise BothwaysError(f"{there} is a file, not a folder: choose another --out")
     if not os.access(there, os.W_OK):
         raise BothwaysError(f"{there} cannot be written: choose another --out")
+
+
+def _check_unread(thrown: Iterable[Path], reads: Iterable[Any]) -> None:
+    read: set[Path] = set()
+    for one in map(as_typed, reads):
+        for typed in [one] if isinstance(one, str) else one or []:
+            place = Path(typed).resolve()
+            read |= {place, place / "model", *place.parents}
+    for path in thrown:
+        if path.exists() and path.resolve() in read:
+            raise BothwaysError(f"{path} is what this run reads, and --overwrite would remove it: choose another --out")
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from bothways.learn.objectives.distil.student import student_of
 from bothways.learn.objectives.recipe import OBJECTIVES
 from bothways.learn.objectives.rtd import usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
+from bothways.learn.settings import OPTIMIZERS, LoopSettings, picked
 from bothways.model.config import EncoderConfig
 from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
+from bothways.progress import say
 from bothways.run.model import Model
 from bothways.run.new import suited_start
 from bothways.text.documents import Source
@@ -38,6 +41,15 @@ def suited_size(family: str, teacher: object = None) -> str:
     encoders = [name for name in sizes if not name.endswith("generator")]
     smallest = min(encoders, key=lambda name: parameter_count(sizes[name]))
     return "half" if teacher is not None else "mini" if "mini" in sizes else smallest
+
+
+def chosen_size(size: str | None, family: str, start: Model | None, teacher: object) -> str | None:
+    """The size that is asked for, or one that suits; none where a model is continued, which has its own."""
+    if start is None:
+        return size or suited_size(family, teacher)
+    if size is not None:
+        say(f"Size {size} is left aside: {start.name} is continued as it is")
+    return None
 
 
 def suited_rate(width: int, optimizer: str) -> float:
@@ -100,35 +112,73 @@ def prepared_corpus(
     return prepare(corpus, tokenizer, folder / "corpus", text=text)
 
 
+def check_training(given: Mapping[str, Any]) -> None:
+    """Refuses what makes no sense of how a run is trained, before its text is read, which may take hours.
+
+    Args:
+        given: What `bothways.pretrain` was given.
+    """
+    steps, epochs, rate = given["steps"], given["epochs"], given["learning_rate"]
+    if steps is not None and epochs is not None:
+        raise BothwaysError("steps and epochs say the same in two ways: give one of them")
+    if epochs is not None and not 0 < epochs < math.inf:
+        raise BothwaysError(f"epochs must be above 0, not {epochs!r}")
+    for name in ("batch_tokens", "micro_tokens"):
+        if given[name] < 1:
+            raise BothwaysError(f"{name} must be 1 or more, not {given[name]!r}")
+    picked(
+        LoopSettings,
+        given,
+        steps=1 if steps is None else steps,
+        learning_rate=1.0 if rate is None else rate,
+        optimizer=given["optimizer"] or OPTIMIZERS[0],
+    )
+
+
 def configuration(
     start: Model | None,
     family: str,
-    size: str,
-    tokenizer: Tokenizer,
+    size: str | None,
     max_length: int,
     dropout: float | None,
     teacher: Model | None = None,
 ) -> EncoderConfig:
-    """The encoder's configuration: that of the model to continue with, or a size with our vocabulary.
+    """The encoder's configuration: that of the model to continue with, or a size, whose vocabulary is still another's.
 
     The size is a published one, or with a teacher so many of its layers.
     """
     if start is not None:
         config = start.config
-        if tokenizer.size > config.embeddings.vocab_size:
-            raise BothwaysError(
-                f"the tokenizer has {tokenizer.size:,} tokens, but {start.name} only {config.embeddings.vocab_size:,}; "
-                "continue with the model's own tokenizer"
-            )
     else:
-        config = (teacher and student_of(teacher.config, size)) or family_of(family).size(size)
-        config = config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
+        config = (teacher and size and student_of(teacher.config, size)) or family_of(family).size(size)
         config = suited_start(config if teacher is None else config.derive(pooler=None))  # heads that want one get one
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")
     if dropout is not None:
         config = family_of(config.family).with_dropout(config, dropout)
     return config
+
+
+def with_vocabulary(config: EncoderConfig, start: Model | None, tokenizer: Tokenizer) -> EncoderConfig:
+    """The configuration for a vocabulary; that of a model to continue with has to hold it."""
+    if start is None:
+        return config.for_vocabulary(tokenizer.size, tokenizer.pad_id)
+    if tokenizer.size > config.embeddings.vocab_size:
+        raise BothwaysError(
+            f"the tokenizer has {tokenizer.size:,} tokens, but {start.name} only {config.embeddings.vocab_size:,}; "
+            "continue with the model's own tokenizer"
+        )
+    return config
+
+
+def name_of(config: EncoderConfig, size: str | None, start: Model | None) -> str:
+    """What a model in training is called on the screen and in the report."""
+    members = family_of(config.family)
+    if start is not None:
+        return f"{members.title} continued"
+    if size in members.sizes:
+        return f"{members.title} {size}"
+    return f"{members.title} student of {config.layers} layer{'s' * (config.layers > 1)}"
 
 
 def settled(

@@ -52,7 +52,7 @@ def run_page(folder: str, run: Line, lines: Sequence[Line], *, made: str = "") -
         "bars": {"charts": bars(insights), "note": _BARS_NOTE} if insights else None,
         "samples": _samples(insights),
         "results": _results(steps, evaluations, insights),
-        "settings": _settings(run),
+        "settings": _settings(run, begun),
         "next": _next(folder, run, tuning),
     }
 
@@ -162,8 +162,11 @@ def _results(steps: Sequence[Line], evaluations: Sequence[Line], insights: Seque
     return [{"name": name, "value": value} for name, value in rows]
 
 
-def _settings(run: Line) -> list[dict[str, str]]:
-    settings = dict(run.get("settings") or {})
+def _settings(run: Line, begun: Line) -> list[dict[str, str]]:
+    """What was asked for, and what the run settled itself where nothing was."""
+    settled = begun.get("settings") or {}
+    typed = (run.get("settings") or {}).items()
+    settings = {name: settled.get(name) if value is None else value for name, value in typed}
     if not _TAUGHT & set(str(settings.get("objective")).split("+")):
         settings = {name: value for name, value in settings.items() if name not in _OF_TEACHERS}
     rows = [(name.replace("_", " "), value) for name, value in settings.items() if value not in (None, "", [], {})]

@@ -143,7 +143,9 @@ class Tokenizer:
     def _role(self, role: str) -> int:
         if role not in self.roles:
             present = ", ".join(self.tokens[place] for place in self.roles.values()) or "none"
-            raise BothwaysError(f"this tokenizer has no {role} token (its special tokens: {present})")
+            raise BothwaysError(
+                f"this tokenizer has no {role} token (its special tokens: {present}); take another tokenizer"
+            )
         return self.roles[role]
 
     @cached_property

@@ -179,12 +179,12 @@ def read_course(run: str | Path) -> Course:
         BothwaysError: There is no run, or it is not one of pre-training.
     """
     folder = Path(run).parent if Path(run).name == RUN else Path(run)
-    _check_kind(folder)
+    told = _is_told(folder)
     record = read_record(folder)
     log = Series(record.of("step"))
     saved = _checkpoint(folder)
     settings = _settings(record, saved)
-    if not any(name.partition(".")[2] in _objectives() for name in log.names if name.startswith("loss.")):
+    if not told and not any(name.partition(".")[2] in _objectives() for name in log.names if name.startswith("loss.")):
         raise BothwaysError(f"{folder} is no run of bothways pretrain, and no other can be diagnosed")
     missing: list[str] = []
     config = _config(record, saved, settings)
@@ -212,10 +212,13 @@ def read_course(run: str | Path) -> Course:
     )
 
 
-def _check_kind(folder: Path) -> None:
-    """Refuses the runs of other commands, and says where to look."""
+def _is_told(folder: Path) -> bool:
+    """Whether a folder says of itself that it is a pre-training run; refuses those of other commands.
+
+    Where it says nothing, the names of the losses tell. Those of teachers are not among them.
+    """
     if not (folder / RUN).is_file():
-        return
+        return False
     command = read_json(folder / RUN).get("command")
     if command == "quickstart":
         raise BothwaysError(f"{folder} is a quickstart: what it pre-trained is in {folder / 'pretrained'}")
@@ -223,6 +226,7 @@ def _check_kind(folder: Path) -> None:
         raise BothwaysError(
             f"{folder} is a run of bothways {command}: only those of bothways pretrain can be diagnosed"
         )
+    return True
 
 
 def _objectives() -> set[str]:

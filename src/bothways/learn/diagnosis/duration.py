@@ -101,7 +101,9 @@ def _usual_steps(course: Course) -> tuple[float, str]:
     """In how many steps comparable runs left the plateau, and which runs those are."""
     others = [steps for path in _neighbours(course.folder) if (steps := _left_after(path, course)) is not None]
     if others:
-        return float(np.median(others)), f"{len(others)} runs beside this one"
+        return float(np.median(others)), "a run beside this one" if len(
+            others
+        ) == 1 else f"{len(others)} runs beside this one"
     optimizer = course.settings.get("optimizer") or ("adamw" if course.settings.get("base") else "muon")
     return USUAL_STEPS[optimizer], f"BERT-mini with {optimizer}, measured"
 
@@ -123,9 +125,9 @@ def _left_after(folder: Path, course: Course) -> int | None:
     if data is None or data != course.fingerprint:
         return None
     log = Series(record.of("step"))
-    if _LOSS not in log:
-        return None
     width = max(3, len(log) // 20)
+    if _LOSS not in log or len(log) < width:
+        return None
     levels = np.convolve(log[_LOSS], np.full(width, 1 / width), mode="valid")
     below = np.flatnonzero(levels < (1 - ON_PLATEAU) * course.unigram_loss)
     return int(log.steps[below[0] + width - 1]) if len(below) else None

@@ -78,7 +78,7 @@ class Pairs:
         if kind == "random" and corpus.documents < 2:
             raise BothwaysError(
                 f"next sentence prediction needs at least two documents and {corpus.folder} has {corpus.documents}; "
-                f"separate documents by blank lines and prepare it again, or choose the objective mlm"
+                f"separate documents by blank lines and prepare it anew, or choose the objective mlm"
             )
         self.corpus, self.length, self.kind = corpus, length, kind
         self.seed, self.short_probability = seed, short_probability
@@ -87,7 +87,7 @@ class Pairs:
             what = "next sentence prediction" if kind == "random" else "sentence order prediction"
             raise BothwaysError(
                 f"{what} needs documents of two sentences or more and {corpus.folder} has none; "
-                f"put a blank line only where a document ends and prepare it again, or choose the objective mlm"
+                f"put a blank line only where a document ends and prepare it anew, or choose the objective mlm"
             )
 
     def __len__(self) -> int:

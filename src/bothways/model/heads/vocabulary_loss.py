@@ -1,24 +1,18 @@
-"""Cross-entropy over a large vocabulary without float32 copies of all logits.
-
-The logits of 600 masked positions over 30,000 tokens are 75 MB in float32, and the plain way writes them five times.
-Here one matrix product makes the logits of a chunk of positions, the softmax runs in float32 over a few rows at a time
-while they are in the cache, and the gradient takes the logits' place. So the gradients are ready when the loss is,
-and the backward pass only scales them.
+"""Cross-entropy over a large vocabulary without float32 copies of all logits; see `vocabulary_rows`.
 
 Where classes are to be drawn as well, as ELECTRA's generator does, they are drawn from the same few rows.
+
+Shapes: M positions, V vocabulary, D width; R positions that are looked at together.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_CHUNK = 2048
-"""Positions whose logits exist at a time."""
-_ROWS = 16
-"""Positions whose logits exist in float32 at a time, on a CPU."""
+from bothways.model.heads.vocabulary_rows import Logits, rows_loss
 
 
 class Guesses(NamedTuple):
@@ -67,77 +61,21 @@ def vocabulary_guesses(
         labels_M: ``(M,)`` integers below V.
         draws_M: ``(M,)`` uniform random numbers of at least 0 and below 1, float32; each decides one class.
     """
-    kind = hidden_MD.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_MD.dtype
-    with torch.autocast(kind, enabled=False):
-        total, losses, right, drawn = _VocabularyLoss.apply(hidden_MD.to(dtype), table_VD, bias_V, labels_M, draws_M)
-    return Guesses(total, right.sum(dtype=torch.float32), losses, right, drawn)
+    drawn_M = torch.empty_like(labels_M)
 
-
-class _VocabularyLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor, draws: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wanted = any(ctx.needs_input_grad[:3])
-        cast_table = table.to(hidden.dtype)
-        losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-        right, drawn = torch.empty_like(labels, dtype=torch.bool), torch.empty_like(labels)
-        d_hidden, d_bias = (torch.empty_like(hidden), torch.zeros_like(bias)) if wanted else (None, None)
-        d_table: Tensor | None = None
-        for a in range(0, len(labels), _CHUNK):
-            part = slice(a, a + _CHUNK)
-            logits = hidden[part] @ cast_table.t()
-            drawing = None if draws is None else (draws[part], drawn[part])
-            losses[part], right[part] = _softmax_rows(logits, bias, labels[part], d_bias, drawing)
-            if d_hidden is not None:
-                torch.mm(logits, cast_table, out=d_hidden[part])  # logits hold their gradient by now
-                product = logits.t() @ hidden[part]
-                # A single chunk's product is as exact in its own type; sums of several are not.
-                single = len(labels) <= _CHUNK
-                d_table = product if single else product.float() if d_table is None else d_table.add_(product)
-        if wanted and d_table is None:  # no labels
-            d_table = torch.zeros_like(table)
-        ctx.save_for_backward(d_hidden, d_table, d_bias)
-        ctx.mark_non_differentiable(losses, right, drawn)
-        return losses.sum(), losses, right, drawn
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grads[0]
-        d_hidden, d_table, d_bias = ctx.saved_tensors
-        return d_hidden * scale.to(d_hidden.dtype), d_table.float().mul_(scale), d_bias * scale, None, None
-
-
-def _softmax_rows(
-    logits: Tensor, bias: Tensor, labels: Tensor, d_bias: Tensor | None, drawing: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """Losses ``(M,)`` of logits, and which are right; logits are overwritten by their gradient if that is wanted.
-
-    Args:
-        logits: ``(M, V)``, without the bias.
-        bias: ``(V,)``.
-        labels: ``(M,)``.
-        d_bias: ``(V,)`` to which the bias's gradient is added; None if no gradient is wanted.
-        drawing: Uniform numbers ``(M,)``, and where the classes that they decide are written.
-    """
-    step = _ROWS if logits.device.type == "cpu" else len(labels)
-    losses, right = [], []
-    for a in range(0, len(labels), step):
-        rows, target = logits[a : a + step], labels[a : a + step, None]
-        biased = rows + bias if rows.dtype == torch.float32 else rows.float().add_(bias)
-        highest, own = biased.amax(dim=-1, keepdim=True), biased.gather(1, target)
-        shares = torch.softmax(biased, dim=-1)
+    def judge(place: slice, rows_RV: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        labels_R1 = labels_M[place, None]
+        highest, own = rows_RV.amax(dim=-1, keepdim=True), rows_RV.gather(1, labels_R1)
+        shares_RV = torch.softmax(rows_RV, dim=-1)
         # The largest share is exp(highest - log of the sum), and never too small for its logarithm.
-        losses.append((highest - own - shares.amax(dim=-1, keepdim=True).log()).squeeze(1))
-        right.append((own >= highest).squeeze(1))
-        if drawing is not None:
-            drawing[1][a : a + step] = _drawn(shares, drawing[0][a : a + step])
-        if d_bias is not None:
-            shares.scatter_add_(1, target, torch.full_like(own, -1.0))
-            d_bias += shares.sum(0)
-            rows.copy_(shares)
-    return torch.cat(losses), torch.cat(right)
+        losses_R1 = highest - own - shares_RV.amax(dim=-1, keepdim=True).log()
+        if draws_M is not None:
+            drawn_M[place] = _drawn(shares_RV, draws_M[place])
+        shares_RV.scatter_add_(1, labels_R1, torch.full_like(own, -1.0))  # the gradient by now
+        return losses_R1.squeeze(1), (own >= highest).squeeze(1), shares_RV
+
+    total, losses_M, right_M = rows_loss(Logits(hidden_MD, table_VD, bias_V), judge)
+    return Guesses(total, right_M.sum(dtype=torch.float32), losses_M, right_M, drawn_M)
 
 
 def _drawn(shares_RV: Tensor, draws_R: Tensor) -> Tensor:

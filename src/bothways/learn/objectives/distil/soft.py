@@ -22,7 +22,8 @@ from bothways.learn.utilisation import TRAINED, guess_work
 from bothways.model.config import EncoderConfig
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.mlm import MaskedTokenHead
-from bothways.model.heads.soft_vocabulary_loss import Logits, soft_vocabulary_loss
+from bothways.model.heads.soft_vocabulary_loss import soft_vocabulary_loss
+from bothways.model.heads.vocabulary_rows import Logits
 
 
 @dataclass(frozen=True)
