@@ -207,6 +207,13 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(given, tmp_path, monk
     assert len(found.trials) == 3
 
 
+def test_a_distance_is_searched_downwards(given, place, tmp_path):
+    rows = [{"text": text, "label": n % 5} for n, text in enumerate(tiny.sentences(30, longest=5))]
+    given = given | {"train": rows, "metric": "mae"}
+    found = bw.tune("regress", trials=3, out=tmp_path / "o", **given)
+    assert found.value == min(trial["value"] for trial in found.trials)
+
+
 def test_what_fails_from_the_first_trial_on_is_the_users_mistake(given, tmp_path):
     with pytest.raises(BothwaysError, match="max_length is 9999"):
         bw.tune("classify", trials=3, out=tmp_path / "o", max_length=9999, **given)

@@ -7,6 +7,7 @@ that do worse half-way than half of those before did. What it knows is in ``tria
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 import time
@@ -127,7 +128,10 @@ class Search:
         else:
             state, value = self._states.COMPLETE, float(made.results[self.metric])
             best = self._best()
-            if self._judge.improves(value, None if best is None else best.value):
+            if math.isnan(value):
+                state, value = self._states.FAIL, None
+                trial.set_user_attr("why", f"{self.metric} is not defined for its answers")
+            elif self._judge.improves(value, None if best is None else best.value):
                 self._adopt(made, fixed.get("report", True))
         trial.set_user_attr("seconds", time.monotonic() - began)
         self._study.tell(trial, value, state)
