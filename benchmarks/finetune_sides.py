@@ -57,20 +57,27 @@ class Job:
 
 
 class Clock:
-    """When steps ended, and how many real tokens each had."""
+    """When steps ended, by the clock and in processor time, and how many real tokens each had."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
+        self.worked: list[float] = []
         self.tokens: list[int] = []
 
+    def tick(self) -> None:
+        """A step has ended."""
+        self.ends.append(time.time())
+        self.worked.append(time.process_time())
+
     def summary(self, job: Job) -> dict[str, Any]:
-        """Tokens a second after the first steps, all steps and tokens, when training ended, the most memory."""
+        """Tokens a second after the first steps (and of a processor's), steps, tokens, when training ended, memory."""
         from bothways.run.machine import peak_memory
 
         counted = sum(self.tokens[job.warm :])
         seconds = self.ends[-1] - self.ends[job.warm - 1]
         return {
             "speed": counted / seconds,
+            "processor_speed": counted / (self.worked[-1] - self.worked[job.warm - 1]),
             "tokens": sum(self.tokens),
             "steps": len(self.ends),
             "trained": self.ends[-1] - job.started,
@@ -112,7 +119,7 @@ def run_bothways(job: Job) -> dict[str, Any]:
     clock = Clock()
 
     def watch(event: Any) -> None:
-        clock.ends.append(time.time())
+        clock.tick()
         clock.tokens.append(event.taken.tokens)
 
     with tempfile.TemporaryDirectory() as out:
@@ -160,7 +167,7 @@ def run_transformers(job: Job) -> dict[str, Any]:
 
     class Watch(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
-            clock.ends.append(time.time())
+            clock.tick()
 
     class SameSteps(Trainer):
         """The same rows at the same rates in every step; left alone it shuffles in its own way, and begins with 0."""
