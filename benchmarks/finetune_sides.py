@@ -70,17 +70,17 @@ class Clock:
         self.worked.append(time.process_time())
 
     def summary(self, job: Job) -> dict[str, Any]:
-        """Tokens a second after the first steps (and of a processor's), steps, tokens, when training ended, memory."""
+        """Tokens a second between the first steps and the last (and of a processor's), steps, tokens, end, memory."""
         from bothways.run.machine import peak_memory
 
-        counted = sum(self.tokens[job.warm :])
-        seconds = self.ends[-1] - self.ends[job.warm - 1]
+        counted = sum(self.tokens[job.warm : -1])  # the end of the last step is told after the last evaluation
+        seconds = self.ends[-2] - self.ends[job.warm - 1]
         return {
             "speed": counted / seconds,
-            "processor_speed": counted / (self.worked[-1] - self.worked[job.warm - 1]),
+            "processor_speed": counted / (self.worked[-2] - self.worked[job.warm - 1]),
             "tokens": sum(self.tokens),
             "steps": len(self.ends),
-            "trained": self.ends[-1] - job.started,
+            "trained": self.ends[-2] - job.started,
             "memory": peak_memory(),
         }
 

@@ -31,6 +31,11 @@ class Rectangle(NamedTuple):
     sequences: int
     length: int
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens it holds."""
+        return self.sequences * self.length
+
 
 @dataclass(frozen=True)
 class TokenBatch:

@@ -34,6 +34,7 @@ from bothways.learn.sentinel import all_finite, not_finite
 from bothways.learn.settings import LoopSettings
 from bothways.learn.state import History, LoopState, Taken
 from bothways.learn.tally import Tally, count_items
+from bothways.learn.used_rows import UsedRows
 from bothways.progress import progress
 from bothways.run.memory import kept_memory
 from bothways.run.precision import Precision, resolve_precision
@@ -94,6 +95,7 @@ def train(
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
     with (
         kept_memory(device.type == "cpu"),
+        UsedRows(model) as tables,
         Interruption() as interruption,
         Ahead(stream) as data,
         Keeper(out, model, optimizer, data, settings, identity, resume, average) as keeper,
@@ -107,7 +109,9 @@ def train(
         began = time.monotonic() - state.seconds
 
         def accumulate(items: list[Item]) -> Tally:
-            return _accumulate(model, objective, items, derived_seed("step", settings.seed, state.step), precision)
+            tally = _accumulate(model, objective, items, derived_seed("step", settings.seed, state.step), precision)
+            tables.gather()
+            return tally
 
         def measure() -> dict[str, float]:
             return _measured(model, evaluate.run, precision) if evaluate else {}

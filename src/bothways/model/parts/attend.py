@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from bothways.batch import Rectangle
 from bothways.model.parts.dropout import drop
+from bothways.model.parts.near_lengths import Group, attend_group, groups
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Adds to the scores of a rectangle: from q and k ``(N, H, L, K)`` to ``(N, H, L, L)``, or what broadcasts to it."""
@@ -54,12 +56,20 @@ def attend(
     Returns:
         ``(T, H, K)``.
     """
-    pieces = _split(plan, q_THK.shape[1])
-    sizes = [piece.sequences * piece.length for piece in pieces]
+    pieces: Sequence[Rectangle | Group] = _split(plan, q_THK.shape[1])
+    plain, fused = score is None and weights is None, _prefers_fused(q_THK)
+    if plain and not fused and len(pieces) > 1:
+        pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
+    sizes = [piece.tokens for piece in pieces]
     parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
-    kernel = _fused if _prefers_fused(q_THK) and score is None and weights is None else _dense
+    kernel = _fused if plain and fused else _dense
     factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
-    out = [kernel(q, k, v, piece, dropout, factor, score, weights) for piece, q, k, v in parts]
+    out = [
+        attend_group(q, k, v, piece, dropout, factor)
+        if isinstance(piece, Group)
+        else kernel(q, k, v, piece, dropout, factor, score, weights)
+        for piece, q, k, v in parts
+    ]
     if not out:
         return torch.empty_like(q_THK)  # a batch without tokens
     return out[0] if len(out) == 1 else torch.cat(out)
