@@ -24,7 +24,7 @@ from bothways.learn.tuning.passes import disturbed
 from bothways.learn.tuning.r_drop import RDrop
 from bothways.learn.tuning.reinit import reinitialise
 from bothways.learn.tuning.settings import TuningSettings
-from bothways.learn.tuning.suited import suited_epochs, suited_rate
+from bothways.learn.tuning.suited import suited_epochs, suited_length, suited_rate
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import families, family
 from bothways.run.new import suited_start
@@ -488,3 +488,9 @@ def test_in_bf16_the_gradient_of_every_family_points_the_way_of_float32(name):
         torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1])).backward()
         gradients.append(torch.cat([value.grad.flatten() for value in trained.parameters() if value.grad is not None]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.999
+
+
+def test_answers_are_looked_for_in_longer_texts_as_far_as_the_base_takes_them():
+    assert [suited_length(task, None) for task in ("classify", "tag", "answer")] == [128, 128, 384]
+    assert [suited_length(task, 256) for task in ("classify", "answer")] == [128, 256]
+    assert suited_length("pairs", 64) == 64

@@ -25,7 +25,7 @@ from bothways.learn.tasks import make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
-from bothways.learn.tuning.suited import recipe_told, suited_epochs, suited_rate
+from bothways.learn.tuning.suited import recipe_told, suited_epochs, suited_length, suited_rate
 from bothways.model.families import family
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
@@ -69,7 +69,7 @@ def finetune(
     steps: int | None = None,
     batch_size: int = 32,
     micro_tokens: int = 16_384,
-    max_length: int = 128,
+    max_length: int | None = None,
     truncation: str = "warn",
     learning_rate: float | None = None,
     schedule: str = "linear",
@@ -106,7 +106,7 @@ def finetune(
         steps: Optimizer steps, instead of epochs.
         batch_size: Examples in an optimizer step.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
-        max_length: The most tokens in a sequence.
+        max_length: The most tokens in a sequence; None takes 384 for `answer`, else 128, or as many as the base takes.
         truncation: What happens to longer texts: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
         learning_rate: The highest rate; None takes one that suits the width and what learns.
         schedule: How the rate goes on after the warm-up: ``linear`` or ``cosine`` to zero, or ``constant``.
@@ -145,6 +145,7 @@ def finetune(
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
+    max_length = given["max_length"] = max_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)
     model, inferred = untrained(
         chosen,

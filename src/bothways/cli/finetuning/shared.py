@@ -49,7 +49,7 @@ def _shared(
     train: Annotated[list[str], typer.Argument(metavar="TRAIN", help="Labelled files, or -.")],
     *,
     dev: Annotated[str | None, data("--dev", "FILE", "To choose the best weights by; else a tenth of TRAIN.")] = None,
-    max_length: MaxLength = 128,
+    max_length: MaxLength = None,
     truncation: TruncationPolicy = "warn",
     base: Annotated[str, option("Model", "--base", "MODEL", "The encoder to start from.")],
     dropout: Dropout = None,

@@ -76,3 +76,14 @@ def recipe_told(
 
 def _from(steps: tuple[tuple[int, float], ...], value: int) -> float:
     return next(then for least, then in steps if value >= least)
+
+
+def suited_length(task: str, longest: int | None) -> int:
+    """The most tokens of a sequence: 384 where answers are looked for (Devlin et al. 2018's code), else 128.
+
+    Args:
+        task: Its name.
+        longest: As many as the base takes, where that is limited.
+    """
+    length = 384 if task == "answer" else 128
+    return length if longest is None else min(length, longest)
