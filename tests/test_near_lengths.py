@@ -58,3 +58,13 @@ def test_short_texts_are_put_together_and_long_ones_are_not():
     assert len(groups(plan_of([5, 6, 7, 8, 9] * 4), 12)) == 1
     apart = plan_of([200] * 8 + [400])
     assert groups(apart, 12) == apart
+
+
+def test_what_was_grouped_for_an_answer_serves_training():
+    plan = plan_of([3, 4, 5])
+    groups.cache_clear()
+    with torch.inference_mode():
+        attend(*torch.randn(3, 12, HEADS, WIDTH).unbind(0), plan)
+    qkv = torch.randn(3, 12, HEADS, WIDTH, requires_grad=True)
+    attend(*qkv.unbind(0), plan).sum().backward()
+    assert qkv.grad is not None

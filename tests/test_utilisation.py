@@ -15,6 +15,7 @@ from bothways.learn.state import Taken
 from bothways.learn.tally import Tally
 from bothways.learn.utilisation import batch_work, guess_work, utilisation
 from bothways.model.counts import work
+from bothways.model.parts import attend
 from bothways.model.parts.stack import recompute_layers
 from bothways.run.precision import resolve_precision
 from bothways.run.roof import roof
@@ -41,7 +42,8 @@ def counted(model, together, one):
 
 @pytest.mark.parametrize("lengths", [[16, 16, 16], [5, 9, 9, 30]])
 @pytest.mark.parametrize("shape", [{}, {"blocks": 1}, {"embeddings__width": 24}])
-def test_a_step_is_counted_as_torch_counts_its_products(lengths, shape):
+def test_a_step_is_counted_as_torch_counts_its_products(lengths, shape, monkeypatch):
+    monkeypatch.setattr(attend, "groups", lambda plan, heads: plan)  # padding between near lengths is no work
     model, together = trained(**shape)
     one = item(together, lengths)
     assert 2 * together.work(model, one) == counted(model, together, one)

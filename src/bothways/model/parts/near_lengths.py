@@ -67,6 +67,7 @@ def _waste(pieces: Sequence[Rectangle], heads: int) -> int:
     return heads * count * (last.length**2 - before[-1].length ** 2)
 
 
+@torch.inference_mode(False)  # groups are kept, and training may use what was made for an answer
 def _group(pieces: Sequence[Rectangle]) -> Group:
     lengths = torch.tensor([piece.length for piece in pieces for _ in range(piece.sequences)])
     longest = int(lengths[-1])
