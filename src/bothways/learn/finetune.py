@@ -143,7 +143,7 @@ def finetune(
     given["task"] = chosen.name
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_out(folder, overwrite=overwrite, resume=resume)
+        check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     max_length = given["max_length"] = max_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)

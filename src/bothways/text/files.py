@@ -248,7 +248,7 @@ class _Zstd(io.RawIOBase):
     def __init__(self, raw: BinaryIO) -> None:
         import zstandard
 
-        self.raw, self.library = raw, zstandard
+        self.raw, self.zstandard = raw, zstandard
         self.frame = zstandard.ZstdDecompressor().decompressobj()
         self.ready = memoryview(b"")
         self.began = False
@@ -265,11 +265,11 @@ class _Zstd(io.RawIOBase):
                     raise EOFError
                 return 0
             if self.frame.eof:
-                self.frame = self.library.ZstdDecompressor().decompressobj()
+                self.frame = self.zstandard.ZstdDecompressor().decompressobj()
             self.began = True
             try:
                 self.ready = memoryview(self.frame.decompress(data))
-            except self.library.ZstdError as error:
+            except self.zstandard.ZstdError as error:
                 raise DamagedError(str(error)) from None
         size = min(len(buffer), len(self.ready))
         buffer[:size], self.ready = self.ready[:size], self.ready[size:]

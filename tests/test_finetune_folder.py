@@ -1,0 +1,20 @@
+"""What fine-tuning writes over is never what it reads."""
+
+import pytest
+
+import bothways as bw
+import tiny
+from bothways.errors import BothwaysError
+from bothways.run.model import Model
+
+ROWS = [{"text": text, "label": label} for text, label in [("the river", "a"), ("a stone", "b")] * 8]
+
+
+def test_overwrite_never_removes_the_base(tmp_path):
+    out = tmp_path / "run"
+    base = Model.random(tiny.config(), tiny.tokenizer())
+    given = {"train": ROWS, "dev": ROWS, "steps": 1, "max_length": 8, "report": False}
+    bw.finetune("classify", base=base, out=out, **given)
+    with pytest.raises(BothwaysError, match="run"):
+        bw.finetune("classify", base=out, out=out, overwrite=True, **given)
+    assert bw.load(out).labels == ("a", "b"), "nothing was thrown away"
