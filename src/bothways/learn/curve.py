@@ -70,7 +70,7 @@ def learning_curve(
     shared = {"metric": metric, "seed": seed, **settings}
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_out(folder, overwrite=overwrite, resume=settings.get("resume", True))
+        check_out(folder, overwrite=overwrite, resume=settings.get("resume", True), reads=(base, train, dev))
         if overwrite:
             shutil.rmtree(folder / "curve", ignore_errors=True)
     record = Record(folder and folder / "curve", task, shared, base, (train, dev), (train_data, dev_data))

@@ -16,7 +16,7 @@ from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import choose, finetune
 from bothways.learn.keeper import difference
 from bothways.learn.record import METRICS
-from bothways.learn.runs import as_typed, check_out, read_run, write_run
+from bothways.learn.runs import as_typed, check_out, check_unread, read_run, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
@@ -165,10 +165,12 @@ class Record:
         if self.out is None:
             return
         if overwrite:
-            if (self.out / "run.json").exists():
-                for path in [*self.out.glob("seed-*"), *self.out.glob("fold-*")]:
-                    shutil.rmtree(path)
-            check_out(self.out, overwrite=True)
+            reads = [self.settings[name] for name in ("base", "train", "dev")]
+            parts = [*self.out.glob("seed-*"), *self.out.glob("fold-*")] if (self.out / "run.json").exists() else []
+            check_unread(parts, reads)
+            check_out(self.out, overwrite=True, reads=reads)
+            for path in parts:
+                shutil.rmtree(path)
         elif (self.out / "run.json").exists():
             if not resume:
                 raise BothwaysError(f"{self.out} holds other runs: choose another --out or --overwrite, or resume them")

@@ -121,7 +121,7 @@ def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads:
     if overwrite:
         holds_run = any((out / name).exists() for name in _TRACES)
         thrown = [out / name for name in (*_TRACES, *_REST) if holds_run]
-        _check_unread(thrown, reads)
+        check_unread(thrown, reads)
         _remove(thrown)
         return False
     ways = "choose another --out or --overwrite"
@@ -196,7 +196,12 @@ def _check_writable(out: Path) -> None:
         raise BothwaysError(f"{there} cannot be written: choose another --out")
 
 
-def _check_unread(thrown: Iterable[Path], reads: Iterable[Any]) -> None:
+def check_unread(thrown: Iterable[Path], reads: Iterable[Any]) -> None:
+    """Refuses to throw away what a run is made from; the arguments are paths, those read also in lists.
+
+    Raises:
+        BothwaysError: One of them is to be read.
+    """
     read: set[Path] = set()
     for one in map(as_typed, reads):
         for typed in [one] if isinstance(one, str) else one or []:
