@@ -9,6 +9,7 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import HeadConfig
 from bothways.run import model as module
+from bothways.run import runner
 from bothways.run.pooling import POOLINGS, pool
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -61,7 +62,7 @@ def test_batches_of_any_size_agree(model, size, budget, monkeypatch):
     """Texts given together, and batches filled together."""
     expected = model.embed(TEXTS, normalize_vectors=True)
     states = model.hidden(TEXTS)
-    monkeypatch.setattr(module, "_BATCH_TOKENS", budget)
+    monkeypatch.setattr(runner, "_BATCH_TOKENS", budget)
     parts = [TEXTS[a : a + size] for a in range(0, len(TEXTS), size)]
     found = np.concatenate([model.embed(part, normalize_vectors=True) for part in parts])
     assert np.abs(found - expected).max() < 1e-6

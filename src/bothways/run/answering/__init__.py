@@ -1,4 +1,4 @@
 """What a model is asked, a file a kind of question: from texts to answers, through its heads.
 
-`bothways.run.model.Model` has a method for each; the functions here are what the methods do.
+`bothways.run.questions` has a method for each; the functions here are what the methods do.
 """

@@ -14,7 +14,7 @@ from bothways.run.best_span import Spans
 from bothways.text.answer_windows import context_of, encode_questions, slices
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
     from bothways.text.encoded import Encoded
 
 LONGEST_ANSWER = 30
@@ -42,7 +42,7 @@ class Found:
         return self.null - self.candidates[0].score if self.candidates else np.inf
 
 
-def answer(model: Model, questions: Sequence[str], contexts: Sequence[str], top: int) -> list[Answer]:
+def answer(model: Runner, questions: Sequence[str], contexts: Sequence[str], top: int) -> list[Answer]:
     """The answer to each question; as `Model.answer` says."""
     if top < 1:
         raise BothwaysError(f"answer lists at least one candidate; top cannot be {top}")
@@ -72,7 +72,7 @@ def decide(found: Found, threshold: float | None, top: int) -> Answer:
 
 
 def find(
-    model: Model, questions: Sequence[str], contexts: Sequence[str], top: int = 1, names: Sequence[str] | None = None
+    model: Runner, questions: Sequence[str], contexts: Sequence[str], top: int = 1, names: Sequence[str] | None = None
 ) -> Iterator[Found]:
     """The best parts of each context, in the order of the questions; what is in memory is a slice of them.
 
@@ -98,7 +98,7 @@ def find(
         yield from _found(model, encoded, contexts[here], longest, top)
 
 
-def _found(model: Model, encoded: Encoded, contexts: Sequence[str], longest: int, top: int) -> list[Found]:
+def _found(model: Runner, encoded: Encoded, contexts: Sequence[str], longest: int, top: int) -> list[Found]:
     head = model.heads["answer"]
     parts = [context_of(encoded, sequence) for sequence in range(len(encoded))]
     ends = encoded.begins + [part.stop - part.start for part in parts]

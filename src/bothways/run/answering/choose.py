@@ -11,10 +11,10 @@ from bothways.errors import BothwaysError
 from bothways.run.answers import Choice
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 
-def choose(model: Model, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Choice]:
+def choose(model: Runner, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Choice]:
     """The choice for each prompt; as `Model.choose` says."""
     found = []
     for own, shares in zip(choices, choice_probabilities(model, prompts, choices), strict=True):
@@ -23,7 +23,7 @@ def choose(model: Model, prompts: Sequence[str], choices: Sequence[Sequence[str]
     return found
 
 
-def choice_probabilities(model: Model, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[np.ndarray]:
+def choice_probabilities(model: Runner, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """For each prompt ``(choices,)`` float32: a softmax over the scores of its own choices.
 
     Raises:
@@ -45,7 +45,7 @@ def choice_probabilities(model: Model, prompts: Sequence[str], choices: Sequence
     return [_softmax(own) for own in np.split(scores, np.cumsum(counts)[:-1])] if counts else []
 
 
-def check_no_windows(model: Model) -> None:
+def check_no_windows(model: Runner) -> None:
     """Raises a BothwaysError where long texts would be read in windows: each choice is one sequence."""
     if model.truncation == "window":
         raise BothwaysError("choices are not read in windows; choose truncation 'warn', 'head', 'head_tail' or 'error'")

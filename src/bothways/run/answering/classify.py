@@ -23,13 +23,13 @@ from bothways.run.answers import Classification, mean_by_text
 from bothways.text.encoded import Encoded
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 Scored = tuple[np.ndarray, Encoded]
 _HALF = 0.5
 
 
-def class_logits(model: Model, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+def class_logits(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
     """What a classifier says of each text before any temperature: the probabilities are made of it.
 
     A text that is read once has the numbers of the head. The probabilities of a long text's windows are averaged,
@@ -67,19 +67,19 @@ def tempered(logits: np.ndarray, problem: str, temperature: float = 1.0) -> np.n
     return (torch.sigmoid(scaled) if problem == "several" else torch.softmax(scaled, -1)).numpy()
 
 
-def class_probabilities(model: Model, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+def class_probabilities(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts, classes)`` the probability of each class; as `Model.class_probabilities` says."""
     logits = class_logits(model, texts, pairs)
     return tempered(logits, _problem(model, "classify"), _decoding(model).get("temperature", 1.0))
 
 
-def thresholds(model: Model) -> np.ndarray:
+def thresholds(model: Runner) -> np.ndarray:
     """``(classes,)`` float32: the probability from which each label is given, where several may hold."""
     fitted = _decoding(model).get("thresholds") or {}
     return np.array([fitted.get(label, _HALF) for label in model.labels], dtype=np.float32)
 
 
-def classify(model: Model, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Classification]:
+def classify(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Classification]:
     """The class of each text; as `Model.classify` says."""
     shares = class_probabilities(model, texts, pairs)
     if _problem(model, "classify") == "one":
@@ -98,7 +98,7 @@ def _classification(labels: Sequence[str], shares: np.ndarray, given: Sequence[i
     return Classification(labels[best], float(shares[best]), by_name, tuple(labels[place] for place in given))
 
 
-def score(model: Model, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+def score(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts,)`` float32 numbers; as `Model.score` says."""
     if _problem(model, "score") != "scores":
         raise BothwaysError(f"{model.name} sorts into classes, it gives no scores: ask model.classify")
@@ -109,7 +109,7 @@ def score(model: Model, texts: Sequence[str], pairs: Sequence[str] | None) -> np
     return np.asarray(np.mean(sides, axis=0) * deviation + mean, dtype=np.float32)
 
 
-def score_pairs(model: Model, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
+def score_pairs(model: Runner, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     """``(pairs,)`` float32 how well two texts go together; as `Model.score_pairs` says."""
     problem = _problem(model, "score_pairs")
     if problem == "scores":
@@ -122,24 +122,24 @@ def score_pairs(model: Model, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     return class_probabilities(model, a, b)[:, 1]
 
 
-def _problem(model: Model, method: str) -> str:
+def _problem(model: Runner, method: str) -> str:
     model.head("classify", method)  # says so where there is none
     return model.head_configs["classify"].problem
 
 
-def _decoding(model: Model) -> dict[str, Any]:
+def _decoding(model: Runner) -> dict[str, Any]:
     return model.decoding.get("classify", {})
 
 
 def _orders(
-    model: Model, texts: Sequence[str], pairs: Sequence[str] | None
+    model: Runner, texts: Sequence[str], pairs: Sequence[str] | None
 ) -> list[tuple[Sequence[str], Sequence[str] | None]]:
     """The texts as they are read: pairs twice where their order is to mean nothing."""
     both = pairs is not None and bool(_decoding(model).get("symmetric"))
     return [(texts, pairs), (pairs, texts)] if both and pairs is not None else [(texts, pairs)]
 
 
-def _by_sequence(model: Model, texts: Sequence[str], pairs: Sequence[str] | None) -> Scored:
+def _by_sequence(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> Scored:
     """What the head says of each sequence, ``(S, C)`` float32, and the sequences."""
     head: Callable[..., torch.Tensor] = model.heads["classify"]
     encoded = model.encode(texts, pairs)

@@ -15,11 +15,11 @@ from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.run.answers import Fill, as_list, fill_in
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
     from bothways.text.tokenizer import Tokenizer
 
 
-def fill_mask(model: Model, text: str | Sequence[str], top: int) -> Any:
+def fill_mask(model: Runner, text: str | Sequence[str], top: int) -> Any:
     """The likeliest tokens for each masked place; as `Model.fill_mask` says."""
     head = model.head("mlm", "fill_mask")
     texts = as_list(text)

@@ -12,10 +12,10 @@ from bothways.run.answers import mean_by_text
 from bothways.run.spot import Spot, spots
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 
-def follows(model: Model, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
+def follows(model: Runner, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     """``(texts,)`` how likely each second text follows its first; as `Model.follows` says."""
     head = model.head("nsp", "follows")
     encoded = model.encode(a, b)
@@ -25,7 +25,7 @@ def follows(model: Model, a: Sequence[str], b: Sequence[str]) -> np.ndarray:
     return mean_by_text(out, encoded)[:, 0]
 
 
-def spot(model: Model, texts: Sequence[str]) -> list[list[Spot]]:
+def spot(model: Runner, texts: Sequence[str]) -> list[list[Spot]]:
     """The words of each text with how likely they were replaced; as `Model.spot` says."""
     head = model.head("rtd", "spot")
     encoded = model.encode(texts, None, offsets=True)

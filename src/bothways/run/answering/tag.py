@@ -18,7 +18,7 @@ from bothways.text.word_windows import encode_words
 from bothways.text.words import Offsets, joined, word_offsets
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 _SLICE = 50_000
 """Words at a time, so that memory does not grow with their number; a longer text is one slice."""
@@ -40,7 +40,7 @@ class WordTags(NamedTuple):
     probabilities: np.ndarray
 
 
-def tag_decoding(model: Model) -> dict[str, Any]:
+def tag_decoding(model: Runner) -> dict[str, Any]:
     """How a model's tags are read.
 
     Returns:
@@ -51,12 +51,12 @@ def tag_decoding(model: Model) -> dict[str, Any]:
     return {"scheme": scheme_of(labels), "overlap": None, "by_spaces": False} | model.decoding.get("tag", {})
 
 
-def window_length(model: Model) -> int:
+def window_length(model: Runner) -> int:
     """Tokens of a window: the longest input, or a usual one where nothing sets a limit."""
     return model.max_length or _WINDOW
 
 
-def tag_words(model: Model, texts: Iterable[Sequence[str]]) -> WordTags:
+def tag_words(model: Runner, texts: Iterable[Sequence[str]]) -> WordTags:
     """Tags texts of words.
 
     Long texts are read in overlapping windows; the scores of each word are those of the window in which it is most
@@ -90,7 +90,7 @@ def tag_words(model: Model, texts: Iterable[Sequence[str]]) -> WordTags:
     return WordTags(windows.edges, tags, torch.softmax(torch.from_numpy(emissions), -1).numpy())
 
 
-def _chain(model: Model, scheme: str) -> Chain | None:
+def _chain(model: Runner, scheme: str) -> Chain | None:
     """What neighbouring tags add: a CRF's scores, or the scheme's constraints alone; None where there is nothing."""
     if crf := model.heads.get("crf"):
         may: Any = (crf.allowed_follows, crf.allowed_begins, crf.allowed_ends)
@@ -106,7 +106,7 @@ def _forbidding(may: np.ndarray, scores: Any = None) -> np.ndarray:
     return np.where(may, values, -np.inf)
 
 
-def tag(model: Model, texts: Sequence[Any]) -> list[Tagged]:
+def tag(model: Runner, texts: Sequence[Any]) -> list[Tagged]:
     """Tags of texts, or of lists of words; as `Model.tag` says."""
     model.head("tag", "tag")
     by_spaces = tag_decoding(model)["by_spaces"]
@@ -133,7 +133,7 @@ def _slices(texts: Sequence[Any], by_spaces: bool) -> Iterator[list[tuple[str, O
     yield part
 
 
-def _tagged(model: Model, part: Sequence[tuple[str, Offsets]]) -> list[Tagged]:
+def _tagged(model: Runner, part: Sequence[tuple[str, Offsets]]) -> list[Tagged]:
     words = [tuple(text[start:end] for start, end in offsets) for text, offsets in part]
     edges, tags, shares = tag_words(model, words)
     labels = model.head_configs["tag"].labels

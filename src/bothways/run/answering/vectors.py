@@ -12,10 +12,10 @@ from bothways.run.answers import mean_by_text
 from bothways.run.pooling import check_pooling, normalize, pool
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 
-def hidden(model: Model, texts: Sequence[str]) -> list[np.ndarray]:
+def hidden(model: Runner, texts: Sequence[str]) -> list[np.ndarray]:
     """``(L, D)`` a text; as `Model.hidden` says."""
     encoded = model.encode(texts, None)
     out = model.by_token(encoded, lambda output: output.sequence, (model.config.width,))
@@ -23,7 +23,7 @@ def hidden(model: Model, texts: Sequence[str]) -> list[np.ndarray]:
     return np.split(out, encoded.starts[first[1:]]) if len(first) else []
 
 
-def embed(model: Model, texts: Sequence[str], pooling: str | None, normalize_vectors: bool | None) -> np.ndarray:
+def embed(model: Runner, texts: Sequence[str], pooling: str | None, normalize_vectors: bool | None) -> np.ndarray:
     """``(texts, D)``; as `Model.embed` says."""
     recipe = model.sentence
     way = check_pooling(pooling or recipe.pooling)
@@ -35,7 +35,7 @@ def embed(model: Model, texts: Sequence[str], pooling: str | None, normalize_vec
     return normalize(out) if (recipe.normalize if normalize_vectors is None else normalize_vectors) else out
 
 
-def attentions(model: Model, text: str, pair: str | None) -> tuple[list[str], np.ndarray]:
+def attentions(model: Runner, text: str, pair: str | None) -> tuple[list[str], np.ndarray]:
     """Tokens, and ``(layers, heads, L, L)`` who looks at whom; as `Model.attentions` says."""
     encoded = model.encode([text], None if pair is None else [pair])
     batch = encoded.batch(np.arange(1))

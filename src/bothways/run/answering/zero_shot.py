@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import BothwaysError, closest
+from bothways.run.answering.classify import class_probabilities
 from bothways.run.answers import Classification
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.runner import Runner
 
 ENTAILS = ("entailment", "entails", "entailed", "entail")
 CONTRADICTS = ("contradiction", "contradicts", "contradictory", "contradict")
@@ -19,7 +20,7 @@ _PAIRS = 1024  # pairs of a text and a sentence in memory at a time
 
 
 def zero_shot(
-    model: Model, texts: Sequence[str], labels: Sequence[str], template: str, several: bool, entailment: str | None
+    model: Runner, texts: Sequence[str], labels: Sequence[str], template: str, several: bool, entailment: str | None
 ) -> list[Classification]:
     """The class of each text; as `Model.zero_shot` says.
 
@@ -38,7 +39,7 @@ def zero_shot(
     for begin in range(0, len(texts), at_once):
         some = texts[begin : begin + at_once]
         firsts = [text for text in some for _ in sentences]
-        shares = model.class_probabilities(firsts, sentences * len(some)).reshape(len(some), len(labels), -1)
+        shares = class_probabilities(model, firsts, sentences * len(some)).reshape(len(some), len(labels), -1)
         weighed = (_weighed(row, follows, against, several) for row in shares.astype(np.float64))
         answers += [_classification(list(labels), row, several) for row in weighed]
     return answers
@@ -69,7 +70,7 @@ def _sentences(labels: Sequence[str], template: str) -> list[str]:
     return [template.replace("{}", label) for label in labels]
 
 
-def _classes(model: Model, entailment: str | None) -> tuple[int, int | None]:
+def _classes(model: Runner, entailment: str | None) -> tuple[int, int | None]:
     """The numbers of the model's classes that mean "follows" and "contradicts", the second only where it has one."""
     model.head("classify", "zero_shot")
     names = [label.lower() for label in model.labels]
