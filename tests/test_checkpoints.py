@@ -1,42 +1,24 @@
-"""Weights of others come in whole or with every name told; ours go out whole or not at all."""
+"""Weights of others come in whole or with every name told."""
 
 import json
 import os
 import pickle
 import re
-import resource
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 import tiny
-from bothways.batch import make_batch
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.run import files, folder, weights
-from bothways.run.folder import read_folder, write_folder
-from bothways.run.model import load
-from bothways.run.sentence_folder import SentenceRecipe
+from bothways.run.folder import read_folder
 from bothways.run.weights import listed
-
-BATCH = make_batch([np.arange(5, 25), np.arange(40, 47)], [np.repeat((0, 1), 10), np.zeros(7, int)])
+from same_outputs import assert_same_outputs
 
 
 @pytest.fixture
 def path(tmp_path):
     return tiny.folder(tmp_path / "model")
-
-
-@torch.no_grad()
-def outputs(saved):
-    out = saved.encoder(BATCH)
-    return [
-        out.sequence,
-        *(h.eval()(out.sequence, saved.encoder.token_table) for k, h in saved.heads.items() if k == "mlm"),
-    ]
 
 
 def rewrite(path, change):
@@ -50,10 +32,6 @@ def rewrite(path, change):
 def rewrite_config(path, **changes):
     config = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
-
-
-def assert_equal(saved, expected):
-    assert all(torch.equal(a, b) for a, b in zip(outputs(saved), outputs(expected), strict=True))
 
 
 # -- what published checkpoints look like
@@ -71,13 +49,13 @@ def test_old_spellings_mean_the_same(path):
     assert any(name.endswith(".gamma") for name in load_file(path / "model.safetensors"))
     found = read_folder(path)
     assert set(found.heads) == {"mlm", "nsp"}
-    assert_equal(found, expected)
+    assert_same_outputs(found, expected)
 
 
 def test_the_prefix_may_be_absent(path):
     expected = read_folder(path)
     rewrite(path, lambda tensors: {name.removeprefix("bert."): value for name, value in tensors.items()})
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
 
 
 def test_the_prefix_may_be_present_without_heads(tmp_path):
@@ -85,7 +63,7 @@ def test_the_prefix_may_be_present_without_heads(tmp_path):
     assert not any(name.startswith("bert.") for name in load_file(path / "model.safetensors"))
     expected = read_folder(path)
     rewrite(path, lambda tensors: {f"bert.{name}": value for name, value in tensors.items()})
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
 
 
 def test_tied_tensors_may_be_repeated(path):
@@ -97,7 +75,7 @@ def test_tied_tensors_may_be_repeated(path):
     )
     found = read_folder(path)
     assert not str(found.report)
-    assert_equal(found, expected)
+    assert_same_outputs(found, expected)
 
 
 def test_a_tied_tensor_fills_the_place_of_the_one_it_repeats(path):
@@ -109,7 +87,7 @@ def test_a_tied_tensor_fills_the_place_of_the_one_it_repeats(path):
         return tensors
 
     rewrite(path, change)
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
 
 
 def test_a_table_that_should_be_tied_and_is_not_is_reported(path):
@@ -127,14 +105,14 @@ def test_counters_of_positions_are_dropped(path):
     rewrite(path, lambda tensors: tensors | {"bert.embeddings.position_ids": torch.arange(512)[None]})
     found = read_folder(path)
     assert found.report.dropped == ["bert.embeddings.position_ids"]
-    assert_equal(found, expected)
+    assert_same_outputs(found, expected)
 
 
 @pytest.mark.parametrize("also", ["architectures", "position_embedding_type"])
 def test_configurations_of_2018_named_no_family(path, also):
     expected = read_folder(path)
     rewrite_config(path, **{"model_type": ..., also: ..., "pruned_heads": {}, "_num_labels": 2, "eos_token_ids": 0})
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
 
 
 def test_half_precision_is_read_as_float32(path):
@@ -259,7 +237,7 @@ def test_shards_are_read_through_their_index(path):
     (path / "model.safetensors").unlink()
     index = path / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
     (path / names[1]).unlink()
     with pytest.raises(BothwaysError, match=f"{names[1]} is missing"):
         read_folder(path)
@@ -286,7 +264,7 @@ def to_bin(path, value=None):
 def test_an_old_bin_file_is_read_by_the_safe_loader(path):
     expected = read_folder(path)
     to_bin(path)
-    assert_equal(read_folder(path), expected)
+    assert_same_outputs(read_folder(path), expected)
 
 
 class Trap:
@@ -389,198 +367,3 @@ def test_a_tokenizer_with_more_tokens_than_the_table_is_refused(path):
 
 def read_folder_rows(path):
     return json.loads((path / "config.json").read_text())["vocab_size"]
-
-
-# -- sentence-transformers
-
-
-def test_the_early_layout_of_sentence_transformers_opens(tmp_path):
-    """The encoder in a folder of its own, 0_BERT, and nothing beside modules.json at the top."""
-    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("cls", True, stated=True), max_length=33)
-    expected = load(path).embed("the river")
-    (path / "0_BERT").mkdir()
-    for file in path.iterdir():
-        if file.is_file() and file.name != "modules.json":
-            file.rename(path / "0_BERT" / file.name)
-    (path / "0_BERT" / "bothways.json").unlink()
-    modules = json.loads((path / "modules.json").read_text())
-    modules[0]["path"] = "0_BERT"
-    (path / "modules.json").write_text(json.dumps(modules))
-    model = load(path)
-    assert np.array_equal(model.embed("the river"), expected)
-    assert model.max_length == 33
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
-@pytest.mark.parametrize("normalize", [True, False])
-def test_the_recipe_for_vectors_is_kept(tmp_path, pooling, normalize):
-    recipe = SentenceRecipe(pooling, normalize, stated=True)
-    path = tiny.folder(tmp_path / "model", heads=(), recipe=recipe, max_length=20)
-    saved = read_folder(path)
-    assert saved.sentence == recipe
-    assert saved.max_length == 20
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("modules.json", [{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "1"}], "the module Dense"),
-        ("modules.json", {"no": "list"}, "is not a list of modules"),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, r"the pooling \['lasttoken'\]; one of mean, cls, max"),
-        (
-            "1_Pooling/config.json",
-            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-            r"the pooling \['mean', 'cls'\]; one of",
-        ),
-    ],
-)
-def test_a_recipe_that_is_not_supported_is_refused(tmp_path, file, content, message):
-    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("cls", stated=True))
-    (path / file).write_text(json.dumps(content))
-    with pytest.raises(BothwaysError, match=message):
-        read_folder(path)
-
-
-# -- saving
-
-
-def test_a_tied_tensor_is_stored_once(path):
-    names = load_file(path / "model.safetensors").keys()
-    assert "bert.embeddings.word_embeddings.weight" in names
-    assert not [name for name in names if "decoder" in name]
-
-
-def test_a_head_that_no_published_class_has_is_kept_beside(tmp_path):
-    saved = tiny.saved(("classify",), hidden="gelu")
-    sentence = write_folder(saved, tmp_path / "model")
-    assert sentence == "transformers opens model as BertModel; the head classify is known to bothways only"
-    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "classif" in name]
-    assert set(load_file(tmp_path / "model" / "heads.safetensors")) == {
-        "classify.hidden.weight", "classify.hidden.bias", "classify.output.weight", "classify.output.bias"
-    }  # fmt: skip
-    found = read_folder(tmp_path / "model")
-    assert found.head_configs == saved.head_configs
-    for name, value in saved.heads["classify"].state_dict().items():
-        assert torch.equal(value, found.heads["classify"].state_dict()[name])
-
-
-def test_all_heads_at_once_are_kept(tmp_path):
-    sentence = write_folder(tiny.saved(("classify", "mlm", "nsp")), tmp_path / "model")
-    assert sentence == "transformers opens model as BertForPreTraining; the head classify is known to bothways only"
-    assert list(read_folder(tmp_path / "model").heads) == ["classify", "mlm", "nsp"]
-
-
-def test_a_folder_that_is_there_is_not_touched_unless_told(path):
-    before = content(path)
-    saved = tiny.saved(seed=9)
-    with pytest.raises(BothwaysError, match=f"{path} exists already; choose another folder or say overwrite"):
-        write_folder(saved, path)
-    assert content(path) == before
-    write_folder(saved, path, overwrite=True)
-    assert_equal(read_folder(path), saved)
-    assert siblings(path) == {path.name}
-
-
-def test_a_folder_of_something_else_is_never_replaced(tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(BothwaysError, match="photos holds something else than a model"):
-        write_folder(tiny.saved(), tmp_path / "photos", overwrite=True)
-    assert content(tmp_path / "photos") == {"cat.jpg": b"cat"}
-
-
-def test_an_empty_folder_may_be_filled_and_parents_are_made(tmp_path):
-    (tmp_path / "empty").mkdir()
-    write_folder(tiny.saved(()), tmp_path / "empty")
-    write_folder(tiny.saved(()), tmp_path / "a" / "b" / "c")
-    assert read_folder(tmp_path / "a" / "b" / "c").tokenizer.size == read_folder(tmp_path / "empty").tokenizer.size
-
-
-def content(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def siblings(path):
-    return {file.name for file in path.parent.iterdir()}
-
-
-def no_space(*_, **__):
-    raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize("where", ["weights", "config", "flush", "rename"])
-def test_a_full_disk_leaves_nothing_half_written(path, where, monkeypatch):
-    """The new folder does not appear, the old one stays as it was, and the user reads one sentence."""
-    before = content(path)
-    if where == "weights":
-        monkeypatch.setattr("safetensors.torch.save_file", no_space)
-    elif where == "config":
-        monkeypatch.setattr(folder, "write_json", no_space)
-    elif where == "flush":
-        monkeypatch.setattr(files, "sync", no_space)
-    else:
-        replace = Path.replace  # of folders only: the tokenizer's files are put in their places the same way
-        monkeypatch.setattr(Path, "replace", lambda a, b: no_space() if a.is_dir() else replace(a, b))
-    for target in (path, path.with_name("fresh")):
-        message = f"cannot save the model in {target}: No space left on device; nothing was changed"
-        with pytest.raises(BothwaysError, match=message):
-            write_folder(tiny.saved(seed=9), target, overwrite=True)
-        assert siblings(path) == {path.name}
-        assert content(path) == before
-
-
-def test_a_real_limit_on_file_size_is_told_like_a_full_disk(path):
-    """What the safetensors library reports when the system refuses to write."""
-    before = content(path)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
-    try:
-        with pytest.raises(BothwaysError, match=r"cannot save the model in .*File too large.*nothing was changed"):
-            write_folder(tiny.saved(seed=9), path, overwrite=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert content(path) == before
-    assert siblings(path) == {path.name}
-
-
-def test_an_interruption_leaves_nothing_half_written(path, monkeypatch):
-    before = content(path)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(folder, "write_safetensors", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_folder(tiny.saved(seed=9), path, overwrite=True)
-    assert content(path) == before
-    assert siblings(path) == {path.name}
-
-
-def test_leftovers_of_a_killed_save_are_cleared_away(path):
-    for name in (".model.tmp", ".model.old"):
-        path.with_name(name).mkdir()
-        (path.with_name(name) / "half").write_text("x")
-    write_folder(tiny.saved(seed=9), path, overwrite=True)
-    assert siblings(path) == {path.name}
-    assert "half" not in content(path)
-
-
-def test_weights_are_written_from_any_layout(tmp_path):
-    """Views and transposed tensors come back as they were."""
-    table = torch.arange(12.0).view(3, 4)
-    weights.write_safetensors({"a": table.T, "b": table[1:]}, tmp_path / "x.safetensors")
-    found = weights.read_safetensors(tmp_path / "x.safetensors")
-    assert torch.equal(found["a"], table.T)
-    assert torch.equal(found["b"], table[1:])
-
-
-def test_a_composition_that_no_published_class_computes_is_kept_and_said(tmp_path):
-    """Blocks shared by layers are ALBERT's; in BERT's config.json there is no word for them."""
-    model = tiny.saved(("mlm", "classify"), blocks=1)
-    assert "bothways alone opens it" in write_folder(model, tmp_path / "model")
-    found = read_folder(tmp_path / "model")
-    assert found.encoder.config == model.encoder.config
-    assert len(found.encoder.stack.blocks) == 1
-    assert_equal(found, model)
-    with pytest.raises((ValueError, KeyError)):
-        transformers.AutoModel.from_pretrained(tmp_path / "model")

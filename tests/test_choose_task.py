@@ -1,8 +1,5 @@
 """The right one of several texts is learned: the choices of one prompt are compared with each other and no others."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
 import torch
@@ -10,10 +7,11 @@ import torch
 import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.protocol import Forward, Together
+from bothways.learn.objectives.protocol import Forward
 from bothways.learn.stream import Stream, split_items
 from bothways.learn.tasks.choose import Choices, Choose
 from bothways.text.choices import Choosing
+from learner_tasks import assert_resumes_exactly, gradients, modules
 
 WORDS = tiny.KNOWN.split()
 SETTINGS = {"max_length": 32, "learning_rate": 3e-3, "dropout": 0.0, "report": False, "device": "cpu"}
@@ -51,10 +49,6 @@ def as_rows(data):
 @pytest.fixture(scope="module")
 def chooser():
     return tiny.model(["choose"], max_length=32)
-
-
-def modules(model):
-    return torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
 
 
 def items(model, data, micro_tokens):
@@ -96,18 +90,15 @@ def _in_order(item, data):
 
 @pytest.mark.parametrize("micro_tokens", [1, 100])
 def test_the_choices_of_a_prompt_stay_in_one_batch_and_gradients_are_the_same(chooser, micro_tokens):
-    data, gradients = prompts(10), []
+    data, learned = prompts(10), []
     for tokens in (10**9, micro_tokens):
         model = chooser.copy()
         objective, found = items(model, data, tokens)
         sizes = [(targets["choose.sequences"] >= 0).sum(1).tolist() for _, targets in found]
         assert sorted(size for own in sizes for size in own) == sorted(len(row.choices) for row in data.rows)
-        total = {"choose": sum(objective.count(targets) for _, targets in found)}
-        for item in found:
-            Together([objective]).backward(modules(model), item, total)
-        gradients.append([each.grad for each in modules(model).parameters() if each.grad is not None])
+        learned.append(gradients(model, objective, found))
     assert len(found) > 1
-    for one, other in zip(*gradients, strict=True):
+    for one, other in zip(*learned, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
@@ -175,19 +166,7 @@ def test_transformers_opens_it_with_the_same_numbers(trained):
 
 
 def test_a_run_that_was_interrupted_gives_the_same_weights(tmp_path):
-    base = tiny.model(["mlm"], max_length=64)
-    given = {"base": base, "train": prompts(40), "dev": prompts(10, 1), "steps": 6, **SETTINGS, "dropout": 0.1}
-    whole = bw.finetune("choose", out=tmp_path / "whole", **given)
-
-    def stop(event):
-        if event.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        bw.finetune("choose", out=tmp_path / "broken", callbacks=[stop], **given)
-    again = bw.finetune("choose", out=tmp_path / "broken", **given)
-    for name, tensor in modules(whole.model).state_dict().items():
-        assert torch.equal(tensor, modules(again.model).state_dict()[name]), name
+    assert_resumes_exactly(tmp_path, "choose", as_rows(prompts(40)), {"max_length": 32, "dropout": 0.1})
 
 
 def test_what_is_judged_and_its_baselines():

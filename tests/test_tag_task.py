@@ -1,7 +1,6 @@
 """Tagging as a task: words in, words out, long texts in windows, a CRF beside, files in the forms others open."""
 
 import itertools
-import signal
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from bothways.run.answering.tag import tag_words
 from bothways.run.model import Model, load
 from bothways.text.tag_schemes import allowed
 from bothways.text.word_windows import encode_words
+from learner_tasks import assert_resumes_exactly
 
 PLACES, PEOPLE = ("river", "bridge", "town", "house"), ("teacher", "child", "music")
 
@@ -236,23 +236,7 @@ def test_transformers_opens_it_with_the_same_logits(tagger, tmp_path):
 
 @pytest.mark.parametrize("crf", [False, True])
 def test_stopped_and_continued_it_gives_the_same_bits(base, tmp_path, crf):
-    settings = {
-        "base": base, "train": rows(60, longest=30), "dev": rows(12, seed=1), "crf": crf, "max_length": 16, "steps": 8,
-        "batch_size": 8, "evaluate_every": 3, "precision": "float32", "report": False,
-    }  # fmt: skip
-
-    def interrupt(event):
-        if event.step == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        bw.finetune("tag", out=tmp_path / "broken", callbacks=[interrupt], **settings)
-    bw.finetune("tag", out=tmp_path / "broken", **settings)
-    bw.finetune("tag", out=tmp_path / "whole", **settings)
-    for name in ("model.safetensors", *(["heads.safetensors"] if crf else [])):
-        first, second = (load_file(tmp_path / run / "model" / name) for run in ("broken", "whole"))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert_resumes_exactly(tmp_path, "tag", rows(60, longest=30), {"crf": crf, "max_length": 16}, base=base)
 
 
 def test_a_chain_begins_with_what_the_data_say(base):
