@@ -22,13 +22,13 @@ import gzip
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from processes import in_process, measured
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VOCABULARY, LONGEST = 30_522, 512
@@ -64,20 +64,17 @@ def main() -> None:
         print(json.dumps(measure(cell, json.loads(args.ids.read_text())[: cell.texts])))
         return
     cells = list(wanted(args))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    done = finished(args.out)
     with tempfile.TemporaryDirectory() as folder:
         ids = Path(folder) / "texts.json"
-        for number, cell in enumerate(cells, 1):
-            if cell in done:
-                continue
+
+        def by_process(cell: Cell) -> dict[str, Any]:
             if not ids.exists():
                 ids.write_text(json.dumps(texts(max(cell.texts for cell in cells))))
-            done[cell] = in_process(cell, ids)
-            with args.out.open("a") as file:
-                file.write(json.dumps({"cell": asdict(cell), "result": done[cell]}) + "\n")
-            print(f"{number} of {len(cells)}: {cell.family}, {cell.mode}, {told(done[cell])}", file=sys.stderr)
-    report({cell: done[cell] for cell in cells}, args)
+            given = ("--cell", json.dumps(asdict(cell)), "--ids", str(ids))
+            return in_process(f"{cell.family}, {cell.mode}", __file__, *given)
+
+        results = measured(cells, args.out, lambda kept: Cell(**kept), by_process, told)
+    report(results, args)
 
 
 def parse() -> argparse.Namespace:
@@ -121,27 +118,6 @@ def wanted(args: argparse.Namespace) -> Iterator[Cell]:
             yield replace(pair, batch=1, texts=min(32, args.texts))  # one at a time, as the paper measures
 
 
-def finished(out: Path) -> dict[Cell, dict[str, Any]]:
-    """What was measured before; a line that was cut off when the script was stopped is measured again."""
-    done = {}
-    for line in out.read_text().splitlines() if out.exists() else []:
-        try:
-            kept = json.loads(line)
-            done[Cell(**kept["cell"])] = kept["result"]
-        except (ValueError, TypeError, KeyError):
-            continue
-    return done
-
-
-def in_process(cell: Cell, ids: Path) -> dict[str, Any]:
-    """One cell, by a fresh process."""
-    command = [sys.executable, __file__, "--cell", json.dumps(asdict(cell)), "--ids", str(ids)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{cell.family}, {cell.mode} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def texts(count: int) -> list[list[int]]:
     """Token ids of paragraphs of all lengths, with the special tokens, cut at the longest input."""
     import random
@@ -169,9 +145,9 @@ def texts(count: int) -> list[list[int]]:
     return [[max(2, token) for token in encoded.token_ids[a:b].tolist()] for a, b in ends]
 
 
-def told(result: dict[str, Any]) -> str:
+def told(cell: Cell, result: dict[str, Any]) -> str:
     speeds = {side: f"{speed(result, side):,.0f} tokens/s" for side in result["seconds"]}
-    return ", ".join(f"{side} {shown}" for side, shown in speeds.items())
+    return ", ".join([cell.family, cell.mode, *(f"{side} {shown}" for side, shown in speeds.items())])
 
 
 def speed(result: dict[str, Any], side: str) -> float:

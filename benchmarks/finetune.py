@@ -17,10 +17,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_sides import Job, make_start, run
+from processes import in_process, measured
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIDES = (("bothways", "bf16"), ("transformers", "float32"), ("bothways", "float32"), ("transformers", "bf16"))
@@ -77,20 +75,15 @@ def main() -> None:
     if args.job:
         print(json.dumps(run(Job(**json.loads(args.job)))))
         return
-    folder = args.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    cells = list(wanted(args))
-    done = finished(folder / "results.jsonl")
-    for number, cell in enumerate(cells, 1):
-        if cell in done:
-            continue
-        done[cell] = in_process(cell, folder, args.data)
-        with (folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps({"cell": asdict(cell), "result": done[cell]}) + "\n")
-        told = ", ".join(f"{name} {value:.3f}" for name, value in done[cell]["scores"].items())
-        speed = f"{done[cell]['speed']:,.0f} tokens/s"
-        print(f"{number} of {len(cells)}: {cell.task}, {cell.side} {cell.precision}: {speed}, {told}", file=sys.stderr)
-    report({cell: done[cell] for cell in cells})
+    args.folder.mkdir(parents=True, exist_ok=True)
+    results = measured(
+        list(wanted(args)),
+        args.folder / "results.jsonl",
+        lambda kept: Cell(**kept),
+        lambda cell: by_process(cell, args.folder, args.data),
+        told,
+    )
+    report(results)
 
 
 def parse() -> argparse.Namespace:
@@ -122,19 +115,7 @@ def wanted(args: argparse.Namespace) -> Iterator[Cell]:
                     yield Cell(args.base, task, side, precision, number, *shape)
 
 
-def finished(path: Path) -> dict[Cell, dict[str, Any]]:
-    """What was measured before; a line that was cut off when the script was stopped is measured again."""
-    done = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            kept = json.loads(line)
-            done[Cell(**kept["cell"])] = kept["result"]
-        except (ValueError, TypeError, KeyError):
-            continue
-    return done
-
-
-def in_process(cell: Cell, folder: Path, data: Path) -> dict[str, Any]:
+def by_process(cell: Cell, folder: Path, data: Path) -> dict[str, Any]:
     """One cell, by a fresh process."""
     about = TASKS[cell.task]
     start = folder / f"{cell.task}-{cell.examples}-{cell.dropout:g}-{cell.round}"
@@ -158,12 +139,13 @@ def in_process(cell: Cell, folder: Path, data: Path) -> dict[str, Any]:
     )
     if not start.exists():
         make_start(job)
-    command = [sys.executable, __file__, "--job", json.dumps(asdict(job) | {"started": time.time()})]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    if done.returncode:
-        raise SystemExit(f"{cell.side} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    return in_process(cell.side, __file__, "--job", json.dumps(asdict(job) | {"started": time.time()}))
+
+
+def told(cell: Cell, result: dict[str, Any]) -> str:
+    """One cell's speed and scores."""
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in result["scores"].items())
+    return f"{cell.task}, {cell.side} {cell.precision}: {result['speed']:,.0f} tokens/s, {scores}"
 
 
 def sampled(source: Path, most: int, folder: Path) -> Path:

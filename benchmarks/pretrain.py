@@ -20,17 +20,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pretrain_sides import MASKED, Task, roofs, run
+from processes import in_process, measured
 
 OWN_SIZES = {"6x384": {"layers": 6, "width": 384, "attention.heads": 6, "feed_forward.width": 1536}}
 """Sizes that no paper has, by what they change of the family's usual one; heads are 64 wide."""
@@ -69,18 +67,14 @@ def main() -> None:
         task = json.loads(args.task)
         print(json.dumps(roofs(task["device"]) if task["side"] == "roof" else run(Task(**task))))
         return
-    folder = args.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    runs = list(wanted(args))
-    done = finished(folder / "results.jsonl")
-    for number, one in enumerate(runs, 1):
-        if one in done:
-            continue
-        done[one] = in_process(one, folder, args.text)
-        with (folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps({"run": asdict(one), "result": done[one]}) + "\n")
-        print(f"{number} of {len(runs)}: {told(one, done[one])}", file=sys.stderr, flush=True)
-    results = {one: done[one] for one in runs}
+    args.folder.mkdir(parents=True, exist_ok=True)
+    results = measured(
+        list(wanted(args)),
+        args.folder / "results.jsonl",
+        lambda kept: Run(**kept | {"cell": Cell(**kept["cell"])}),
+        lambda one: by_process(one, args.folder, args.text),
+        told,
+    )
     report(results)
     if args.curves:
         curves(results)
@@ -121,19 +115,7 @@ def wanted(args: argparse.Namespace) -> Iterator[Run]:
                     yield Run(cell, side, precision, number, args.steps, args.warm)
 
 
-def finished(path: Path) -> dict[Run, dict[str, Any]]:
-    """What was measured before; a line that was cut off when the script was stopped is measured again."""
-    done = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            kept = json.loads(line)
-            done[Run(**kept["run"] | {"cell": Cell(**kept["run"]["cell"])})] = kept["result"]
-        except (ValueError, TypeError, KeyError):
-            continue
-    return done
-
-
-def in_process(one: Run, folder: Path, text: str | None) -> dict[str, Any]:
+def by_process(one: Run, folder: Path, text: str | None) -> dict[str, Any]:
     """One run, by a fresh process."""
     task: dict[str, Any] = {"side": one.side, "device": one.cell.device}
     if one.side != "roof":
@@ -141,11 +123,7 @@ def in_process(one: Run, folder: Path, text: str | None) -> dict[str, Any]:
         task |= {"precision": one.precision, "corpus": str(corpus), "start": str(starting(folder, one.cell, corpus))}
         task |= {"length": one.cell.length, "batch": one.cell.batch_tokens // one.cell.length}
         task |= {"steps": one.steps, "warm": one.warm, "started": time.time()}
-    command = [sys.executable, __file__, "--task", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    if done.returncode:
-        raise SystemExit(f"{one.side} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return in_process(one.side, __file__, "--task", json.dumps(task))
 
 
 def prepared(folder: Path, text: str | None, vocab_size: int) -> Path:
