@@ -136,6 +136,37 @@ def test_albert_learns_the_order_of_sentences():
 
 
 @pytest.mark.parametrize(
+    ("name", "heads", "objective"),
+    [
+        ("bert", ["rtd"], "rtd"),
+        ("bert", ["mlm"], "mlm+nsp"),
+        ("bert", [], "mlm+nsp"),
+        ("electra", ["rtd"], "rtd"),
+        ("electra", ["mlm"], "mlm"),
+        ("electra", [], "rtd"),
+    ],
+)
+def test_discriminators_and_generators_go_on_as_what_they_are(name, heads, objective):
+    assert suited_objective(name, tiny.model(heads, family=name)) == objective
+
+
+def test_a_discriminator_of_any_family_is_continued_as_one(corpus, tmp_path):
+    run = bw.pretrain(corpus, base=tiny.model(["rtd"]), out=tmp_path / "run", **{**RUN, "size": None})
+    assert "loss.rtd" in run.scores
+    assert list(run.model.heads) == ["rtd"]
+
+
+def test_another_family_than_that_of_the_model_that_goes_on_is_refused(tmp_path):
+    base = tiny.model(["mlm"])
+    kept = "tiny is a BERT and stays one, but the family 'roberta' is asked for; leave the family out"
+    for given in ({"base": base}, {"teacher": base, "size": "1", "objective": "minilm"}):
+        with pytest.raises(BothwaysError, match=kept):
+            bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", family="roberta", **given)
+        with pytest.raises(BothwaysError, match="absent"):
+            bw.pretrain(tmp_path / "absent.txt", out=tmp_path / "run", family="bert", **given)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"mask_unit": "words"}, "mask_unit must be token or word or span, not 'words'; did you mean 'word'"),

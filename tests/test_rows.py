@@ -229,6 +229,13 @@ BAD = [
     ),
     ("a.jsonl", '{"text": "a", "label": 1}\nnot json\n', "line 2: not JSON"),
     ("a.jsonl", '{"text": "a", "label": 1}\n"b"\n', "line 2: should be a JSON object"),
+    (
+        "a.jsonl",
+        '[{"text": "a", "label": 1}]',
+        "line 1: should be .*; a JSON array is not read, write one object",
+    ),
+    ("a.txt", '[{"text": "a", "label": 1}]', "line 1: should be .*; a JSON array is not read, write one object"),
+    ("a.txt", '[\n{"text": "a", "label": 1}\n]', "line 1: not JSON .*; a JSON array is not read, write one"),
     ("a.jsonl", "[" * 100_000, "line 1: (the JSON is nested too deeply|not JSON)"),
 ]
 

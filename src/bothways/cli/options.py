@@ -42,6 +42,10 @@ Source = Annotated[
     list[str], typer.Argument(metavar="SOURCE", help="Files or folders of texts, or - for standard input.")
 ]
 ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a run's folder, or a hub id.")]
+Adapter = Annotated[
+    Path | None,
+    option("Model", "--adapter", "FOLDER", "What LoRA learned, by finetune or peft, merged into its base MODEL."),
+]
 Text = Annotated[str | None, data("--text", "COLUMN", "The column of texts.")]
 TextPair = Annotated[str | None, data("--text-pair", "COLUMN", "The column of second texts.")]
 Label = Annotated[str | None, data("--label", "COLUMN", "The column of labels.")]
@@ -57,6 +61,9 @@ TrainedTruncation = Annotated[
 ]
 
 Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways families")]
+FamilyOrBase = Annotated[
+    str | None, option("Model", "--family", "NAME", "See: bothways families; bert, or what --base is.")
+]
 Size = Annotated[str | None, option("Model", "--size", "NAME", "A published size; mini, or the family's smallest.")]
 
 From = Annotated[

@@ -24,6 +24,8 @@ from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
+    USUAL_FAMILY,
+    check_family,
     check_training,
     chosen_size,
     configuration,
@@ -71,7 +73,7 @@ def pretrain(
     vocab_size: int = 30_000,
     lowercase: bool = True,
     base: str | Path | Model | None = None,
-    family: str = "bert",
+    family: str | None = None,
     size: str | None = None,
     objective: str | None = None,
     loss_weights: Mapping[str, float] | Sequence[str] | None = None,
@@ -125,12 +127,13 @@ def pretrain(
         vocab_size: Of the tokenizer that is trained.
         lowercase: Whether that tokenizer lower-cases.
         base: A model to continue with instead of random weights.
-        family: Of the encoder.
+        family: Of the encoder; None takes ``bert``, or what `base` is.
         size: A published size of the family; with a teacher also ``"half"`` of its layers, or how many, such as
             ``"3"``, and then all else, the family too, is the teacher's. None takes ``"mini"``, or the family's
             smallest, or with a teacher the half.
         objective: Names joined by ``+``: ``mlm``, ``nsp``, ``sop``, ``rtd``, ``distil``, ``minilm``, ``tinybert``
-            (`bothways.learn.objectives`). None takes those of the family's paper.
+            (`bothways.learn.objectives`). None takes those of the family's paper, or ``rtd`` where `base` is a
+            discriminator.
         loss_weights: Of the losses in their sum, where they are not to count as they usually do: ``{"rtd": 20}`` or
             ``["rtd=20"]``.
         sequences: How sequences are cut where no objective wants pairs: ``"blocks"`` of running text,
@@ -189,21 +192,24 @@ def pretrain(
     folder = Path(out)
     check_training(given)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
+    if start is not None:
+        check_family(family, start)
+    members = start.config.family if start is not None else family or USUAL_FAMILY
     learned = picked(
         ObjectiveSettings,
         given,
-        objective=objective or suited_objective(start.config.family if start else family),
+        objective=objective or suited_objective(members, start),
         loss_weights=as_weights(loss_weights or {}),
         teacher_cache=None if teacher_cache is None else str(teacher_cache),
     )
     check_objectives(learned)
     check_generator(learned, keep_generator)
-    size = chosen_size(size, family, start, teacher)
+    size = chosen_size(size, members, start, teacher)
     master = find_teacher(teacher, learned, device)
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
     learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
     goes_on = check_out(folder, overwrite=overwrite, resume=resume, reads=(*sources.values(), tokenizer))
-    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, family)
+    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members)
     config = with_vocabulary(shape, start, prepared.tokenizer)
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
@@ -249,6 +255,7 @@ def pretrain(
     record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
     typed = given | {name: as_typed(source) for name, source in sources.items()}
     typed |= {"objective": learned.objective, "size": size, "loss_weights": as_texts(learned.loss_weights)}
+    typed["family"] = config.family if start is None else None
     if not goes_on:
         record(settings=typed)
     say(

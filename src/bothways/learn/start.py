@@ -28,11 +28,33 @@ from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.train import SPECIALS, train_tokenizer
 
+USUAL_FAMILY = "bert"
+"""What is pre-trained where nobody says."""
 
-def suited_objective(family: str) -> str:
-    """What the paper of a family pre-trains on, as far as there is such an objective here."""
+
+def suited_objective(family: str, start: Model | None = None) -> str:
+    """What the paper of a family pre-trains on, as far as there is such an objective here.
+
+    A discriminator, whatever its family, goes on as one; so does a generator, which has a masked-token head alone.
+    """
     own = [name for name in family_of(family).objectives if name in OBJECTIVES]
-    return "rtd" if "rtd" in own else "+".join(own)
+    heads = () if start is None else start.heads
+    if "rtd" in heads or ("rtd" in own and "mlm" not in heads):
+        return "rtd"
+    return "mlm" if "rtd" in own else "+".join(own)
+
+
+def check_family(family: str | None, kept: Model) -> None:
+    """Refuses to make another family of a model whose family stays.
+
+    Raises:
+        BothwaysError: Another one is asked for.
+    """
+    if family is not None and family_of(family).name != kept.config.family:
+        own = family_of(kept.config.family).title
+        raise BothwaysError(
+            f"{kept.name} is a {own} and stays one, but the family {family!r} is asked for; leave the family out"
+        )
 
 
 def suited_size(family: str, teacher: object = None) -> str:
@@ -137,7 +159,7 @@ def check_training(given: Mapping[str, Any]) -> None:
 
 def configuration(
     start: Model | None,
-    family: str,
+    family: str | None,
     size: str | None,
     max_length: int,
     dropout: float | None,
@@ -150,7 +172,10 @@ def configuration(
     if start is not None:
         config = start.config
     else:
-        config = (teacher and size and student_of(teacher.config, size)) or family_of(family).size(size)
+        student = teacher and size and student_of(teacher.config, size)
+        if teacher and student:
+            check_family(family, teacher)
+        config = student or family_of(family or USUAL_FAMILY).size(size)
         config = suited_start(config if teacher is None else config.derive(pooler=None))  # heads that want one get one
     if config.longest is not None and max_length > config.longest:
         raise BothwaysError(f"max_length is {max_length}, but this encoder takes at most {config.longest} tokens")

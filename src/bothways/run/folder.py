@@ -35,7 +35,7 @@ from bothways.run.weights import (
     to_ours,
     write_safetensors,
 )
-from bothways.text.published import tokenizer_file
+from bothways.text.published import lowercasing, tokenizer_file
 from bothways.text.tokenizer import Tokenizer
 
 OWN_FILE, HEADS_FILE = "bothways.json", "heads.safetensors"
@@ -137,11 +137,13 @@ def read_folder(folder: Path) -> Saved:
         config = config.derive(embeddings__positions=len(positions))
     head_configs = _heads_of(folder, tensors, members)
     encoder = build_encoder(config)
-    heads = {kind: build_head(head, config) for kind, head in head_configs.items()}
+    heads = {kind: build_head(head, config).eval() for kind, head in head_configs.items()}
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
     if str(report):
         warnings.warn(BothwaysWarning(f"tensors of {folder}: {report}"), stacklevel=3)
     tokenizer = Tokenizer.load(folder) if tokenizer_file(folder) else None
+    if tokenizer is not None and sentence_folder.lowercases(folder):
+        tokenizer = Tokenizer(lowercasing(tokenizer.backend), tokenizer.settings)
     if tokenizer is not None and tokenizer.size > config.embeddings.vocab_size:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"

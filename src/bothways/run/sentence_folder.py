@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.run.files import read_json, write_json
@@ -68,8 +69,19 @@ def read(folder: Path) -> SentenceRecipe:
 
 def read_max_length(folder: Path) -> int | None:
     """The longest text in tokens that the folder states for sentence vectors, if it does."""
-    limits = folder / "sentence_bert_config.json"
-    return read_json(limits).get("max_seq_length") if limits.is_file() else None
+    limit: int | None = _text_settings(folder).get("max_seq_length")
+    return limit
+
+
+def lowercases(folder: Path) -> bool:
+    """Whether the folder wants texts in lower case, whatever its tokenizer does."""
+    return bool(_text_settings(folder).get("do_lower_case"))
+
+
+def _text_settings(folder: Path) -> dict[str, Any]:
+    """What is said of texts before they become tokens."""
+    path = folder / "sentence_bert_config.json"
+    return read_json(path) if path.is_file() else {}
 
 
 def _pooling(path: Path) -> str:

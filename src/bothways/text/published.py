@@ -12,6 +12,7 @@ import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +155,19 @@ def find_normalization(backend: Tokenizer) -> Normalization | None:
         chinese_characters=normalizer.handle_chinese_chars,
         clean_text=normalizer.clean_text,
     )
+
+
+def lowercasing(backend: Tokenizer) -> Tokenizer:
+    """A tokenizer that makes letters lower case: the same one if it does already; what it does with accents stays."""
+    if backend.normalizer is not None and backend.normalizer.normalize_str("A") == "a":
+        return backend
+    made, present = Tokenizer.from_str(backend.to_str()), find_normalization(backend)
+    if present is not None:
+        made.normalizer = replace(present, lowercase=True, strip_accents=bool(present.strip_accents)).normalizer()
+    else:
+        steps = [normalizers.Lowercase(), *([made.normalizer] if made.normalizer is not None else [])]
+        made.normalizer = normalizers.Sequence(steps)
+    return made
 
 
 def _normalization(settings: Mapping[str, Any], default: Normalization) -> Normalization:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ Lines = Iterator[tuple[int, str]]
 LONGEST_FIELD = 1 << 24  # characters, and
 LONGEST_QUOTE = 1000  # lines; a quote that never closes would otherwise swallow the file
 PARQUET_ROWS = 1024
+_JSON = re.compile(r"\s*(\{|\[\s*(\{|$))")  # an array too, so that it is told what is not read
+_NO_ARRAY = "a JSON array is not read, write one object a line"
 
 
 def read_table(path: PathLike, only: Sequence[str] | None = None) -> Iterator[Located]:
@@ -56,7 +59,7 @@ def parse_table(lines: Lines, name: str, kind: str | None) -> Iterator[Located]:
     if first is None:
         raise BothwaysError(f"{name} holds only blank lines")
     if kind not in ("csv", "tsv", "jsonl"):
-        kind = "jsonl" if first[1].lstrip().startswith("{") else "tsv" if "\t" in first[1] else "csv"
+        kind = "jsonl" if _JSON.match(first[1]) else "tsv" if "\t" in first[1] else "csv"
     read = {"jsonl": _jsonl, "tsv": _tsv, "csv": _csv}[kind]
     yield from read(chain([first], lines), name)
 
@@ -69,12 +72,13 @@ def _jsonl(lines: Lines, name: str) -> Iterator[Located]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            hint = "; a JSON array is not read, write one object a line" if line.strip().startswith("[") else ""
+            hint = f"; {_NO_ARRAY}" if line.strip().startswith("[") else ""
             raise BothwaysError(f"{where}: not JSON ({_reason(error)}){hint}") from None
         except RecursionError:
             raise BothwaysError(f"{where}: the JSON is nested too deeply") from None
         if not isinstance(row, dict):
-            raise BothwaysError(f"{where}: should be a JSON object with a value a column, not {type(row).__name__}")
+            kind = _NO_ARRAY if isinstance(row, list) else f"not {type(row).__name__}"
+            raise BothwaysError(f"{where}: should be a JSON object with a value a column; {kind}")
         yield where, row
 
 
