@@ -191,6 +191,10 @@ def test_the_version(said):
         ("corpus prepare text.txt --tokenizer absent --out x", "absent"),
         ("finetune classify table.csv --base bert --label mood --out x", "mood"),
         ("finetune classify table.csv --base absent --out x", "absent"),
+        ("finetune classify --train absent.csv --base bert --out x", "absent.csv"),
+        ("finetune classify --base bert --out x", "give a file to learn from"),
+        ("finetune classify table.csv --train table.csv --base bert --out x", "in one way"),
+        ("tune classify table.csv --train table.csv --base bert --out x", "in one way"),
         ("finetune classify table.csv --base bert --max-length 9999 --out x", "9999"),
         ("evaluate bert table.csv", "not fine-tuned"),
         ("evaluate classifier absent.csv", "absent.csv"),
@@ -448,6 +452,12 @@ def test_a_run_is_repeated_and_what_is_typed_wins(said, place):
 def test_a_fine_tuning_is_repeated_from_its_folder(said, place):
     assert said("finetune", "classify", "--from", "classifier", "--out", "again-classifier", "--quiet")[0] == 0
     assert weights(place / "again-classifier") == weights(place / "classifier")
+
+
+def test_the_files_to_learn_from_can_be_an_option(said, place):
+    typed = "finetune classify --base bert --train table.csv --max-length 16 --steps 2 --out optional --quiet"
+    assert said(*typed.split())[0] == 0
+    assert weights(place / "optional") == weights(place / "classifier")
 
 
 def test_threads_are_limited_before_anything_is_imported():

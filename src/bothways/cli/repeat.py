@@ -33,6 +33,10 @@ def _settings(path: Path, context: typer.Context) -> dict[str, Any]:
     options = {option.name: option for option in context.command.params if option.name not in _NOT_REPEATED}
     given = {name: value for name, value in settings.items() if name in options and value is not None}
     return {
-        name: [value] if options[name].nargs == -1 and isinstance(value, str) else value
+        name: [value] if _takes_several(options[name]) and isinstance(value, str) else value
         for name, value in given.items()
     }
+
+
+def _takes_several(option: Any) -> bool:
+    return option.nargs == -1 or getattr(option, "multiple", False)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from bothways.cli import output
+from bothways.cli.finetuning.files import learned_from
 from bothways.cli.options import Minutes, training
 
 _NOT_OFFERED = ("again", "seeds", "folds", "curve", "resume", "tensorboard")
-_NOT_SETTINGS = ("train", "threads", "json", "trials", "minutes", "search")
+_NOT_SETTINGS = ("files", "train", "threads", "json", "trials", "minutes", "search")
 _SHOWN = 10
 
 
@@ -46,7 +47,7 @@ def searching(task: str, finetuning: Callable[..., None]) -> Callable[..., None]
             if name in offered and name not in _NOT_SETTINGS and value != offered[name].default
         }
         asked = {name: given[name] for name in ("trials", "minutes")} | {"search": given["search"] or None}
-        _show(task, bw.tune(task, train=output.one(given["train"]), **asked, **settings), given)
+        _show(task, bw.tune(task, train=learned_from(task, given), **asked, **settings), given)
 
     own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in inspect.signature(_own).parameters.values()]
     listed = list(offered.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bothways.cli import output
+from bothways.cli.finetuning.files import learned_from
 from bothways.errors import BothwaysError
 
 
@@ -24,7 +25,7 @@ def several(task: str, given: dict[str, Any], settings: dict[str, Any]) -> None:
     asked = [f"--{name}" for name in ("seeds", "folds", "curve") if given[name]]
     if len(asked) > 1:
         raise BothwaysError(f"{' and '.join(asked)} each make several runs: give one of them")
-    train = output.one(given["train"])
+    train = learned_from(task, given)
     if given["curve"]:
         curve = bw.learning_curve(task, train=train, **settings)
         whole = curve.finetuned

@@ -8,9 +8,8 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import typer
-
 from bothways.cli import output
+from bothways.cli.finetuning.files import Files, Train, learned_from
 from bothways.cli.finetuning.several import several
 from bothways.cli.options import (
     BatchSize,
@@ -42,12 +41,13 @@ from bothways.cli.options import (
 )
 
 Adversarial = Literal["sift", "fgm"]
-_NOT_SETTINGS = ("train", "again", "threads", "json", "seeds", "folds", "curve")
+_NOT_SETTINGS = ("files", "train", "again", "threads", "json", "seeds", "folds", "curve")
 
 
 def _shared(
-    train: Annotated[list[str], typer.Argument(metavar="TRAIN", help="Labelled files, or -.")],
+    files: Files = None,
     *,
+    train: Train = None,
     dev: Annotated[str | None, data("--dev", "FILE", "To choose the best weights by; else a tenth of TRAIN.")] = None,
     max_length: MaxLength = None,
     truncation: TruncationPolicy = "warn",
@@ -142,7 +142,7 @@ def _run(task: str, given: dict[str, Any]) -> None:
     if any(given[name] for name in ("seeds", "folds", "curve")):
         several(task, given, settings)
         return
-    result = bw.finetune(task, train=output.one(given["train"]), **settings)
+    result = bw.finetune(task, train=learned_from(task, given), **settings)
     if given["json"]:
         history = {"steps": result.history.steps, "seconds": result.history.seconds}
         output.as_json({"out": result.out, "dev": result.dev, **history, **(result.judgement or result.scores)})

@@ -1,0 +1,32 @@
+"""The files that fine-tuning learns from: as an argument, or with ``--train``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.options import data
+from bothways.errors import BothwaysError
+
+Files = Annotated[list[str] | None, typer.Argument(metavar="TRAIN", help="Labelled files, or -.", show_default=False)]
+Train = Annotated[list[str] | None, data("--train", "FILE", "The same as TRAIN; give it for each file.")]
+
+
+def learned_from(task: str, given: dict[str, Any]) -> Any:
+    """What was typed to learn from, or what a run learned from that is repeated.
+
+    Args:
+        task: Its name.
+        given: All that was typed.
+
+    Raises:
+        BothwaysError: There is nothing, or it is given in both ways.
+    """
+    files, train = given["files"], given["train"]
+    if files and train and given.get("again") is None:
+        raise BothwaysError(f"{' '.join(files)} and --train {' '.join(train)}: give all files to learn from in one way")
+    if not files and not train:
+        raise BothwaysError(f"give a file to learn from: bothways finetune {task} TRAIN ...")
+    return output.one(files or train)
