@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 import bothways as bw
 import tiny
 from bothways.batch import make_batch
+from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.learn.tuning import lora
 from bothways.model.build import build_encoder, build_head
@@ -77,7 +78,7 @@ def test_targets_are_found_by_the_ends_of_their_names_and_slips_are_named():
         for layer in (0, 1)
         for part in ("attention.output", "feed_forward.inner")
     }
-    with pytest.raises(BothwaysError, match=r"lora_targets names 'querry'.*did you mean 'query'.*it has inner, key"):
+    with pytest.raises(BothwaysError, match=r"names 'querry', .* encoder are inner, key.*did you mean 'query'"):
         lora.insert(encoder, 2, 4.0, ("querry",), 0.0, seed=0)
 
 
@@ -138,6 +139,34 @@ def test_an_adapter_for_another_base_is_refused(adapter, tmp_path):
     (folder / CONFIG_FILE).write_text(json.dumps({**config, "use_dora": True}))
     with pytest.raises(BothwaysError, match=r"use_dora = True, which is not supported; False is"):
         bw.load(wider, adapter=folder)
+
+
+def test_predictions_and_evaluations_through_an_adapter_are_those_of_the_merged_model(adapter, tmp_path, capsys):
+    base, folder = adapter
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    said = []
+    for model in ([folder.parent], [base, "--adapter", folder]):
+        assert main(["predict", *map(str, model), str(rows), "--quiet"]) == 0
+        predicted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert main(["evaluate", *map(str, model), str(rows), "--json", "--quiet"]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        said.append(([row["prediction"] for row in predicted], scores["macro_f1"], scores["classes"]))
+        assert scores["model"] == str(model[-1])
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_an_adapter_for_another_base_is_one_sentence_on_the_command_line(command, adapter, tmp_path, capsys):
+    _, folder = adapter
+    other = tiny.folder(tmp_path / "other", ("mlm",), layers=2, seed=9)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:4]))
+    assert main([command, str(other), str(rows), "--adapter", str(folder), "--quiet"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert "was made for" in said
+    assert "load it with the base that it was made for" in said
 
 
 def test_damaged_and_missing_adapters_are_refused(adapter, tmp_path):

@@ -11,6 +11,7 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import (
+    Adapter,
     DeviceName,
     Json,
     Label,
@@ -40,6 +41,7 @@ Settings = Annotated[
 def evaluate(
     model: ModelSource,
     data: Annotated[str, typer.Argument(metavar="FILE", help="Labelled rows, or - for standard input.")],
+    adapter: Adapter = None,
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
@@ -60,7 +62,16 @@ def evaluate(
 
     columns = {"text": text, "text_pair": text_pair, "label": label, **named(settings or [])}
     judgement = bw.evaluate(
-        model, data, train=train, out=out, overwrite=overwrite, seed=seed, precision=precision, device=device, **columns
+        model,
+        data,
+        adapter=adapter,
+        train=train,
+        out=out,
+        overwrite=overwrite,
+        seed=seed,
+        precision=precision,
+        device=device,
+        **columns,
     )
     if json:
         output.as_json(judgement)

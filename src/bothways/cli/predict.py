@@ -9,6 +9,7 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import (
+    Adapter,
     DeviceName,
     Json,
     ModelSource,
@@ -28,6 +29,7 @@ EXAMPLES = [
     "bothways predict my-classifier reviews.parquet --text review --keep --out labelled.parquet",
     "bothways predict my-tagger sentences.conll --out tagged.conll",
     "bothways predict my-reader squad.json --out answers.json",
+    "bothways predict my-bert texts.csv --adapter my-run/adapter",
     "bothways predict my-nli-model texts.csv --labels politics,sports,science --template 'This is about {}.'",
     "cat texts.jsonl | bothways predict my-classifier - > labelled.jsonl",
 ]
@@ -36,6 +38,7 @@ EXAMPLES = [
 def predict(
     model: ModelSource,
     source: Annotated[str, typer.Argument(metavar="FILE", help="What is asked: a table, or - for standard input.")],
+    adapter: Adapter = None,
     text: Text = None,
     text_pair: TextPair = None,
     question: Annotated[str | None, data("--question", "COLUMN", "The column of questions.")] = None,
@@ -71,7 +74,7 @@ def predict(
 
     if str(out) != "-":
         check_name(out, bulk.PREDICTIONS, overwrite=overwrite)
-    loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
+    loaded = bw.load(model, device=device, precision=precision, truncation=truncation, adapter=adapter)
     result = bulk.predict(
         loaded,
         source,

@@ -37,6 +37,7 @@ def evaluate(
     model: str | Path | Model,
     data: Any,
     *,
+    adapter: str | Path | None = None,
     train: Any = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -50,6 +51,7 @@ def evaluate(
     Args:
         model: A model, its folder, the folder of its run, or a hub id.
         data: Labelled rows, as `finetune` takes them.
+        adapter: The folder of a LoRA adapter, which is merged into the weights of `model`, its base.
         train: What the model was trained on, for baselines and to find copies; None takes what the record of its run
             names, if that is still what it was.
         out: A folder that gets ``metrics.json`` and ``report.html``.
@@ -63,11 +65,15 @@ def evaluate(
         The task's metrics by name, and what else is found: `bothways.learn.judging.judgement.judge`.
 
     Raises:
-        BothwaysError: The model was not fine-tuned for a task, the data does not do, or `out` cannot be written.
+        BothwaysError: The model was not fine-tuned for a task, the adapter was made for another base, the data does not
+            do, or `out` cannot be written.
     """
     folder = None if out is None else _checked(Path(out), overwrite)
     if not isinstance(model, Model):
-        model = load(model, precision=precision, device=device)
+        model = load(model, precision=precision, device=device, adapter=adapter)
+        model.name = model.name if adapter is None else str(adapter)
+    elif adapter is not None:
+        raise BothwaysError(f"{model.name} is loaded already: merge the adapter with bw.load(base, adapter=...)")
     task = task_of(model, own)
     test = data if isinstance(data, Data) else task.read(data)
     origin = find_origin(model.name, task) if train is None else Origin(train=task.read(train))

@@ -41,7 +41,7 @@ def find_origin(name: str, task: Task) -> Origin:
     """Reads what a model was trained on, and makes sure that it is the same still.
 
     Args:
-        name: What the model was loaded from: a run's folder, or the model in it.
+        name: What the model was loaded from: a run's folder, or the model or adapter in it.
         task: What it was trained for.
     """
     run = _run(name)
@@ -84,7 +84,7 @@ def _own(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
 def _run(name: str) -> dict[str, Any]:
     """The record of the run that a model lies in; empty if it lies in none."""
     path = Path(name)
-    for folder in (path, path.parent) if path.name == "model" else (path,):
+    for folder in (path, path.parent) if path.name in ("model", "adapter") else (path,):
         if (folder / "run.json").is_file():
             run = read_run(folder)
             return run if str(run["command"]).startswith("finetune ") else {}
