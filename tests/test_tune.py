@@ -229,6 +229,19 @@ def test_another_search_in_the_same_folder_is_refused(given, tmp_path):
     bw.tune("classify", trials=1, out=out, overwrite=True, **given | {"search": {"batch_size": [8]}})
 
 
+def test_overwrite_never_removes_what_the_search_reads(given, place, tmp_path):
+    out = tmp_path / "o"
+    bw.tune("classify", trials=1, out=out, **given)
+    there = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    rows = out / "trial-9" / "rows.jsonl"
+    rows.parent.mkdir()
+    rows.write_bytes((place / "rows.jsonl").read_bytes())
+    for changed in ({"base": out}, {"base": out / "model"}, {"train": rows}, {"dev": [str(rows)]}):
+        with pytest.raises(BothwaysError, match="is what this run reads, and --overwrite would remove it"):
+            bw.tune("classify", trials=1, out=out, overwrite=True, **given | changed)
+    assert there == {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path != rows}
+
+
 def test_no_trial_begins_without_time_for_it(given, tmp_path):
     found = bw.tune("classify", trials=50, minutes=1e-6, out=tmp_path / "o", **given)
     assert len(found.trials) == 1

@@ -130,7 +130,7 @@ def tune(
         "settings": {k: v for k, v in fixed.items() if k not in NO_EFFECT},
     }
     folder = Path(out)
-    study = Search(folder, space, identity, by, seed, overwrite)
+    study = Search(folder, space, identity, by, seed, overwrite, reads=(base, train, dev))
     say("searching " + "; ".join(f"{name}: {each}" for name, each in space.items()))
     sources = {"base": base, "train": again(train, data), "dev": None if dev is None else again(dev, dev_data)}
     began = time.monotonic()

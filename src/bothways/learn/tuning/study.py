@@ -12,6 +12,7 @@ import shutil
 import statistics
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bothways.learn.checkpoint import replace_text
 from bothways.learn.group import Made, adopt_model, run_once
 from bothways.learn.keeper import difference
 from bothways.learn.protocol import StepEvent
-from bothways.learn.runs import check_out, read_run
+from bothways.learn.runs import check_out, check_unread, read_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tuning.search import Choices, Range, Space
 from bothways.progress import say
@@ -45,10 +46,18 @@ class Search:
         metric: What is searched for.
         seed: Of the proposals.
         overwrite: Whether another search is thrown away.
+        reads: What trials are made from, which is never thrown away.
     """
 
     def __init__(
-        self, folder: Path, space: Space, identity: dict[str, Any], metric: str, seed: int, overwrite: bool
+        self,
+        folder: Path,
+        space: Space,
+        identity: dict[str, Any],
+        metric: str,
+        seed: int,
+        overwrite: bool,
+        reads: Sequence[Any] = (),
     ) -> None:
         import optuna
         from optuna.storages.journal import JournalFileBackend
@@ -57,11 +66,13 @@ class Search:
         self._judge = LoopSettings(learning_rate=1.0, steps=1, metric=metric)
         journal = folder / JOURNAL
         if overwrite and journal.exists():
-            for path in [journal, *folder.glob("trial-*")]:
+            own = [journal, *folder.glob("trial-*")]
+            check_unread(own, reads)
+            check_out(folder, overwrite=True, reads=reads)
+            for path in own:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            check_out(folder, overwrite=True)
         elif not journal.exists():
-            check_out(folder, overwrite=overwrite)
+            check_out(folder, overwrite=overwrite, reads=reads)
         folder.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
