@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysWarning
 from bothways.progress import progress
+from bothways.run.memory import give_back
 from bothways.text.truncation import Truncation
 from bothways.use.predictions import ENDINGS
 from bothways.use.predictions import question as ask
@@ -153,6 +154,7 @@ def _answer_rows(model: Model, asked: Question, out: str | Path, overwrite: bool
             writer.write(shape(together(part, asked.answer)))
             count += len(part)
             job.reach(count)
+            give_back()
     return BulkResult(count, time.perf_counter() - began, _since(before, model.truncated), str(out))
 
 
