@@ -138,6 +138,16 @@ def test_standard_input_is_told_by_its_first_line(monkeypatch, tmp_path):
         assert list(read_rows("-")) == ROWS
 
 
+@pytest.mark.parametrize("first", ["I love it", "It is so-so.", "one two"])
+def test_plain_lines_are_texts_and_none_is_taken_for_a_header(monkeypatch, tmp_path, first):
+    data = f'\n{first}\nIt is {{odd}}, "they" say\n\nThe last\n'.encode()
+    (tmp_path / "plain.txt").write_bytes(data)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    for source in ("-", tmp_path / "plain.txt"):
+        texts = [first, 'It is {odd}, "they" say', "The last"]
+        assert list(read_rows(source)) == [{"text": text} for text in texts]
+
+
 def test_a_pipe_is_read_once(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

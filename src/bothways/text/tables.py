@@ -34,7 +34,7 @@ def read_table(path: PathLike, only: Sequence[str] | None = None) -> Iterator[Lo
     """The rows of one file.
 
     Args:
-        path: A file; "-" is standard input (CSV, TSV or JSON lines, told apart by the first line).
+        path: A file; "-" is standard input (CSV, TSV, JSON lines or plain texts, told apart by the first line).
         only: The columns that are wanted, where leaving out the others saves work; None means all.
 
     Raises:
@@ -53,15 +53,29 @@ def parse_table(lines: Lines, name: str, kind: str | None) -> Iterator[Located]:
     Args:
         lines: From `open_text`.
         name: What the file is called in messages.
-        kind: "csv", "tsv" or "jsonl"; anything else is told from the first line.
+        kind: "csv", "tsv" or "jsonl"; anything else is told from the first line. One of several words and no separator
+            is no header: such lines are texts, in a column "text".
     """
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         raise BothwaysError(f"{name} holds only blank lines")
     if kind not in ("csv", "tsv", "jsonl"):
-        kind = "jsonl" if _JSON.match(first[1]) else "tsv" if "\t" in first[1] else "csv"
-    read = {"jsonl": _jsonl, "tsv": _tsv, "csv": _csv}[kind]
+        kind = _told(first[1].strip())
+    read = {"jsonl": _jsonl, "tsv": _tsv, "csv": _csv, "text": _texts}[kind]
     yield from read(chain([first], lines), name)
+
+
+def _told(line: str) -> str:
+    """What begins with a line, where no name says it."""
+    if _JSON.match(line):
+        return "jsonl"
+    if "\t" in line:
+        return "tsv"
+    return "text" if " " in line and not any(mark in line for mark in ',;|"') else "csv"
+
+
+def _texts(lines: Lines, name: str) -> Iterator[Located]:
+    return ((f"{name}, line {number}", {"text": line}) for number, line in lines if line.strip())
 
 
 def _jsonl(lines: Lines, name: str) -> Iterator[Located]:
