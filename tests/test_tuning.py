@@ -20,6 +20,7 @@ from bothways.learn.tuning.suited import suited_epochs, suited_length, suited_ra
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import families, family
 from bothways.run.new import suited_start
+from bothways.run.sentence_folder import SentenceRecipe
 
 ROWS = [{"text": text, "label": ("even", "odd")[len(text) % 2]} for text in tiny.sentences(40, longest=12)]
 
@@ -271,3 +272,20 @@ def test_answers_are_looked_for_in_longer_texts_as_far_as_the_base_takes_them():
     assert [suited_length(task, None) for task in ("classify", "tag", "answer")] == [128, 128, 384]
     assert [suited_length(task, 256) for task in ("classify", "answer")] == [128, 256]
     assert suited_length("pairs", 64) == 64
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "told"),
+    [
+        (SentenceRecipe("mean", stated=True), {}, True),
+        (SentenceRecipe("mean", stated=True), {"reads": "pooled"}, False),
+        (SentenceRecipe("mean", stated=True), {"reads": "mean"}, False),
+        (SentenceRecipe("cls", stated=True), {}, False),
+        (SentenceRecipe(), {}, False),
+    ],
+)
+def test_that_a_base_was_trained_to_be_read_by_the_mean_is_told_unless_the_user_has_chosen(
+    capsys, recipe, settings, told
+):
+    finetuned(tiny.model((), recipe=recipe), steps=1, **settings)
+    assert ("--reads mean" in capsys.readouterr().err) is told

@@ -25,7 +25,7 @@ from bothways.learn.tasks import make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
-from bothways.learn.tuning.suited import recipe_told, suited_epochs, suited_length, suited_rate
+from bothways.learn.tuning.suited import mean_told, recipe_told, suited_epochs, suited_length, suited_rate
 from bothways.model.families import family
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
@@ -198,6 +198,8 @@ def finetune(
             learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
         )
     )
+    if hint := mean_told(start, model, getattr(chosen, "reads", None)):
+        say(hint)
     history = loop.train(
         trained,
         wrap_objective(Together([objective]), tuning),
@@ -277,7 +279,7 @@ def choose(
     if best is not None and best not in chosen.metrics:
         near = closest(best, chosen.metrics)
         known = list(chosen.metrics)
-        raise BothwaysError(f"{chosen.name} is not measured by {best!r}{near}; its metrics are {', '.join(known)}")
+        raise BothwaysError(f"{chosen.name} is not measured by {best!r}; its metrics are {', '.join(known)}{near}")
     return chosen, picked(TuningSettings, own), best
 
 

@@ -117,7 +117,7 @@ def _label(row: Row, column: str, texts: list[str], where: str) -> int:
         near = closest(told, texts)
         last = chr(ord("A") + len(texts) - 1)
         raise BothwaysError(
-            f"{where}: the label {told!r} is none of the {len(texts)} choices{near}; it should be their place, 0 to "
-            f"{len(texts) - 1}, a letter, A to {last}, or the text"
+            f"{where}: the label {told!r} is none of the {len(texts)} choices; it should be their place, 0 to "
+            f"{len(texts) - 1}, a letter, A to {last}, or the text{near}"
         )
     return place

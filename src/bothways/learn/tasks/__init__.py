@@ -31,7 +31,7 @@ def task_kind(name: str) -> type:
         BothwaysError: There is no such task.
     """
     if name not in _WHERE:
-        raise BothwaysError(f"there is no task {name!r}{closest(name, TASKS)}; there are {', '.join(TASKS)}")
+        raise BothwaysError(f"there is no task {name!r}; there are {', '.join(TASKS)}{closest(name, TASKS)}")
     module, kind = _WHERE[name]
     made: type = getattr(importlib.import_module(f"bothways.learn.tasks.{module}"), kind)
     return made

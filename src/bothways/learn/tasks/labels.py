@@ -146,8 +146,8 @@ def _known(number: dict[str, int], name: str, data: LabelledTexts, place: int) -
     if name not in number:
         known = ", ".join(list(number)[:12])
         raise BothwaysError(
-            f"{data.place(place)} has the label {name!r}, which was not seen in training{closest(name, number)}; known "
-            f"are {known}"
+            f"{data.place(place)} has the label {name!r}, which was not seen in training; known are {known}"
+            f"{closest(name, number)}"
         )
     return number[name]
 

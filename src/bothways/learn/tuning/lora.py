@@ -77,8 +77,8 @@ def insert(encoder: Encoder, rank: int, alpha: float, targets: Sequence[str] | N
         if not any(_ends(name, target) for name in layers):
             known = ", ".join(sorted(ends))
             raise BothwaysError(
-                f"lora_targets names {target!r}, but this encoder has no such linear layer{closest(target, ends)}; it "
-                f"has {known}"
+                f"lora_targets names {target!r}, but the linear layers of this encoder are {known}"
+                f"{closest(target, ends)}"
             )
     chosen = {name: layer for name, layer in layers.items() if any(_ends(name, t) for t in targets or USUAL_TARGETS)}
     if not chosen:

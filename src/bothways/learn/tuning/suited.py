@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tuning.settings import TuningSettings
+from bothways.run.model import Model
 
 _RATES = ((1024, 2e-5), (768, 3e-5), (384, 1e-4), (0, 3e-4))
 """The rate from a width on. Devlin et al. 2018 (appendix A.3) take 2e-5 to 5e-5 for base and large, and Mosbach et al.
@@ -76,6 +77,27 @@ def recipe_told(
 
 def _from(steps: tuple[tuple[int, float], ...], value: int) -> float:
     return next(then for least, then in steps if value >= least)
+
+
+def mean_told(start: Model, model: Model, reads: str | None) -> str:
+    """A sentence on what may suit a base better than what its new head reads; empty where there is nothing to say.
+
+    Encoders of sentence vectors were mostly trained through the mean of their tokens. What BERT's head reads of them,
+    the first token through a pooler, had no part in it.
+
+    Args:
+        start: The base.
+        model: What is to be trained.
+        reads: What the head was asked to read; None where nobody asked.
+    """
+    by_mean = start.sentence.stated and start.sentence.pooling == "mean" and start.task is None
+    scoring = [head for kind, head in model.head_configs.items() if kind == "classify"]
+    if reads is not None or not by_mean or all(head.reads == "mean" for head in scoring):
+        return ""
+    return (
+        "this base was trained to be read by the mean of its tokens: --reads mean (in Python reads='mean') often "
+        "scores better, above all after few steps, but only Bothways opens such a head"
+    )
 
 
 def suited_length(task: str, longest: int | None) -> int:

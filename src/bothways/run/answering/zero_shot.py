@@ -78,7 +78,7 @@ def _classes(model: Runner, entailment: str | None) -> tuple[int, int | None]:
         if entailment not in model.labels:
             known = ", ".join(model.labels)
             raise BothwaysError(
-                f"{model.name} has no class {entailment!r}{closest(entailment, model.labels)}; its classes are {known}"
+                f"{model.name} has no class {entailment!r}; its classes are {known}{closest(entailment, model.labels)}"
             )
         follows = model.labels.index(entailment)
     else:
