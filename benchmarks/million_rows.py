@@ -33,36 +33,42 @@ def main() -> None:
     """Makes the table, runs both commands, prints what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--words", type=int, default=25, help="of a text, on average")
+    parser.add_argument("--only", choices=("finetune", "predict", "evaluate"), nargs="*", help="commands to run")
     parser.add_argument("--most", type=int, default=2000, help="MiB that no command may exceed")
     parser.add_argument("--folder", type=Path, default=Path("runs/million-rows"))
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    table = args.folder / f"{args.rows}.csv"
+    table = args.folder / f"{args.rows}x{args.words}.csv"
     if not table.exists():
         with table.open("w", encoding="utf-8") as file:
-            file.writelines(rows(args.rows))
+            file.writelines(rows(args.rows, args.words))
     base = args.folder / "base"
     if not base.exists():
         import bothways as bw
 
         tokenizer = bw.train_tokenizer([" ".join(WORDS)] * 10, size=400)
         bw.new("bert", "tiny", vocab=tokenizer, settings={"layers": "1", "width": "64"}).save(base)
-    train = ["finetune", "classify", table, "--base", base, "--steps", "20", "--max-length", "64", "--overwrite"]
+    train = ["finetune", "classify", table, "--base", base, "--steps", "20", "--max-length", "128", "--overwrite"]
+    model = args.folder / "classifier"
     commands = {
-        "finetune classify": [*train, "--out", args.folder / "classifier"],
-        "predict": ["predict", args.folder / "classifier", table, "--out", args.folder / "out.parquet", "--overwrite"],
+        "finetune": [*train, "--out", model],
+        "predict": ["predict", model, table, "--out", args.folder / "out.parquet", "--overwrite"],
+        "evaluate": ["evaluate", model, table, "--out", args.folder / "evaluation", "--overwrite"],
     }
-    peaks = {name: peak(name, list(map(str, command))) for name, command in commands.items()}
+    asked = {name: commands[name] for name in args.only or ("finetune", "predict")}
+    peaks = {name: peak(name, list(map(str, command))) for name, command in asked.items()}
     if max(peaks.values()) > args.most:
         raise SystemExit(f"more than {args.most:,} MiB were taken")
 
 
-def rows(count: int) -> Iterator[str]:
+def rows(count: int, mean: int) -> Iterator[str]:
     """The lines of the table."""
     yield "id,text,label,source\n"
     draw = np.random.default_rng(0)
     for number in range(count):
-        words = [WORDS[place] for place in draw.integers(0, len(WORDS), draw.integers(5, 46))]
+        length = draw.integers(mean // 5, 2 * mean - mean // 5 + 1)
+        words = [WORDS[place] for place in draw.integers(0, len(WORDS), length)]
         label = next((CLASSES[word] for word in words if word in CLASSES), "other")
         yield f"{number},{' '.join(words)},{label},made up\n"
 

@@ -344,8 +344,14 @@ def test_a_part_is_held_out_and_every_tag_stays():
         ({"overlap": -1}, "overlap must be 0 or more"),
         ({"overlap": 99, "max_length": 32}, "from 0 to half of the 30 tokens"),
         ({"train": [{"tokens": ["a"] * 5, "tags": ["O"] * 5}] * 12}, "the single tag 'O'"),
-        ({"dev": [{"tokens": ["a"], "tags": ["B-LOK"]}]}, r"example 1, has a span 'LOK'.*did you mean 'LOC'"),
-        ({"dev": [{"tokens": ["a"], "tags": ["NOUN"]}]}, "example 1, has the tag 'NOUN', which was not seen"),
+        (
+            {"dev": [{"tokens": ["a"], "tags": ["B-LOK"]}]},
+            r"row 1: word 1 \('a'\) has a span 'LOK'.*did you mean 'LOC'",
+        ),
+        (
+            {"dev": [{"tokens": ["a"], "tags": ["NOUN"]}]},
+            r"row 1: word 1 \('a'\) has the tag 'NOUN', which was not seen",
+        ),
         ({"metric": "mcc"}, "tag is not measured by 'mcc'"),
         ({"train": []}, "holds no rows"),
     ],
@@ -375,3 +381,30 @@ def test_from_a_file_of_columns_on_the_command_line(tmp_path, monkeypatch, capsy
     (tmp_path / "bad.conll").write_text("the O\nriver B-LOC x\n")
     assert main(["finetune", "tag", "bad.conll", "--base", "base", "--out", "other"]) == 2
     assert "bad.conll, line 2: 3 columns where line 1 has 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "where"),
+    [
+        ("dev.conll", ["# a comment", "the O", "", "red O", "Vim B-TOOL", ""], r"dev.conll, line 4: word 2 \('Vim'\)"),
+        (
+            "dev.jsonl",
+            ['{"tokens": ["the"], "tags": ["O"]}', "", '{"tokens": ["red", "Vim"], "tags": ["O", "B-TOOL"]}'],
+            r"dev.jsonl, line 3: word 2 \('Vim'\)",
+        ),
+        (
+            "dev.jsonl",
+            ['{"text": "Vim is red", "spans": [{"start": 0, "end": 3, "label": "TOOL"}]}'],
+            r"dev.jsonl, line 1: word 1 \('Vim'\)",
+        ),
+    ],
+)
+def test_a_tag_that_training_has_not_is_told_with_its_line_before_the_first_step(tmp_path, name, lines, where):
+    path = tmp_path / name
+    path.write_text("\n".join(lines), encoding="utf-8")
+    train = [{"tokens": ["the", "red", "river"], "tags": ["O", "O", "B-TOOLS"]}] * 12
+    steps = []
+    given = {"base": tiny.model(heads=()), "train": train, "dev": path, "steps": 1, "callbacks": [steps.append]}
+    with pytest.raises(BothwaysError, match=where + r" has a span 'TOOL', which was not seen .*did you mean 'TOOLS'"):
+        bw.finetune("tag", **given)
+    assert not steps

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bothways.errors import BothwaysError, need
 
+_PART = 10_000
+"""Texts that are told at a time."""
 _MANY = 2000
 """Training texts, more of which have so many words that those of one text alone can be left out."""
 
@@ -58,7 +60,7 @@ def tfidf_logistic(
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=10.0, max_iter=1000).fit(features[0], labels)
-    return np.asarray(model.predict(features[1]), dtype=np.int64)
+    return np.concatenate([model.predict(part) for part in features[1]]).astype(np.int64)
 
 
 def tfidf_labels(train_texts: Sequence[str], train_flags: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -84,10 +86,13 @@ def tfidf_labels(train_texts: Sequence[str], train_flags: np.ndarray, texts: Seq
         return found
     from sklearn.linear_model import LogisticRegression
 
-    for place, column in enumerate(train_flags.T > 0):
-        if column.any() and not column.all():
-            model = LogisticRegression(C=10.0, max_iter=1000).fit(features[0], column)
-            found[:, place] = model.predict_proba(features[1])[:, 1]
+    told = [place for place, column in enumerate(train_flags.T > 0) if column.any() and not column.all()]
+    models = [LogisticRegression(C=10.0, max_iter=1000).fit(features[0], train_flags[:, place] > 0) for place in told]
+    begin = 0
+    for part in features[1]:
+        for place, model in zip(told, models, strict=True):
+            found[begin : begin + part.shape[0], place] = model.predict_proba(part)[:, 1]
+        begin += part.shape[0]
     return found
 
 
@@ -113,11 +118,11 @@ def tfidf_ridge(train_texts: Sequence[str], train_scores: np.ndarray, texts: Seq
     from sklearn.linear_model import Ridge
 
     model = Ridge(alpha=1.0, solver="sparse_cg").fit(features[0], train_scores)
-    return np.asarray(model.predict(features[1]), dtype=np.float64)
+    return np.concatenate([model.predict(part) for part in features[1]]).astype(np.float64)
 
 
-def _features(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any] | None:
-    """Both as sparse matrices; None where there is nothing to weigh or nothing to tell."""
+def _features(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, Iterator[Any]] | None:
+    """Both as sparse matrices, the second a part at a time; None where there is nothing to weigh or nothing to tell."""
     need("sklearn", "torch", "The TF-IDF baseline")
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -131,4 +136,5 @@ def _features(train_texts: Sequence[str], texts: Sequence[str]) -> tuple[Any, An
         features = vectorizer.fit_transform(train_texts)
     except ValueError:  # an empty vocabulary
         return None
-    return (features, vectorizer.transform(texts)) if len(texts) else None
+    parts = (vectorizer.transform(texts[begin : begin + _PART]) for begin in range(0, len(texts), _PART))
+    return (features, parts) if len(texts) else None

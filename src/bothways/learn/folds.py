@@ -12,7 +12,6 @@ from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.finetune import choose
 from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
-from bothways.learn.metrics import classification_scores, confusion_counts, confusion_metrics
 from bothways.learn.several import Several, conclude
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.progress import say
@@ -75,7 +74,7 @@ def cross_validate(
         {"fold": number, **each.results, **results_of(chosen, part.scores)}
         for number, (each, part) in enumerate(zip(made, parts, strict=True))
     ]
-    examined = pooled(chosen, parts, places)
+    examined = pooled(chosen, data, parts, places)
     return conclude(record, chosen, "folds", by, made, runs, lambda _: examined, data, None)
 
 
@@ -124,36 +123,24 @@ class Within:
         return getattr(self._task, name)
 
 
-def pooled(task: Task, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
+def pooled(task: Task, data: Data, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
     """What was said of parts of some data, as if all of them had been examined at once.
 
-    Where one class of several is right the answers are scored anew, all together. Tasks that know how put parts
-    ``together`` themselves. Of others the scores are averaged, a part counting by its examples.
+    Tasks whose scores are no means over examples (F1, correlations) judge all answers together. Of others the scores
+    are averaged, a part counting by its examples, which comes to the same.
 
     Args:
         task: What was asked.
+        data: All examples.
         parts: What was said of each part.
         places: For each part the places of its examples in the whole.
     """
+    if hasattr(task, "pooled"):
+        together: Examined = task.pooled(data, parts, places)
+        return together
     order = np.argsort(np.concatenate(places))
     said = [row for part in parts for row in part.rows]
     rows = [said[at] for at in order]
-    labels = parts[0].labels
-    number = {label: place for place, label in enumerate(labels)}
-    if hasattr(task, "together"):
-        together: Examined = task.together(parts, order)
-        return together
-    if "confusion" in parts[0].scores and all({row.truth, row.guess} <= number.keys() for row in rows):
-        right, guessed = (np.array([number[getattr(row, of)] for row in rows]) for of in ("truth", "guess"))
-        shares = np.concatenate([part.probabilities for part in parts if part.probabilities is not None])
-        return Examined(
-            classification_scores(right, guessed, labels),
-            rows,
-            lambda at: confusion_metrics(confusion_counts(right[at], guessed[at], len(labels))),
-            labels,
-            right,
-            shares[order] if len(shares) == len(rows) else None,
-        )
     part_of = np.concatenate([np.full(len(part.rows), number) for number, part in enumerate(parts)])[order]
     within = np.concatenate([np.arange(len(part.rows)) for part in parts])[order]
 

@@ -54,7 +54,7 @@ class Several:
     best: int
     spread: dict[str, dict[str, float]]
     dev: str
-    rows: list[Judged] = field(repr=False)
+    rows: Sequence[Judged] = field(repr=False)
     out: Path | None
     judgement: dict[str, Any] | None = field(default=None, repr=False)
 

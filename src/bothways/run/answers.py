@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bothways.text.encoded import Encoded
+from bothways.text.kept import Texts
 from bothways.text.spelling import Reading
 
 
@@ -116,7 +117,8 @@ class Answer:
         text: The best candidate's; empty where the text holds no answer.
         start: Where it begins, in characters; -1 where there is none.
         end: Where it ends: ``context[start:end]``.
-        probability: Among all candidates, "no answer" included.
+        probability: Among all candidates; "no answer" is one of them unless the model always answers, and its
+            probability follows the fitted threshold.
         candidates: The likeliest, best first.
     """
 
@@ -144,9 +146,11 @@ class Choice:
     probabilities: tuple[float, ...]
 
 
-def as_list(texts: str | Sequence[str]) -> list[str]:
-    """One text as a list of one."""
-    return [texts] if isinstance(texts, str) else list(texts)
+def as_list(texts: str | Sequence[str]) -> Sequence[str]:
+    """One text as a list of one; texts that are kept as they are."""
+    if isinstance(texts, str):
+        return [texts]
+    return texts if isinstance(texts, Texts) else list(texts)
 
 
 def mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ import tokenizers
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.text import published, roles
 from bothways.text.encoded import SPECIAL, Encoded, Flat, Template, assemble, join
+from bothways.text.kept import Joined, Texts
 from bothways.text.saved import write_tokenizer
 from bothways.text.spelling import Edges, Reading, Spelling
-from bothways.text.truncation import check_policy, cut
+from bothways.text.truncation import Truncation, check_policy, cut
 
 if TYPE_CHECKING:
     from bothways.text.normalize import Normalization
@@ -244,6 +245,36 @@ class Tokenizer:
             BothwaysError: A text is not a string, texts and pairs differ in number, `max_length` leaves no room for
                 text, there is no such policy, or a text is too long under "error".
         """
+        parts = self.encode_slices(
+            texts,
+            pairs,
+            max_length=max_length,
+            truncation=truncation,
+            overlap=overlap,
+            stride=stride,
+            offsets=offsets,
+            special_tokens=special_tokens,
+        )
+        encoded = join(list(parts))
+        warn_of_cut(encoded.truncation, truncation, max_length)
+        return encoded
+
+    def encode_slices(
+        self,
+        texts: str | Iterable[str],
+        pairs: str | Iterable[str] | None = None,
+        *,
+        max_length: int | None = None,
+        truncation: str = "warn",
+        overlap: int | None = None,
+        stride: int | None = None,
+        offsets: bool = False,
+        special_tokens: bool = True,
+    ) -> Iterator[Encoded]:
+        """The same a few thousand texts at a time, for those who do not need all at once; nothing is warned of.
+
+        The numbers in `Encoded.texts` begin anew in each part.
+        """
         check_policy(truncation)
         firsts = _strings(texts, "texts")
         seconds = None if pairs is None else _strings(pairs, "pairs")
@@ -253,17 +284,12 @@ class Tokenizer:
         if not special_tokens:
             template = tuple(piece for piece in template if piece.source != SPECIAL)
         room = _room(template, max_length, overlap)
-        parts = []
-        for here in _slices(firsts, seconds):
-            first = self._flat(firsts[here], offsets)
-            second = None if seconds is None else self._flat(seconds[here], offsets)
+        for begin, some, others in _slices(firsts, seconds):
+            first = self._flat(some, offsets)
+            second = None if others is None else self._flat(others, offsets)
             lengths = None if second is None else second.lengths
-            kept = cut(first.lengths, lengths, room, truncation, overlap, here.start, stride)
-            parts.append(assemble(template, first, second, kept))
-        encoded = join(parts)
-        if truncation == "warn" and max_length is not None and encoded.truncation.texts:
-            warnings.warn(encoded.truncation.sentence(max_length), BothwaysWarning, stacklevel=2)
-        return encoded
+            kept = cut(first.lengths, lengths, room, truncation, overlap, begin, stride)
+            yield assemble(template, first, second, kept)
 
     def _flat(self, texts: list[str], offsets: bool) -> Flat:
         run = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
@@ -305,9 +331,17 @@ class Tokenizer:
         write_tokenizer(self, folder)
 
 
-def _strings(texts: str | Iterable[str], what: str) -> list[str]:
+def warn_of_cut(cut: Truncation, policy: str, max_length: int | None) -> None:
+    """Says how much was cut, where that is what is to happen to long texts."""
+    if policy == "warn" and max_length is not None and cut.texts:
+        warnings.warn(cut.sentence(max_length), BothwaysWarning, stacklevel=3)
+
+
+def _strings(texts: str | Iterable[str], what: str) -> Sequence[str]:
     if isinstance(texts, str):
         return [texts]
+    if isinstance(texts, Texts | Joined):  # are strings, and too many for a list
+        return texts
     listed = list(texts)
     for place, text in enumerate(listed):
         if not isinstance(text, str):
@@ -328,13 +362,21 @@ def _room(template: Template, max_length: int | None, overlap: int | None) -> in
     return room
 
 
-def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
-    """Cuts a list so that no slice is large in texts or characters; at least one slice, also of an empty list."""
-    begin = size = 0
-    for place, text in enumerate(texts):
-        size += len(text) + (len(pairs[place]) if pairs is not None else 0)
-        if size >= SLICE_CHARACTERS or place + 1 - begin >= SLICE_TEXTS:
-            yield slice(begin, place + 1)
-            begin, size = place + 1, 0
-    if begin < len(texts) or not texts:
-        yield slice(begin, len(texts))
+def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[tuple[int, list[str], list[str] | None]]:
+    """Cuts a list so that no slice is large in texts or characters; at least one slice, also of an empty list.
+
+    Yields:
+        The number of the first text, the texts, and their second texts.
+    """
+    begin, size = 0, 0
+    some: list[str] = []
+    others: list[str] = []
+    for text, other in zip(texts, repeat("") if pairs is None else pairs, strict=pairs is not None):
+        some.append(text)
+        others.append(other)
+        size += len(text) + len(other)
+        if size >= SLICE_CHARACTERS or len(some) >= SLICE_TEXTS:
+            yield begin, some, None if pairs is None else others
+            begin, size, some, others = begin + len(some), 0, [], []
+    if some or not begin:
+        yield begin, some, None if pairs is None else others

@@ -6,15 +6,13 @@ Rows are read, answered and written a slice at a time, and stand in the output a
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bothways.errors import BothwaysWarning
 from bothways.progress import progress
+from bothways.run.answering.parts import one_note
 from bothways.run.memory import give_back
 from bothways.text.truncation import Truncation
 from bothways.use.predictions import ENDINGS
@@ -147,7 +145,7 @@ def _answer_rows(model: Model, asked: Question, out: str | Path, overwrite: bool
     shape = asked.kinds.get(Path(out).suffix.lower(), dict)
     with (
         open_writer(out, tuple(asked.kinds), overwrite=overwrite) as writer,
-        _one_note(model) as before,
+        one_note(model) as before,
         progress("Reading both ways", unit="texts") as job,
     ):
         for part in parts(asked.rows, SLICE):
@@ -155,27 +153,4 @@ def _answer_rows(model: Model, asked: Question, out: str | Path, overwrite: bool
             count += len(part)
             job.reach(count)
             give_back()
-    return BulkResult(count, time.perf_counter() - began, _since(before, model.truncated), str(out))
-
-
-@contextmanager
-def _one_note(model: Model) -> Iterator[Truncation]:
-    """Collects what is cut over all slices, and says it once at the end; yields what was cut before."""
-    before, policy = model.truncated, model.truncation
-    model.truncation = "head" if policy == "warn" else policy
-    try:
-        yield before
-    finally:
-        model.truncation = policy
-    cut = _since(before, model.truncated)
-    if policy == "warn" and cut.texts and model.max_length is not None:
-        warnings.warn(cut.sentence(model.max_length), BothwaysWarning, stacklevel=2)
-
-
-def _since(before: Truncation, after: Truncation) -> Truncation:
-    return Truncation(
-        after.texts - before.texts,
-        after.tokens - before.tokens,
-        after.all_texts - before.all_texts,
-        after.all_tokens - before.all_tokens,
-    )
+    return BulkResult(count, time.perf_counter() - began, model.truncated - before, str(out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,19 +36,19 @@ class Copies:
 
 def find_copies(train: Data, test: Data) -> Copies:
     """Compares all texts of two sets, exactly but for white space and case."""
-    learned, asked = _digests(train.inputs()), _digests(test.inputs())
     first: dict[bytes, int] = {}
-    for place, digest in enumerate(learned):
+    for place, digest in enumerate(_digests(train.inputs())):
         first.setdefault(digest, place)
+    asked = list(_digests(test.inputs()))
     overlap = [place for place, digest in enumerate(asked) if digest in first]
     there, here, texts = train.truths(), test.truths(), test.inputs()
-    pairs = [(texts[place], there[first[asked[place]]], here[place]) for place in overlap]
+    labels = [(there[first[asked[place]]], here[place]) for place in overlap]
     return Copies(
         np.array(overlap, dtype=np.int64),
-        sum(one != other for _, one, other in pairs),
-        len(learned) - len(first),
+        sum(one != other for one, other in labels),
+        len(train) - len(first),
         len(asked) - len(set(asked)),
-        pairs[:_SHOWN],
+        [(texts[place], *both) for place, both in zip(overlap[:_SHOWN], labels, strict=False)],
     )
 
 
@@ -72,8 +72,8 @@ def warn_of_overlap(train: Data, test: Data) -> Copies:
     return copies
 
 
-def _digests(texts: Sequence[str]) -> list[bytes]:
-    return [hashlib.blake2b(text, digest_size=16).digest() for text in _normal(texts)]
+def _digests(texts: Iterable[str]) -> Iterator[bytes]:
+    return (hashlib.blake2b(text, digest_size=16).digest() for text in _normal(texts))
 
 
 def _normal(texts: Iterable[str]) -> Iterable[bytes]:

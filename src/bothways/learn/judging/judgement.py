@@ -98,7 +98,7 @@ def judge(
         "contenders": table,
         "trained": before.train.class_counts() if before.train is not None else {},
         "calibration": calibration(examined, _temperature(model)),
-        "lengths": by_length(examined, metric, model.tokenizer.encode(data.inputs()).lengths, seed),
+        "lengths": by_length(examined, metric, _lengths(model, data), seed),
         "familiarity": []
         if before.train is None
         else by_familiarity(examined, metric, known_words(data.inputs(), before.train.inputs()), seed),
@@ -181,6 +181,11 @@ def _table(contenders: Mapping[str, tuple[str, Examined]], metrics: tuple[str, .
             row["difference"] = {"value": value, "low": low, "high": high, "p": by_chance(differences, value)}
         rows.append(row)
     return rows
+
+
+def _lengths(model: Model, data: Data) -> np.ndarray:
+    """``(N,)`` tokens of each example, uncut."""
+    return np.concatenate([part.lengths for part in model.tokenizer.encode_slices(data.inputs())])
 
 
 def _temperature(model: Model) -> float | None:

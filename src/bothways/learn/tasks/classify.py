@@ -17,7 +17,7 @@ from bothways.errors import BothwaysError, closest
 from bothways.learn.baselines import majority, tfidf_labels, tfidf_logistic
 from bothways.learn.tasks.class_losses import check_smoothing, inverse_frequency
 from bothways.learn.tasks.fitting import fit_temperature, fit_thresholds
-from bothways.learn.tasks.judge import judge_classes, judge_several
+from bothways.learn.tasks.judge import in_order, judge_classes, judge_several
 from bothways.learn.tasks.labelled import LabelledTexts, Reading, read_labelled
 from bothways.learn.tasks.labels import (
     balanced_numbers,
@@ -191,7 +191,18 @@ class Classify:
             return judge_classes(data, right, shares, labels)
         unfitted = model.decoding.get("classify", {}).get("thresholds", ...) is None
         chosen = fit_thresholds(shares, right).astype(np.float32) if unfitted else thresholds(model)
-        return judge_several(data, right, shares, chosen, labels)
+        return judge_several(data, right, shares, shares >= chosen, labels)
+
+    def pooled(self, data: LabelledTexts, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
+        """Judges what was said of parts of some data as if it had been said of all at once."""
+        shares = [np.asarray(part.probabilities) for part in parts]
+        if not data.several:
+            labels = parts[0].labels
+            return judge_classes(data, class_numbers(data, labels), in_order(shares, places), labels)
+        names = class_names(data)
+        held = [part[:, 1].reshape(-1, len(names)) for part in shares]
+        given = in_order([np.asarray(part.guesses) for part in parts], places)
+        return judge_several(data, class_flags(data, names), in_order(held, places), given, names)
 
     def baselines(self, train: LabelledTexts, test: LabelledTexts) -> dict[str, Examined]:
         """The most frequent class, or labels; and TF-IDF with logistic regression, a label at a time where several."""
@@ -200,8 +211,7 @@ class Classify:
             learned, right = class_flags(train, names), class_flags(test, names)
             always = np.tile((learned.mean(0) >= 0.5).astype(np.float32), (len(test), 1))
             found = {"majority": always, TFIDF: tfidf_labels(train.inputs(), learned, test.inputs())}
-            half = np.full(len(names), 0.5, dtype=np.float32)
-            return {name: judge_several(test, right, shares, half, names) for name, shares in found.items()}
+            return {name: judge_several(test, right, shares, shares >= 0.5, names) for name, shares in found.items()}
         learned, right = class_numbers(train, names), class_numbers(test, names)
         guesses = {
             "majority": majority(learned, len(test)),

@@ -5,6 +5,8 @@ Shapes: N texts, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bothways.learn.metrics import (
@@ -17,7 +19,7 @@ from bothways.learn.metrics import (
     several_scores,
 )
 from bothways.learn.tasks.labelled import LabelledTexts
-from bothways.learn.tasks.protocol import Examined, Judged
+from bothways.learn.tasks.protocol import Examined, Judged, Rows
 
 
 def judge_classes(
@@ -32,19 +34,22 @@ def judge_classes(
         labels: The names of the C classes.
     """
     guessed = probabilities.argmax(1)
-    rows = [
-        Judged(text, labels[right], labels[guess], float(right == guess), float(shares[guess]), float(shares[right]))
-        for text, right, guess, shares in zip(data.inputs(), truth, guessed, probabilities, strict=True)
-    ]
+    texts = data.inputs()
+
+    def judged(place: int) -> Judged:
+        right, guess, shares = truth[place], guessed[place], probabilities[place]
+        sure = float(shares[guess]), float(shares[right])
+        return Judged(texts[place], labels[right], labels[guess], float(right == guess), *sure)
 
     def resampled(places: np.ndarray) -> dict[str, float]:
         return confusion_metrics(confusion_counts(truth[places], guessed[places], len(labels)))
 
-    return Examined(classification_scores(truth, guessed, labels), rows, resampled, labels, truth, probabilities)
+    scores = classification_scores(truth, guessed, labels)
+    return Examined(scores, Rows(len(data), judged), resampled, labels, truth, probabilities, guessed)
 
 
 def judge_several(
-    data: LabelledTexts, flags: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray, labels: tuple[str, ...]
+    data: LabelledTexts, flags: np.ndarray, probabilities: np.ndarray, given: np.ndarray, labels: tuple[str, ...]
 ) -> Examined:
     """Guesses of several labels each.
 
@@ -55,10 +60,10 @@ def judge_several(
         data: N texts.
         flags: ``(N, C)`` 1 where a label is right.
         probabilities: ``(N, C)``.
-        thresholds: ``(C,)`` from which a label is given.
+        given: ``(N, C)`` booleans, which labels are given.
         labels: Their names.
     """
-    right, given = flags > 0, probabilities >= thresholds
+    right = flags > 0
     both, either = (right & given).sum(1), right.sum(1) + given.sum(1)
     credit = np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
     sure = np.where(given, probabilities, 1 - probabilities).min(1)
@@ -67,10 +72,11 @@ def judge_several(
     def named(holds: np.ndarray) -> str:
         return ", ".join(label for label, one in zip(labels, holds, strict=True) if one)
 
-    rows = [
-        Judged(text, named(right[n]), named(given[n]), float(credit[n]), float(sure[n]), float(doubt[n]))
-        for n, text in enumerate(data.inputs())
-    ]
+    texts = data.inputs()
+
+    def judged(n: int) -> Judged:
+        return Judged(texts[n], named(right[n]), named(given[n]), float(credit[n]), float(sure[n]), float(doubt[n]))
+
     counts = several_counts(right, given)
 
     def resampled(places: np.ndarray) -> dict[str, float]:
@@ -80,7 +86,8 @@ def judge_several(
     shares = probabilities.ravel()
     decisions = np.stack([1 - shares, shares], axis=1)
     scores = several_scores(right, given, labels)
-    return Examined(scores, rows, resampled, ("absent", "present"), right.ravel().astype(np.int64), decisions)
+    truth, kinds = right.ravel().astype(np.int64), ("absent", "present")
+    return Examined(scores, Rows(len(data), judged), resampled, kinds, truth, decisions, given)
 
 
 def judge_scores(data: LabelledTexts, right: np.ndarray, guessed: np.ndarray) -> Examined:
@@ -91,13 +98,24 @@ def judge_scores(data: LabelledTexts, right: np.ndarray, guessed: np.ndarray) ->
         right: ``(N,)``.
         guessed: ``(N,)``.
     """
-    rows = [
-        Judged(text, f"{one:g}", f"{other:.4g}", -abs(float(other) - float(one)))
-        for text, one, other in zip(data.inputs(), right, guessed, strict=True)
-    ]
+    texts = data.inputs()
+
+    def judged(place: int) -> Judged:
+        one, other = float(right[place]), float(guessed[place])
+        return Judged(texts[place], f"{one:g}", f"{other:.4g}", -abs(other - one))
 
     def resampled(places: np.ndarray) -> dict[str, float]:
         scores = regression_scores(right[places], guessed[places])
         return {name: value for name, value in scores.items() if name != "examples"}
 
-    return Examined(regression_scores(right, guessed), rows, resampled)
+    return Examined(regression_scores(right, guessed), Rows(len(data), judged), resampled, guesses=guessed)
+
+
+def in_order(parts: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows that belong to parts of some data, in the order of the whole.
+
+    Args:
+        parts: For each part its rows.
+        places: For each part the places of its rows in the whole, each in one part.
+    """
+    return np.concatenate(parts)[np.argsort(np.concatenate(places))]

@@ -14,18 +14,12 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.text.columns import Columns, Example, check_column, infer_columns, is_missing, read_examples
+from bothways.text.kept import Joined, Texts
 from bothways.text.markers import find_marking
 from bothways.text.rows import Rows, read_rows
 
 Label = str | tuple[str, ...] | float
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
-
-
-def as_one(texts: list[str], pairs: list[str] | None) -> list[str]:
-    """Each text, or pair of texts, as one text."""
-    if pairs is None:
-        return list(texts)
-    return [f"{first}\n{second}" for first, second in zip(texts, pairs, strict=True)]
 
 
 def digest(columns: Sequence[Iterable[str]]) -> str:
@@ -48,8 +42,8 @@ class LabelledTexts:
         where: Where each stands there, such as "train.csv, line 2"; empty where that is not known.
     """
 
-    texts: list[str]
-    pairs: list[str] | None
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
     labels: Sequence[Label]
     name: str
     where: Sequence[str] = field(default=(), repr=False)
@@ -74,16 +68,16 @@ class LabelledTexts:
     def take(self, places: Sequence[int] | np.ndarray, name: str) -> LabelledTexts:
         """Some of them, in the order given."""
         return LabelledTexts(
-            [self.texts[place] for place in places],
-            None if self.pairs is None else [self.pairs[place] for place in places],
+            _taken(self.texts, places),
+            None if self.pairs is None else _taken(self.pairs, places),
             [self.labels[place] for place in places],
             name,
-            [self.where[place] for place in places] if self.where else (),
+            _taken(self.where, places) if self.where else (),
         )
 
-    def inputs(self) -> list[str]:
+    def inputs(self) -> Sequence[str]:
         """Each text, or pair, as one text."""
-        return as_one(self.texts, self.pairs)
+        return self.texts if self.pairs is None else Joined(self.texts, self.pairs)
 
     def truths(self) -> list[str]:
         """The names of the classes, or the scores."""
@@ -93,6 +87,10 @@ class LabelledTexts:
         """How many texts each class has; empty for scores."""
         sets = [label if isinstance(label, tuple) else (label,) for label in self.labels]
         return dict(Counter(name for names in sets for name in names if isinstance(name, str)))
+
+
+def _taken(texts: Sequence[str], places: Sequence[int] | np.ndarray) -> Sequence[str]:
+    return texts.take(places) if isinstance(texts, Texts) else [texts[place] for place in places]
 
 
 def shown(label: Label) -> str:
@@ -172,7 +170,8 @@ def _collect(
 ) -> LabelledTexts:
     """The rows with their texts checked and marked, and what `label` makes of each."""
     marking = find_marking(rows.columns, markers, columns.text_pair is not None, rows.name)
-    texts, pairs, labels, where = [], [], [], []
+    texts, pairs, where = Texts(), Texts(), Texts()
+    labels = []
     for one in read_examples(rows, Columns(columns.text, columns.text_pair)):
         for column, text in ((columns.text, one.text), (columns.text_pair, one.text_pair)):
             if text is not None and not text.strip():

@@ -19,7 +19,9 @@ from bothways.learn.tasks.class_losses import loss_of_one, loss_of_several
 from bothways.learn.tasks.distances import squared_distance, symmetric_bernoulli, symmetric_divergence
 from bothways.learn.tasks.labelled import LabelledTexts
 from bothways.run.model import Model
-from bothways.text.encoded import Encoded, join
+from bothways.text.kept import Sequences
+from bothways.text.tokenizer import warn_of_cut
+from bothways.text.truncation import Truncation
 
 
 class ClassExamples:
@@ -31,17 +33,16 @@ class ClassExamples:
             ``(texts,)`` scores.
     """
 
-    def __init__(self, encoded: Encoded, classes: np.ndarray) -> None:
+    def __init__(self, encoded: Sequences, classes: np.ndarray) -> None:
         self.encoded = encoded
-        self.classes = classes[encoded.texts]
+        self.classes = classes[np.array(encoded.texts, dtype=np.int64)]
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def sequence(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, Any]:
         """Token ids, segment ids and class of one sequence; the same in every epoch."""
-        place = slice(self.encoded.starts[number], self.encoded.starts[number + 1])
-        return self.encoded.token_ids[place], self.encoded.segment_ids[place], self.classes[number]
+        return *self.encoded[number], self.classes[number]
 
 
 def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symmetric: bool) -> ClassExamples:
@@ -53,14 +54,21 @@ def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symme
         right: ``(N, ...)`` what is right for each.
         symmetric: Whether pairs are also read in the other order.
     """
+    kept, cut = Sequences(), Truncation()
 
-    def encode(texts: list[str], pairs: list[str] | None) -> Encoded:
-        return model.tokenizer.encode(texts, pairs, max_length=model.max_length, truncation=model.truncation)
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+        nonlocal cut
+        parts = model.tokenizer.encode_slices(texts, pairs, max_length=model.max_length, truncation=model.truncation)
+        for part in parts:
+            kept.append(part.token_ids, part.segment_ids, part.starts, part.texts + cut.all_texts)
+            cut += part.truncation
 
-    encoded = encode(data.texts, data.pairs)
+    encode(data.texts, data.pairs)
     if symmetric and data.pairs is not None:
-        encoded, right = join([encoded, encode(data.pairs, data.texts)]), np.concatenate([right, right])
-    return ClassExamples(encoded, right)
+        encode(data.pairs, data.texts)
+        right = np.concatenate([right, right])
+    warn_of_cut(cut, model.truncation, model.max_length)
+    return ClassExamples(kept, right)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, overload, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class Data(Protocol):
         """``name``, ``examples`` and ``sha256`` of all that is read and learned, for the record of a run."""
         ...
 
-    def inputs(self) -> list[str]:
+    def inputs(self) -> Sequence[str]:
         """What is read of each example as one text: copies are found by it, and lengths are told by it."""
         ...
 
@@ -90,6 +90,29 @@ class Judged:
     guess_marks: tuple[Mark, ...] = ()
 
 
+class Rows(Sequence[Judged]):
+    """Judged examples that are put together as they are asked for, so that many need no memory.
+
+    Args:
+        count: N.
+        make: From the place of one to the example.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Judged]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Judged: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Judged]: ...
+    def __getitem__(self, place: int | slice) -> Judged | list[Judged]:
+        found = range(self._count)[place]
+        return self._make(found) if isinstance(found, int) else [self._make(each) for each in found]
+
+
 @dataclass(frozen=True)
 class Examined:
     """What came of running a model on N labelled examples.
@@ -102,14 +125,16 @@ class Examined:
         labels: The names of the C classes, for tasks that have classes.
         truth: ``(M,)`` the right class of each decision (an example, or a word), else None.
         probabilities: ``(M, C)`` float32, for tasks with classes, else None.
+        guesses: What was said, an entry an example (or a word), for tasks that judge it anew where it came in parts.
     """
 
     scores: dict[str, Any]
-    rows: list[Judged]
+    rows: Sequence[Judged]
     resampled: Callable[[np.ndarray], dict[str, float]]
     labels: tuple[str, ...] = ()
     truth: np.ndarray | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False)
+    guesses: Sequence[Any] | np.ndarray | None = field(default=None, repr=False)
 
 
 class TaskObjective(EncoderObjective, Protocol):
@@ -135,6 +160,9 @@ class Task(Protocol):
 
     One whose dev data may not suit what was learned from the training data also has ``check(model, dev)``, which raises
     a BothwaysError before the first step.
+
+    One whose scores are no means over examples also has ``pooled(data, parts, places)``: what was said of parts of some
+    data (`Examined`, and their places), judged as if it had been said of all at once.
 
     One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
 

@@ -6,6 +6,7 @@ linear layer, so that the saved weights give scores in their own units to whoeve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from bothways.errors import BothwaysError
 from bothways.learn.baselines import tfidf_ridge
 from bothways.learn.tasks.classify import check_head, shaped_head
-from bothways.learn.tasks.judge import judge_scores
+from bothways.learn.tasks.judge import in_order, judge_scores
 from bothways.learn.tasks.labelled import LabelledTexts, Reading, read_scored
 from bothways.learn.tasks.labels import stratified_split
 from bothways.learn.tasks.learning import ClassExamples, LearnClasses, encoded_examples
@@ -109,6 +110,10 @@ class Regress:
     def examine(self, model: Model, data: LabelledTexts) -> Examined:
         """Spearman's and Pearson's correlation, squared and absolute differences."""
         return judge_scores(data, _scores(data), model.score(data.texts, data.pairs))
+
+    def pooled(self, data: LabelledTexts, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
+        """Judges what was said of parts of some data as if it had been said of all at once."""
+        return judge_scores(data, _scores(data), in_order([np.asarray(part.guesses) for part in parts], places))
 
     def baselines(self, train: LabelledTexts, test: LabelledTexts) -> dict[str, Examined]:
         """The mean score, and TF-IDF with ridge regression."""

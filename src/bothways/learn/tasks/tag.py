@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bothways.errors import BothwaysError
+from bothways.learn.tasks.judge import in_order
 from bothways.learn.tasks.protocol import Examined
 from bothways.learn.tasks.tagging.data import TaggedTexts, aligned, read_texts, split_texts
 from bothways.learn.tasks.tagging.judge import METRICS, frequent_tags, judge_tags
@@ -17,7 +19,7 @@ from bothways.model.families import family
 from bothways.model.heads.crf import TagChain
 from bothways.run.answering.tag import tag_decoding, tag_words, window_length
 from bothways.run.model import Model
-from bothways.text.encoded import room_beside
+from bothways.text.encoded import gather_index, room_beside
 from bothways.text.tag_schemes import allowed, check_scheme
 from bothways.text.word_windows import check_overlap, encode_words
 
@@ -86,6 +88,10 @@ class Tag:
         shown = f"{', '.join(kinds[:8])}{' ...' if len(kinds) > 8 else ''}"
         return f"{train.told}; {len(kinds)} {what}: {shown}"
 
+    def check(self, model: Model, dev: TaggedTexts) -> None:
+        """Makes sure that the model knows all tags of the dev set, before it is trained."""
+        self._aligned(model, dev)
+
     def examples(self, model: Model, data: TaggedTexts) -> TagExamples:
         """One a text, or several windows of a long one, each with the words that it decides."""
         right = self._aligned(model, data)
@@ -108,6 +114,13 @@ class Tag:
         right = self._aligned(model, data)
         found = tag_words(model, data.words())
         return judge_tags(right, found.tags, found.probabilities)
+
+    def pooled(self, data: TaggedTexts, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
+        """Judges what was said of parts of some data as if it had been said of all at once."""
+        words = [gather_index(data.edges[held], np.diff(data.edges)[held]) for held in places]
+        guessed = in_order([np.asarray(part.guesses) for part in parts], words)
+        shares = in_order([np.asarray(part.probabilities) for part in parts], words)
+        return judge_tags(aligned(data, parts[0].labels, parts[0].scores["scheme"]), guessed, shares)
 
     def baselines(self, train: TaggedTexts, test: TaggedTexts) -> dict[str, Examined]:
         """The most frequent tag of each word."""

@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from bothways.errors import BothwaysError
+from bothways.run.answering.parts import by_parts
 from bothways.run.answers import Classification, mean_by_text
 from bothways.text.encoded import Encoded
 
@@ -45,6 +46,10 @@ def class_logits(model: Runner, texts: Sequence[str], pairs: Sequence[str] | Non
     problem = _problem(model, "classify")
     if problem == "scores":
         raise BothwaysError(f"{model.name} gives scores, not classes: ask model.score or model.score_pairs")
+    return by_parts(model, texts, pairs, lambda some, others: _class_logits(model, some, others, problem))
+
+
+def _class_logits(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None, problem: str) -> np.ndarray:
     logs = _log_sigmoids if problem == "several" else _log_softmax
     sides = [_by_sequence(model, *order) for order in _orders(model, texts, pairs)]
     plain = len(sides) == 1 and len(sides[0][1]) == sides[0][1].truncation.all_texts
@@ -104,9 +109,13 @@ def score(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> n
         raise BothwaysError(f"{model.name} sorts into classes, it gives no scores: ask model.classify")
     if len(model.labels) != 1:
         raise BothwaysError(f"{model.name} gives {len(model.labels)} numbers for a text; only one can be asked for")
-    sides = [mean_by_text(*_by_sequence(model, *order))[:, 0] for order in _orders(model, texts, pairs)]
     mean, deviation = _decoding(model).get("scale", (0.0, 1.0))
-    return np.asarray(np.mean(sides, axis=0) * deviation + mean, dtype=np.float32)
+
+    def answer(some: Sequence[str], others: Sequence[str] | None) -> np.ndarray:
+        sides = [mean_by_text(*_by_sequence(model, *order))[:, 0] for order in _orders(model, some, others)]
+        return np.asarray(np.mean(sides, axis=0) * deviation + mean, dtype=np.float32)
+
+    return by_parts(model, texts, pairs, answer)
 
 
 def score_pairs(model: Runner, a: Sequence[str], b: Sequence[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.tasks.protocol import Mark
 from bothways.text.encoded import gather_index
+from bothways.text.kept import Texts
 from bothways.text.tag_schemes import Read, Spans, TagSet, check_scheme, find_spans, in_scheme, read_tags
 from bothways.text.tagged_rows import TaggedRow, read_tagged
 
@@ -38,9 +39,10 @@ class TaggedTexts:
         told: How they were read, in words.
         by_spaces: Whether marks such as commas belong to the words before them.
         name: Where they came from, for messages.
+        where: Where each stands there, such as "train.conll, line 12".
     """
 
-    texts: list[str]
+    texts: Texts
     offsets: np.ndarray
     edges: np.ndarray
     tags: np.ndarray
@@ -49,6 +51,7 @@ class TaggedTexts:
     told: str
     by_spaces: bool
     name: str
+    where: Texts = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -69,7 +72,7 @@ class TaggedTexts:
         lengths = np.diff(self.edges)[rows]
         words = gather_index(self.edges[rows], lengths)
         return TaggedTexts(
-            [self.texts[row] for row in rows],
+            self.texts.take(rows),
             self.offsets[words],
             np.cumsum([0, *lengths]),
             self.tags[words],
@@ -78,6 +81,7 @@ class TaggedTexts:
             self.told,
             self.by_spaces,
             name,
+            self.where.take(rows),
         )
 
     def describe(self) -> dict[str, object]:
@@ -89,9 +93,9 @@ class TaggedTexts:
             found.update(np.ascontiguousarray(column).tobytes())
         return {"name": self.name, "examples": len(self), "words": len(self.tags), "sha256": found.hexdigest()}
 
-    def inputs(self) -> list[str]:
+    def inputs(self) -> Sequence[str]:
         """The texts."""
-        return list(self.texts)
+        return self.texts
 
     def truths(self) -> list[str]:
         """What is marked in each text, or the tags of its words where they mark nothing."""
@@ -151,8 +155,7 @@ def read_texts(source: Any, text: str | None, label: str | None, scheme: str | N
         return source
     check_scheme(scheme)
     name, rows = read_tagged(source, text, label, expand=align == "expand")
-    texts: list[str] = []
-    places: list[str] = []
+    texts, places = Texts(), Texts()
     offsets, tags, edges = array("i"), array("i"), array("q", [0])
     numbers: dict[str, int] = {}
     marked = False
@@ -182,6 +185,7 @@ def read_texts(source: Any, text: str | None, label: str | None, scheme: str | N
         _told(read, marked),
         commas.glued,
         name,
+        places,
     )
 
 
@@ -267,11 +271,12 @@ def aligned(data: TaggedTexts, labels: Sequence[str], scheme: str) -> TaggedText
         said = [f"a span {tag_set.kinds[kind]!r}" if kind >= 0 else "" for kind in tag_set.kind]
     if (tags < 0).any():
         word = int(np.argmax(tags < 0))
-        where = int(np.searchsorted(data.edges, word, "right"))
+        row = int(np.searchsorted(data.edges, word, "right")) - 1
+        start, end = data.offsets[word].tolist()
         tag = int(data.tags[word])
         name = data.names[tag] if known is labels else data.tag_set.kinds[data.tag_set.kind[tag]]
         raise BothwaysError(
-            f"{data.name}, example {where}, has {said[tag]}, which was not seen in training{closest(name, known)}; "
-            f"known are {', '.join(known[:12])}"
+            f"{data.where[row]}: word {word - int(data.edges[row]) + 1} ({data.texts[row][start:end]!r:.40}) has "
+            f"{said[tag]}, which was not seen in training; known are {', '.join(known[:12])}{closest(name, known)}"
         )
     return replace(data, tags=tags.astype(np.int32), names=tuple(labels), scheme=scheme)

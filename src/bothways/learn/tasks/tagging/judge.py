@@ -35,7 +35,7 @@ def judge_tags(data: TaggedTexts, guessed_W: np.ndarray, probabilities: np.ndarr
     scores, credits, resampled = judge(data, right_W, guessed_W)
     facts = {"examples": len(data), "words": len(right_W), "scheme": data.scheme}
     rows = _rows(data, guessed_W, credits, probabilities)
-    return Examined(scores | facts, rows, resampled, data.names, right_W, probabilities)
+    return Examined(scores | facts, rows, resampled, data.names, right_W, probabilities, guessed_W)
 
 
 _Parts = tuple[dict[str, Any], np.ndarray, Callable[[np.ndarray], dict[str, float]]]
