@@ -50,7 +50,7 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Gives back to the system what is free, wherever it lies, unless it is kept; takes a few hundredths of a second."""
+    """Gives back to the system what is free, wherever it lies, unless it is kept; takes some hundredths of a second."""
     library = _glibc()
     if library is not None and not _holders:
         library.malloc_trim(0)

@@ -5,7 +5,7 @@ Shapes: S sequences, one a choice; G prompts; C the most choices of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
-from bothways.learn.tasks.distances import symmetric_divergence
+from bothways.learn.objectives.protocol import Forward, Loss, Targets, class_loss
+from bothways.learn.tasks.guessing import NEVER, Guessing
 from bothways.learn.tasks.labelled import digest
 from bothways.learn.tasks.protocol import Examined, Judged
 from bothways.model.config import HeadConfig
@@ -27,9 +27,6 @@ from bothways.run.model import Model
 from bothways.text.choices import Choosing, read_choices
 from bothways.text.encoded import Encoded
 from bothways.text.question_files import name_of
-
-_NEVER = -1e30
-"""The logit of a choice that a prompt does not have."""
 
 
 @dataclass(frozen=True)
@@ -203,26 +200,18 @@ def _shared(prompt: str, choice: str) -> float:
 
 
 @dataclass(frozen=True)
-class LearnChoices:
+class LearnChoices(Guessing):
     """Cross-entropy over the choices of each prompt.
 
     Targets: ``choose.labels`` ``(G,)``, and ``choose.sequences`` ``(G, C)``, the place in the batch of each choice, -1
     where a prompt has fewer.
-
-    Attributes:
-        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
     """
 
-    mark: Callable[[TokenBatch, str], TokenBatch]
     name = "choose"
     heads = ("choose",)
-    hidden = False
-    guesses = True
 
-    def prepare(
-        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
-    ) -> tuple[TokenBatch, Targets]:
-        """Says which sequences of a batch are choices of one prompt, however they were put in order of length."""
+    def targets(self, batch: TokenBatch, examples: list[Sequence[Any]]) -> Targets:
+        """Which sequences of a batch are choices of one prompt, however they were put in order of length."""
         given = np.argsort(batch.rows)  # the sequences as the examples have them, prompt by prompt
         places, labels, begin = [], [], 0
         while begin < len(given):
@@ -233,8 +222,7 @@ class LearnChoices:
         table = np.full((len(places), max(map(len, places))), -1, dtype=np.int64)
         for row, own in zip(table, places, strict=True):
             row[: len(own)] = own
-        found = {"choose.labels": np.array(labels, dtype=np.int64), "choose.sequences": table}
-        return self.mark(batch, self.name), found
+        return {"choose.labels": np.array(labels, dtype=np.int64), "choose.sequences": table}
 
     def count(self, targets: Targets) -> int:
         """G, the number of prompts."""
@@ -244,11 +232,7 @@ class LearnChoices:
         """``(G, C)``."""
         scores_S: Tensor = model["choose"](forward.output)
         table = torch.from_numpy(targets["choose.sequences"]).to(scores_S.device)
-        return scores_S[table.clamp(min=0)].masked_fill(table < 0, _NEVER)
-
-    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
-        """The symmetric divergence."""
-        return symmetric_divergence(one, other)
+        return scores_S[table.clamp(min=0)].masked_fill(table < 0, NEVER)
 
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts right choices."""

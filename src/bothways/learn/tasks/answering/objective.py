@@ -5,7 +5,7 @@ Shapes: T tokens, S windows, L the longest, G right answers in all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,42 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from bothways.batch import TokenBatch, unpack
-from bothways.learn.objectives.protocol import Each, Forward, Key, Loss, Targets
-from bothways.learn.tasks.distances import symmetric_divergence
-
-_NEVER = -1e30
-"""The logit of a place where no answer can be: so low that its share is exactly 0, yet a number."""
+from bothways.learn.objectives.protocol import Each, Forward, Loss, Targets
+from bothways.learn.tasks.guessing import NEVER, Guessing
 
 
 @dataclass(frozen=True)
-class LearnAnswers:
+class LearnAnswers(Guessing):
     """Cross-entropy of beginning and end over the places of a window where an answer may be.
 
     Where a window holds several right places their shares are summed (Clark and Gardner 2018). Targets:
     ``answer.allowed`` ``(T,)`` and ``answer.gold`` ``(T, 2)`` booleans, where answers may and do begin and end, and
     ``answer.windows`` ``()``, S.
-
-    Attributes:
-        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
     """
 
-    mark: Callable[[TokenBatch, str], TokenBatch]
     name = "answer"
     heads = ("answer",)
-    hidden = False
-    guesses = True
 
-    def prepare(
-        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
-    ) -> tuple[TokenBatch, Targets]:
-        """Puts beside a batch where its answers are."""
+    def targets(self, batch: TokenBatch, examples: list[Sequence[Any]]) -> Targets:
+        """Where answers are."""
         gold = np.zeros((batch.tokens, 2), dtype=bool)
         for begin, example in zip(batch.starts[:-1].tolist(), examples, strict=True):
             for side in (0, 1):
                 gold[begin + example[2][:, side], side] = True
         allowed = np.concatenate([example[3] for example in examples])
         windows = np.array(batch.sequences)
-        return self.mark(batch, self.name), {"answer.allowed": allowed, "answer.gold": gold, "answer.windows": windows}
+        return {"answer.allowed": allowed, "answer.gold": gold, "answer.windows": windows}
 
     def count(self, targets: Targets) -> int:
         """2S: a beginning and an end for each window."""
@@ -59,17 +48,13 @@ class LearnAnswers:
         """``(2S, L)``: over the places of each window how an answer begins, then the same for how it ends."""
         scores_T2: Tensor = model["answer"](forward.output)
         allowed = torch.from_numpy(targets["answer.allowed"]).to(scores_T2.device)
-        return _rows(scores_T2.masked_fill(~allowed[:, None], _NEVER), forward.batch, _NEVER)
-
-    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
-        """The symmetric divergence."""
-        return symmetric_divergence(one, other)
+        return _rows(scores_T2.masked_fill(~allowed[:, None], NEVER), forward.batch, NEVER)
 
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts beginnings and ends that were guessed right."""
         logits = self.logits(model, forward, targets)
         gold = _rows(torch.from_numpy(targets["answer.gold"]).to(logits.device), forward.batch, False)
-        right = torch.logsumexp(logits.masked_fill(~gold, _NEVER), -1)
+        right = torch.logsumexp(logits.masked_fill(~gold, NEVER), -1)
         losses = torch.logsumexp(logits, -1) - right
         hits = gold.gather(1, logits.detach().argmax(-1, keepdim=True)).squeeze(1)
         return Loss(losses.sum(), hits.sum(dtype=torch.float32), Each(losses.detach(), hits))

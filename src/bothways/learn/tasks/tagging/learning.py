@@ -5,7 +5,7 @@ Shapes: T tokens, S windows, N words that they decide, C tags.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
-from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets, class_loss
-from bothways.learn.tasks.distances import symmetric_divergence
+from bothways.learn.objectives.protocol import Forward, Loss, Targets, class_loss
+from bothways.learn.tasks.guessing import Guessing
 from bothways.model.heads.classify import TagHead
 from bothways.model.heads.crf import Chains
 from bothways.text.word_windows import WordWindows
@@ -72,38 +72,31 @@ class TagExamples:
 
 
 @dataclass(frozen=True)
-class LearnTags:
+class LearnTags(Guessing):
     """Cross-entropy of each word's tag at its first token, or with a CRF of each window's whole sequence of tags.
 
     Targets: ``tag.places`` ``(N,)`` in the batch, ``tag.labels`` ``(N,)``, ``tag.chains``.
 
     Attributes:
-        mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
         crf: Whether there is one.
     """
 
-    mark: Callable[[TokenBatch, str], TokenBatch]
     crf: bool
     name = "tag"
-    hidden = False
-    guesses = True
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The tagger, and the CRF where there is one."""
         return ("tag", "crf") if self.crf else ("tag",)
 
-    def prepare(
-        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
-    ) -> tuple[TokenBatch, Targets]:
-        """Puts the words of a batch's windows, and their tags, beside it."""
+    def targets(self, batch: TokenBatch, examples: list[Sequence[Any]]) -> Targets:
+        """The words of a batch's windows, and their tags."""
         found = [TaggedWindow(*example) for example in examples]
         lengths = np.array([len(window.places) for window in found])
         places = np.concatenate([window.places for window in found]) + np.repeat(batch.starts[:-1], lengths)
         labels = np.concatenate([window.tags for window in found]).astype(np.int64)
         open_ends = (np.array([window.begins for window in found]), np.array([window.ends for window in found]))
-        targets = {"tag.places": places, "tag.labels": labels, "tag.chains": Chains(lengths, *open_ends)}
-        return self.mark(batch, self.name), targets
+        return {"tag.places": places, "tag.labels": labels, "tag.chains": Chains(lengths, *open_ends)}
 
     def count(self, targets: Targets) -> int:
         """N, the number of words."""
@@ -115,10 +108,6 @@ class LearnTags:
         places = torch.from_numpy(targets["tag.places"]).to(states_TD.device)
         scores: Tensor = cast(TagHead, model["tag"]).scores(states_TD[places])
         return scores
-
-    def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
-        """The symmetric divergence, word by word."""
-        return symmetric_divergence(one, other)
 
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies, float32; ``hits`` counts words whose highest logit is the right tag's."""
