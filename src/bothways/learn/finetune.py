@@ -22,7 +22,7 @@ from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import make_task, settings_of
-from bothways.learn.tasks.protocol import Data, Task
+from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
 from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.suited import mean_told, recipe_told, suited_epochs, suited_length, suited_rate
@@ -161,20 +161,10 @@ def finetune(
     if hasattr(chosen, "check"):
         chosen.check(model, dev_data)
     judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
-    examples = chosen.examples(model, train_data)
-    objective = chosen.objective(model, train_data)
     epochs = epochs or (1 if few_shot else suited_epochs(len(train_data)))
-    numbers = chosen.numbers(examples, seed)
-    stream = Stream(
-        examples,
-        objective.prepare,
-        numbers=numbers,
-        batch_size=batch_size,
-        micro_tokens=micro_tokens,
-        epochs=None if steps is not None else epochs,
-        seed=seed,
+    objective, stream, count = _lessons(
+        chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
     )
-    count = len(examples) if numbers is None else len(numbers)
     total = steps or math.ceil(count * epochs / batch_size)
     settings = picked(
         LoopSettings,
@@ -231,23 +221,15 @@ def finetune(
     examined = chosen.examine(model, dev_data)
     judgement = None
     if folder is not None:
-        model.save(folder / "model", overwrite=True)
-        if adapter is not None:
-            model.save_adapter(adapter, folder / "adapter", overwrite=True)
-        if judging is not None:
-            judgement = judging.end(model, examined, folder, start.name)
-        write_run(
-            folder,
-            command=f"finetune {chosen.name}",
-            settings=given | sources | {"epochs": epochs, "steps": history.planned},
-            data={"train": train_data.describe(), "dev": dev_data.describe()},
-            seed=seed,
-            results={name: examined.scores[name] for name in chosen.metrics}
+        record = {
+            "command": f"finetune {chosen.name}",
+            "settings": given | sources | {"epochs": epochs, "steps": history.planned},
+            "data": {"train": train_data.describe(), "dev": dev_data.describe()},
+            "seed": seed,
+            "results": {name: examined.scores[name] for name in chosen.metrics}
             | {"steps": history.steps, "seconds": history.seconds},
-        )
-        if judging is not None:
-            leave_report(folder)
-        Checkpoint(folder).discard()
+        }
+        judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
 
 
@@ -331,6 +313,45 @@ def untrained(
     inferred = task.begin(model, train)
     prepare_model(model, start, tuning, seed)
     return model, inferred
+
+
+def _lessons(
+    task: Task, model: Model, train: Data, seed: int, batch_size: int, micro_tokens: int, epochs: int | None
+) -> tuple[TaskObjective, Stream, int]:
+    """What is learned, the stream that it is learned from, and how many examples an epoch has."""
+    examples, objective = task.examples(model, train), task.objective(model, train)
+    numbers = task.numbers(examples, seed)
+    stream = Stream(
+        examples,
+        objective.prepare,
+        numbers=numbers,
+        batch_size=batch_size,
+        micro_tokens=micro_tokens,
+        epochs=epochs,
+        seed=seed,
+    )
+    return objective, stream, len(examples) if numbers is None else len(numbers)
+
+
+def _leave(
+    folder: Path,
+    model: Model,
+    adapter: Adapter | None,
+    judging: Judging | None,
+    examined: Examined,
+    base: str,
+    record: dict[str, Any],
+) -> dict[str, Any] | None:
+    """Writes what a run leaves behind, its checkpoint thrown away last; returns what the report says."""
+    model.save(folder / "model", overwrite=True)
+    if adapter is not None:
+        model.save_adapter(adapter, folder / "adapter", overwrite=True)
+    judgement = None if judging is None else judging.end(model, examined, folder, base)
+    write_run(folder, **record)
+    if judging is not None:
+        leave_report(folder)
+    Checkpoint(folder).discard()
+    return judgement
 
 
 def _overall(task: Task, model: Model, data: Data) -> dict[str, float]:

@@ -33,12 +33,7 @@ _BATCH_TOKENS = 4096
 class Runner:
     """An encoder with its tokenizer and heads, on a device; token batches go through it.
 
-    Attributes:
-        encoder: The encoder, an ordinary module.
-        heads: The heads by kind: ``"mlm"``, ``"classify"``, ``"tag"``, ...
-        head_configs: Their configurations by kind.
-        name: Where it came from.
-        truncated: What was cut so far, over all calls.
+    `bothways.run.model.Model` describes its attributes.
     """
 
     def __init__(
