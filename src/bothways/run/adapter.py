@@ -28,7 +28,9 @@ from bothways.model.families import family
 from bothways.model.families.hf import POOLINGS, Reader
 from bothways.model.families.names import NameTable
 from bothways.run.files import new_folder, read_json, write_json
-from bothways.run.folder import HEADS_FILE, OWN_FILE, Saved, is_published, own_file, published_heads, read_config
+from bothways.run.folder import Saved, is_published
+from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
+from bothways.run.folder_heads import published_heads
 from bothways.run.sentence_folder import encoder_folder
 from bothways.run.weights import LoadReport, Tensors, assign, listed, read_safetensors, write_safetensors
 

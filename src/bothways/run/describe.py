@@ -7,7 +7,8 @@ from typing import Any
 
 from bothways.model.config import EncoderConfig
 from bothways.model.families import family
-from bothways.run.folder import read_config, read_folder
+from bothways.run.folder import read_folder
+from bothways.run.folder_files import read_config
 from bothways.run.hub import find_model
 
 

@@ -8,7 +8,6 @@ published class exists in ``heads.safetensors``.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
-from bothways.model.families.family import Family, FamilyHead
-from bothways.model.families.hf import HF_POOLINGS, HF_PROBLEMS, POOLINGS, PROBLEMS, Reader
+from bothways.model.families.family import Family
 from bothways.run import sentence_folder
-from bothways.run.files import new_folder, read_json, write_json
+from bothways.run.files import new_folder, write_json
+from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
+from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
 from bothways.run.weights import (
     LoadReport,
     Tensors,
@@ -37,8 +37,6 @@ from bothways.run.weights import (
 )
 from bothways.text.published import lowercasing, tokenizer_file
 from bothways.text.tokenizer import Tokenizer
-
-OWN_FILE, HEADS_FILE = "bothways.json", "heads.safetensors"
 
 
 @dataclass
@@ -68,21 +66,6 @@ class Saved:
     task: str | None = None
     decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's ``config.json``.
-
-    Raises:
-        BothwaysError: There is none, or it is not a JSON object.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise BothwaysError(f"{path} does not describe a model")
-    return config
 
 
 def _family_of(config: dict[str, Any], path: Path) -> Family:
@@ -126,7 +109,7 @@ def read_folder(folder: Path) -> Saved:
     if "encoder" in own:
         tensors = published
     else:
-        tensors = to_ours(published, members.table(_kinds(folder, members, published)), report)
+        tensors = to_ours(published, members.table(kinds_of(folder, members, published)), report)
     if (folder / HEADS_FILE).is_file():
         tensors |= read_safetensors(folder / HEADS_FILE)
     check_blocks(max(config.schedule) + 1, tensors, published, str(folder))
@@ -135,7 +118,7 @@ def read_folder(folder: Path) -> Saved:
     positions = tensors.get("encoder.embeddings.positions.weight")
     if positions is not None and not config.embeddings.positions_added:  # kept for a head that reads them
         config = config.derive(embeddings__positions=len(positions))
-    head_configs = _heads_of(folder, tensors, members)
+    head_configs = heads_of(folder, tensors, members)
     encoder = build_encoder(config)
     heads = {kind: build_head(head, config).eval() for kind, head in head_configs.items()}
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
@@ -162,85 +145,6 @@ def read_folder(folder: Path) -> Saved:
         decoding=own.get("decoding", {}),
         report=report,
     )
-
-
-def own_file(folder: Path) -> dict[str, Any]:
-    """What only Bothways knows about a model, from ``bothways.json``; empty for a folder that others wrote."""
-    known = read_json(folder / OWN_FILE) if (folder / OWN_FILE).is_file() else {}
-    if not isinstance(known, dict):
-        raise BothwaysError(f"{folder / OWN_FILE} is not what bothways writes; copy the whole model folder again")
-    return known
-
-
-def _kinds(folder: Path, members: Family, published: Tensors) -> list[str]:
-    """The heads whose published names a checkpoint holds.
-
-    Several kinds of heads may bear the same names: ``classifier`` classifies sequences, tokens or choices. The class in
-    ``config.json`` says which; a checkpoint that names no class has the first kind that fits, and a head under such
-    names in a class that is not known is left alone.
-    """
-    classes = read_config(folder).get("architectures") or []
-    stated = frozenset().union(*(members.kinds_of(name) or () for name in classes))
-    shared = Counter(theirs for head in members.heads.values() for theirs in head.names)
-    found: list[str] = []
-    for kind, head in members.heads.items():
-        alone = all(shared[theirs] == 1 for theirs in head.names)
-        taken = {theirs for other in found for theirs in members.heads[other].names}
-        fits = any(theirs in published for theirs in head.names) and not taken & head.names.keys()
-        if kind in stated or (fits and (alone or not classes)):
-            found.append(kind)
-    return found
-
-
-def _heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:
-    """The heads whose tensors a folder holds: as our own file says, else as the published names tell."""
-    listed = own_file(folder).get("heads")
-    if listed is not None:
-        made = [HeadConfig.from_dict(head, str(folder / OWN_FILE)) for head in listed]
-        return {head.kind: head for head in made}
-    published = read_config(folder)
-    found: dict[str, HeadConfig] = {}
-    for kind in members.heads:
-        if not any(name.startswith(f"{kind}.") for name in tensors):
-            continue
-        head = members.head(kind)
-        if kind in ("classify", "tag"):
-            classes = len(tensors[f"{kind}.output.weight"])
-            problem = _problem(published, classes, folder) if kind == "classify" else "one"
-            head = head.derive(labels=_labels(published, classes, folder), problem=problem)
-        if _drops(members, kind):
-            stated = (published.get(key) for key in members.heads[kind].dropout)
-            head = head.derive(dropout=next((value for value in stated if value is not None), head.dropout))
-        if key := members.heads[kind].reads:
-            head = head.derive(reads=Reader(published).one_of(key, POOLINGS, "cls"))
-        found[kind] = head
-    return found
-
-
-def _drops(members: Family, kind: str) -> bool:
-    """Whether a head has dropout as published."""
-    return kind in ("sop", "classify", "tag", "answer", "choose") and members.heads[kind].dropout != ()
-
-
-def _problem(published: dict[str, Any], classes: int, folder: Path) -> str:
-    """What a classifier's numbers mean; where nobody says, a single number is a score, as `transformers` has it."""
-    stated = published.get("problem_type") or HF_PROBLEMS["scores" if classes == 1 else "one"]
-    if stated not in PROBLEMS:
-        known = ", ".join(PROBLEMS)
-        raise BothwaysError(f"{folder / 'config.json'} says problem_type = {stated!r}; there are {known}")
-    return PROBLEMS[stated]
-
-
-def _labels(published: dict[str, Any], classes: int, folder: Path) -> tuple[str, ...]:
-    names = published.get("id2label") or {}
-    if all(name == f"LABEL_{place}" for place, name in names.items()):  # nobody named them, nor always counted them
-        names = {str(place): f"LABEL_{place}" for place in range(classes)}
-    if names.keys() != {str(place) for place in range(classes)}:
-        raise BothwaysError(
-            f"{folder / 'config.json'} names the labels {', '.join(names)}, but the classifier has {classes} classes, "
-            "numbered from 0"
-        )
-    return tuple(str(names[str(place)]) for place in range(classes))
 
 
 def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:
@@ -311,51 +215,6 @@ def _write_published(saved: Saved, members: Family, tensors: Tensors, folder: Pa
     if own:
         write_safetensors(own, folder / HEADS_FILE)
     described = members.to_hf(saved.encoder.config) | {"architectures": [architecture], "dtype": "float32"}
-    write_json(folder / "config.json", _said_of_heads(saved, members, shared) | described)
+    write_json(folder / "config.json", said_of_heads(saved, members, shared) | described)
     beside = f"; the head {', '.join(k for k in saved.heads if k not in shared)} is known to bothways only"
     return f"transformers opens {title} as {architecture}{beside if own else ''}"
-
-
-def _said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str, Any]:
-    """What ``config.json`` says about heads: their labels, and dropout and pooling where they have their own."""
-    said: dict[str, Any] = {}
-    labelled = [head for kind, head in saved.head_configs.items() if head.labels and kind in shared]
-    if not labelled and not {"answer", "sop"} & set(shared):  # there the number of labels is these heads' size too
-        labelled = [head for head in saved.head_configs.values() if head.labels]
-    for head in labelled:
-        said["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
-        said["label2id"] = {label: place for place, label in enumerate(head.labels)}
-    for kind in shared:
-        if kind == "classify":
-            said["problem_type"] = HF_PROBLEMS[saved.head_configs[kind].problem]
-        if _drops(members, kind):
-            said[members.heads[kind].dropout[0]] = saved.head_configs[kind].dropout
-        if key := members.heads[kind].reads:
-            said[key] = HF_POOLINGS[saved.head_configs[kind].reads]
-    return said
-
-
-def published_heads(saved: Saved, members: Family) -> list[str]:
-    """The largest set of heads that one published class has; ties go to the earlier one in the family's table."""
-    plain = {
-        kind
-        for kind, head in saved.head_configs.items()
-        if kind in members.heads and _is_plain(head, members.heads[kind])
-    }
-    possible: list[frozenset[str]] = [
-        heads for heads in members.architectures if heads <= plain and _fits(heads, saved, members)
-    ]
-    largest = max(possible, key=len)
-    return sorted(largest, key=list(saved.heads).index)
-
-
-def _is_plain(head: HeadConfig, known: FamilyHead) -> bool:
-    """Whether the published class has such a head."""
-    if known.reads and head.reads in HF_POOLINGS:  # either can be said
-        head = head.derive(reads=known.config.reads)
-    return head.shape() == known.config.shape()
-
-
-def _fits(heads: frozenset[str], saved: Saved, members: Family) -> bool:
-    names = (f"{kind}.{name}" for kind in heads for name in saved.heads[kind].state_dict())
-    return members.table(heads).holds(names)
