@@ -237,7 +237,6 @@ def pretrain(
         steps=steps,
     )
     check_enough(plan.examples, train_numbers, batch_tokens)
-    held_out = _held_items(plan, held_numbers, min(micro_tokens, batch_tokens))
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
@@ -249,8 +248,7 @@ def pretrain(
         "settings": {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens},
         "config": config.to_dict(),
     }
-    shown = _held_items(plan, few(held_numbers), micro_tokens)
-    insight = Insight(trained, plan.together, held_out, prepared, shown, facts)
+    insight = _insight(trained, plan, prepared, held_numbers, batch_tokens, micro_tokens, facts)
     evaluation = Evaluation(plan.together.measured, insight.measure)
     record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
     typed = given | {name: as_typed(source) for name, source in sources.items()}
@@ -268,7 +266,7 @@ def pretrain(
         stream,
         settings,
         out=folder,
-        evaluate=evaluation if held_out else None,
+        evaluate=evaluation if len(held_numbers) else None,
         observer=insight,
         callbacks=callbacks,
         title="Pre-training",
@@ -296,6 +294,21 @@ def pretrain(
     Checkpoint(folder).discard()
     leave_report(folder)
     return Pretrained(model, history, scores, folder)
+
+
+def _insight(
+    trained: torch.nn.ModuleDict,
+    plan: Recipe,
+    corpus: Corpus,
+    held: np.ndarray,
+    batch_tokens: int,
+    micro_tokens: int,
+    facts: dict[str, Any],
+) -> Insight:
+    """What a run measures and notes about itself: on held-out examples, and a few of them at length."""
+    measured = _held_items(plan, held, min(micro_tokens, batch_tokens))
+    shown = _held_items(plan, few(held), micro_tokens)
+    return Insight(trained, plan.together, measured, corpus, shown, facts)
 
 
 def _held_items(plan: Recipe, numbers: np.ndarray, micro_tokens: int) -> list[Item]:
