@@ -186,6 +186,17 @@ def test_what_is_judged_shows_right_and_given_answers_in_their_place(trained):
     assert [cut[mark.start : mark.end] for mark in (*right, *said)] == ["red", "old"]
 
 
+def test_questions_with_and_without_an_answer_are_told_apart_as_the_official_script_does(trained):
+    (result, _), dev = trained, learnable(80, 1)
+    found = AnswerQuestions().examine(result.model, dev).scores
+    kinds = found["classes"]
+    assert [one["support"] for one in kinds.values()] == [len(dev) - dev.unanswerable, dev.unanswerable]
+    assert kinds["with an answer"]["f1"] == found["has_answer_f1"]
+    assert kinds["with an answer"]["exact_match"] == found["has_answer_exact_match"]
+    assert kinds["without an answer"]["f1"] == kinds["without an answer"]["exact_match"] == found["no_answer_accuracy"]
+    assert "classes" not in AnswerQuestions().examine(result.model, questions(12, without=0.0)).scores, "all have one"
+
+
 def test_the_baselines_read_the_words_of_the_question():
     filler = "one two six ten " * 6
     context = f"{filler}The red bridge was painted by Ada Stone at noon. {filler}"

@@ -183,6 +183,7 @@ def _classes(judgement: Line) -> dict[str, Any] | None:
         for name in names
     ]
     return {
+        "title": "With and without an answer" if judgement["task"] == "answer" else "Class by class",
         "columns": [said(column) for column in columns],
         "rows": rows,
         "trained": bool(trained),

@@ -117,8 +117,8 @@ class Answer:
         text: The best candidate's; empty where the text holds no answer.
         start: Where it begins, in characters; -1 where there is none.
         end: Where it ends: ``context[start:end]``.
-        probability: Among all candidates; "no answer" is one of them unless the model always answers, and its
-            probability follows the fitted threshold.
+        probability: Among all candidates. "No answer" is one of them unless the model always answers; above one half,
+            it is the answer.
         candidates: The likeliest, best first.
     """
 

@@ -17,7 +17,7 @@ _LOWEST = np.float32(-np.inf)
 
 
 class Span(NamedTuple):
-    """Tokens ``first`` to ``last`` of a text, both included, with their score and their share of all candidates."""
+    """Tokens ``first`` to ``last`` of a text, both included, with their score and their share of all spans."""
 
     first: int
     last: int
@@ -58,11 +58,11 @@ class Spans:
             self.scores[span, length] = np.maximum(self.scores[span, length], found)
         self.null = min(self.null, null)
 
-    def best(self, top: int) -> tuple[list[Span], float]:
-        """The `top` best spans, best first, and the probability of "no answer".
+    def best(self, top: int) -> list[Span]:
+        """The `top` best spans, best first.
 
-        Probabilities are a softmax over the scores of all spans and of "no answer". Of equal scores the first, then the
-        shortest, is the better.
+        Probabilities are a softmax over the scores of all spans. Of equal scores the first, then the shortest, is the
+        better.
         """
         flat = self.scores.ravel()
         count = min(top, int(np.isfinite(flat).sum()))
@@ -71,11 +71,13 @@ class Spans:
             edge = flat[found].min()
             found = np.concatenate((np.flatnonzero(flat > edge), np.flatnonzero(flat == edge)))[:count]
         found = found[np.lexsort((found, -flat[found]))]
-        highest = max(float(flat[found[0]]) if count else -np.inf, self.null)
-        total = float(np.exp(flat - np.float32(highest), dtype=np.float64).sum()) + float(np.exp(self.null - highest))
+        if not count:
+            return []
+        highest = float(flat[found[0]])
+        total = float(np.exp(flat - np.float32(highest), dtype=np.float64).sum())
         spans = []
         for place in found.tolist():
             first, length = divmod(place, self.scores.shape[1])
             score = float(flat[place])
             spans.append(Span(first, first + length, score, float(np.exp(score - highest)) / total))
-        return spans, float(np.exp(self.null - highest)) / total
+        return spans

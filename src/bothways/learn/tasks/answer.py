@@ -124,7 +124,9 @@ class AnswerQuestions:
         """Asks the model every question."""
         threshold = model.decoding.get("answer", {}).get("threshold")
         found = _found(model, data)
-        return judge_answers(data, [decide(one, threshold, 1) for one in found], [one.probability for one in found])
+        return judge_answers(
+            data, [decide(one, threshold, 1) for one in found], [one.without(threshold) for one in found]
+        )
 
     def baselines(self, train: Questions, test: Questions) -> dict[str, Examined]:
         """The words nearest to the question's, and "no answer" always where that is right for some."""
@@ -155,8 +157,19 @@ def judge_answers(data: Questions, answers: Sequence[Answer], none: Sequence[flo
         truth = row.answers[0] if row.answers else NO_ANSWER
         marks = tuple(truth_marks), tuple(guess_marks)
         rows.append(Judged(text, truth, guess, float(credit.f1[place]), answer.probability, doubt, *marks))
-    scores = {**answer_scores(credit), "examples": len(data), "without_answer": data.unanswerable}
+    scores: dict[str, Any] = {**answer_scores(credit), "examples": len(data), "without_answer": data.unanswerable}
+    if data.unanswerable:
+        kinds = (("with an answer", credit.answerable), ("without an answer", ~credit.answerable))
+        scores["classes"] = {name: _means(credit, asked) for name, asked in kinds}
     return Examined(scores, rows, lambda places: answer_scores(credit, places))
+
+
+def _means(credit: Answered, asked: np.ndarray) -> dict[str, Any]:
+    """F1 and exact match of some questions, and how many they are."""
+    values = {"f1": credit.f1[asked], "exact_match": credit.exact[asked]}
+    return {name: float(each.mean()) if len(each) else None for name, each in values.items()} | {
+        "support": int(asked.sum())
+    }
 
 
 def _doubt(right: tuple[str, ...], credit: Answered, place: int, answer: Answer, none: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,19 +27,32 @@ class Found:
     """What a model made of one question, before it is decided whether there is an answer.
 
     Attributes:
-        candidates: The likeliest parts of the context, best first.
+        candidates: The likeliest parts of the context, best first; their probabilities are among all parts.
         null: The score of "no answer".
-        probability: That of "no answer", among all candidates.
     """
 
     candidates: tuple[Candidate, ...]
     null: float
-    probability: float
 
     @property
     def doubt(self) -> float:
         """How far "no answer" scores above the best part: what a threshold is compared with."""
         return self.null - self.candidates[0].score if self.candidates else np.inf
+
+    def without(self, threshold: float | None) -> float:
+        """The probability that there is no answer: the sigmoid of how far the doubt is above the threshold.
+
+        The threshold was fitted on questions of both kinds as the doubt at which saying "no answer" is as good as
+        answering. So the probability is above one half just where "no answer" is said, and a higher threshold makes it
+        lower. (Its share among all parts would not do: thousands of unlikely parts together outweigh it.) A model that
+        always answers knows no such probability: it is 0.
+
+        Args:
+            threshold: As for `decide`.
+        """
+        if not self.candidates:
+            return 1.0
+        return 0.0 if threshold is None else float(np.exp(-np.logaddexp(0.0, threshold - self.doubt)))
 
 
 def answer(model: Runner, questions: Sequence[str], contexts: Sequence[str], top: int) -> list[Answer]:
@@ -59,14 +72,15 @@ def decide(found: Found, threshold: float | None, top: int) -> Answer:
         found: What the model made of the question.
         threshold: None for a model that always answers.
         top: How many candidates to list; the answer is the first. "No answer" is among them unless the model always
-            answers.
+            answers. The probability of a part is its share among all parts of what `Found.without` leaves.
     """
-    listed = list(found.candidates)
+    none = found.without(threshold)
+    listed = [replace(one, probability=one.probability * (1 - none)) for one in found.candidates]
     if not listed or (threshold is not None and found.doubt > threshold):
-        listed.insert(0, Candidate("", -1, -1, found.probability, found.null))
+        listed.insert(0, Candidate("", -1, -1, none, found.null))
     elif threshold is not None:
-        place = next((n for n, one in enumerate(listed) if one.probability < found.probability), len(listed))
-        listed.insert(max(1, place), Candidate("", -1, -1, found.probability, found.null))
+        place = next((n for n, one in enumerate(listed) if one.probability < none), len(listed))
+        listed.insert(max(1, place), Candidate("", -1, -1, none, found.null))
     best = listed[0]
     return Answer(best.text, best.start, best.end, best.probability, tuple(listed[:top]))
 
@@ -126,7 +140,7 @@ def _offsets(encoded: Encoded, parts: list[slice], ends: np.ndarray, last: np.nd
 
 def _candidates(spans: Spans, offsets: np.ndarray, context: str, top: int) -> Found:
     """The best spans as parts of the context, without the space around them; what reads the same is listed once."""
-    best, none = spans.best(top + _BEYOND)
+    best = spans.best(top + _BEYOND)
     found: dict[tuple[int, int], Candidate] = {}
     for span in best:
         start, end = int(offsets[span.first, 0]), int(offsets[span.last, 1])
@@ -136,4 +150,4 @@ def _candidates(spans: Spans, offsets: np.ndarray, context: str, top: int) -> Fo
         if text:
             whole = Candidate(text, start, start + len(text), span.probability, span.score)
             found.setdefault((whole.start, whole.end), whole)
-    return Found(tuple(list(found.values())[:top]), float(spans.null), none)
+    return Found(tuple(list(found.values())[:top]), float(spans.null))
