@@ -18,10 +18,11 @@ import bothways as bw
 import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
-from bothways.learn import group, loop
+from bothways.learn import curve, group, loop
 from bothways.learn.curve import halves
-from bothways.learn.folds import deal
-from bothways.learn.metrics import classification_scores
+from bothways.learn.folds import Within, deal
+from bothways.learn.metrics import classification_scores, regression_scores, several_scores
+from bothways.learn.tasks import make_task
 from bothways.learn.tasks.classify import Classify
 
 CHEAP = {"steps": 6, "batch_size": 8, "precision": "float32", "learning_rate": 2e-3, "report": False}
@@ -276,6 +277,46 @@ def test_other_tasks_are_cross_validated_too(task, place):
     assert found.metric in found.scores
 
 
+@pytest.mark.parametrize("kind", ["regress", "several", "tag"])
+def test_answers_of_all_folds_are_scored_together_as_if_one_model_had_given_them(kind, place):
+    """F1 and correlations are no means over examples: what folds have must be judged anew."""
+    texts = tiny.sentences(36, longest=5)
+    task = "classify" if kind == "several" else kind
+    if kind == "regress":
+        data = [{"text": text, "label": n % 7 / 2} for n, text in enumerate(texts)]
+    elif kind == "several":
+        data = [{"text": text, "label": [[], ["a"], ["a", "b"]][n % 3]} for n, text in enumerate(texts)]
+    else:
+        data = [
+            {"tokens": text.split(), "tags": [f"B-{'XY'[n % 2]}"] * len(text.split())} for n, text in enumerate(texts)
+        ]
+        data[0]["tags"] = ["O"] * len(data[0]["tags"])
+    made = make_task(task, {})
+    read = made.read(data)
+    found = bw.cross_validate(task, base=place / "base", train=data, folds=3, **CHEAP)
+    assert [row.text for row in found.rows] == list(read.inputs())
+    places = deal(read, 3, 0)
+    parts = []
+    for number, held in enumerate(places):
+        rest = read.take(np.setdiff1d(np.arange(36), held), "rest")
+        tuned = bw.finetune(Within(made, read), base=place / "base", train=rest, dev=read.take(held, "x"), **CHEAP)
+        parts.append(made.examine(tuned.model, read.take(held, f"fold {number}")))
+    if kind == "regress":
+        guessed = np.concatenate([part.guesses for part in parts])[np.argsort(np.concatenate(places))]
+        assert found.scores == regression_scores([row["label"] for row in data], guessed)
+    elif kind == "several":
+        right = [["a" in row["label"], "b" in row["label"]] for row in data]
+        given_ = [["a" in row.guess.split(", "), "b" in row.guess.split(", ")] for row in found.rows]
+        assert found.scores == several_scores(np.array(right), np.array(given_), ("a", "b"))
+    else:
+        spans = [sum(len(getattr(row, of)) for row in found.rows) for of in ("truth_marks", "guess_marks")]
+        both = sum(len(set(row.truth_marks) & set(row.guess_marks)) for row in found.rows)
+        assert found.scores["precision"] == pytest.approx(both / spans[1] if spans[1] else 0)
+        assert found.scores["recall"] == pytest.approx(both / spans[0])
+        assert sum(one["support"] for one in found.scores["classes"].values()) == spans[0]
+    assert [row for part in parts for row in part.rows] == [found.rows[at] for at in np.concatenate(places)]
+
+
 def test_cross_validation_takes_no_dev_set(place):
     with pytest.raises(BothwaysError, match="leave dev away"):
         bw.cross_validate("classify", base=place / "base", train=rows(), dev=rows(), **CHEAP)
@@ -323,6 +364,44 @@ def test_a_killed_curve_goes_on(place, tmp_path, killed):
     assert killed(bw.learning_curve, (3, 8), out=tmp_path / "o", **given).points == whole.points
 
 
+def type_curve(place, out, capsys):
+    """Types a learning curve with its report; what it prints."""
+    shared = f"{place}/rows.jsonl --base {place}/base --steps 4 --batch-size 8 --precision float32 --json --quiet"
+    capsys.readouterr()
+    assert main(f"finetune classify {shared} --curve --out {out}".split()) == 0
+    return json.loads(capsys.readouterr().out)["curve"]
+
+
+@pytest.mark.parametrize("at", ["a part", "the whole", "its end"])
+def test_a_curve_that_was_stopped_is_typed_again_and_drawn_as_if_it_never_was(place, tmp_path, capsys, monkeypatch, at):
+    out = tmp_path / "o"
+    with monkeypatch.context() as patch:
+        steps = iter(range({"a part": 6, "the whole": 14, "its end": 99}[at]))
+        real = loop._accumulate
+
+        def accumulate(*arguments):
+            if next(steps, None) is None:
+                raise Killed
+            return real(*arguments)
+
+        def note(*arguments, **named):
+            raise Killed
+
+        patch.setattr(loop, "_accumulate", accumulate)
+        patch.setattr(curve, "note_metrics", note)
+        with pytest.raises(Killed):
+            type_curve(place, out, capsys)
+    points = type_curve(place, out, capsys)
+    if at == "a part":
+        assert points == type_curve(place, tmp_path / "whole", capsys)
+    assert [point["share"] for point in points] == [0.125, 0.25, 0.5, 1.0]
+    noted = json.loads((out / "metrics.json").read_text())
+    assert noted["curve"] == points
+    assert noted["macro_f1"] == points[-1]["macro_f1"], "the report is of the run on all examples"
+    assert "What more data brings" in (out / "report.html").read_text()
+    assert not (out / "curve").exists()
+
+
 # -- two stages, and the command line
 
 
@@ -342,7 +421,7 @@ def test_a_fine_tuned_model_with_another_head_is_a_base_for_the_next_stage(place
         assert torch.allclose(started.encoder.state_dict()[name], value, atol=1e-6), name
 
 
-def test_the_command_line_runs_seeds_folds_and_curves_and_repeats_them(place, tmp_path, capsys):
+def test_the_command_line_runs_seeds_and_folds_and_repeats_them(place, tmp_path, capsys):
     shared = f"{place}/rows.jsonl --base {place}/base --steps 4 --batch-size 8 --precision float32 --json --quiet"
     assert main(f"finetune classify {shared} --seeds 2 --out {tmp_path}/s".split()) == 0
     told = json.loads(capsys.readouterr().out)
@@ -352,7 +431,5 @@ def test_the_command_line_runs_seeds_folds_and_curves_and_repeats_them(place, tm
     assert json.loads(capsys.readouterr().out)["spread"] == told["spread"]
     assert main(f"finetune classify {shared} --folds 2 --out {tmp_path}/f".split()) == 0
     assert json.loads(capsys.readouterr().out)["examples"] == 60
-    assert main(f"finetune classify {shared} --curve --out {tmp_path}/c".split()) == 0
-    assert [point["share"] for point in json.loads(capsys.readouterr().out)["curve"]] == [0.125, 0.25, 0.5, 1.0]
     assert main(f"finetune classify {shared} --curve --seeds 2 --out {tmp_path}/x".split()) == 2
     assert "give one of them" in capsys.readouterr().err

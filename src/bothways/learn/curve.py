@@ -9,7 +9,16 @@ from typing import Any
 
 from bothways.learn.finetune import Finetuned, choose, finetune, with_dev
 from bothways.learn.folds import Within
-from bothways.learn.group import Record, again, check_count, note_metrics, own_settings, results_of, run_once
+from bothways.learn.group import (
+    Record,
+    again,
+    check_count,
+    finished,
+    note_metrics,
+    own_settings,
+    results_of,
+    run_once,
+)
 from bothways.learn.report import leave_report
 from bothways.learn.runs import check_out
 from bothways.learn.tasks.protocol import Data, Task
@@ -69,7 +78,8 @@ def learning_curve(
     train_data, dev_data = with_dev(chosen, given, dev, seed)
     shared = {"metric": metric, "seed": seed, **settings}
     folder = None if out is None else Path(out)
-    if folder is not None:
+    going_on = folder is not None and not overwrite and (folder / "curve" / "run.json").exists()
+    if folder is not None and not going_on:
         check_out(folder, overwrite=overwrite, resume=settings.get("resume", True), reads=(base, train, dev))
         if overwrite:
             shutil.rmtree(folder / "curve", ignore_errors=True)
@@ -84,7 +94,8 @@ def learning_curve(
         points.append({"share": 1 / times, "examples": len(part), **results_of(chosen, made.results)})
     say("learning curve: all examples")
     dev = None if dev is None else again(dev, dev_data)
-    whole = finetune(task, base=base, train=again(train, given), dev=dev, out=out, overwrite=overwrite, **shared)
+    anew = overwrite or (going_on and finished(Path(out or "")) is not None)  # ended before its points were noted
+    whole = finetune(task, base=base, train=again(train, given), dev=dev, out=out, overwrite=anew, **shared)
     points.append({"share": 1.0, "examples": len(train_data), **results_of(chosen, whole.scores)})
     if folder is not None:
         note_metrics(folder, curve=points)
