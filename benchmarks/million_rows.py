@@ -1,10 +1,12 @@
-"""A table of a million rows through `finetune classify` and `predict`: how much memory each takes at its peak.
+"""A table of a million rows through `finetune classify`, `predict` and `evaluate`: how much memory each takes at most.
 
-The table is made up: texts of 5 to 45 common words, three classes that follow from some of the words. A tiny random
-encoder is trained on it for a few steps, then asked about every row; what matters here is what stays in memory.
+The table is made up: texts of common words (5 to 45, or others by --words), three classes that some of them decide. A
+tiny random encoder is trained on it for a few steps, then asked about every row; what matters here is what stays in
+memory.
 
     python benchmarks/million_rows.py
-    python benchmarks/million_rows.py --rows 200000 --most 2000
+    python benchmarks/million_rows.py --words 100 --only finetune
+    python benchmarks/million_rows.py --rows 200000 --words 100 --only predict evaluate --most 1000
 
 Exits with 1 where a command takes more than ``--most`` MiB.
 """
