@@ -171,13 +171,13 @@ def read_texts(source: Any, text: str | None, label: str | None, scheme: str | N
         commas.count(row)
     if not texts:
         raise BothwaysError(f"{name} holds no words with tags")
-    ends = np.array(edges, dtype=np.int64)
+    ends = np.frombuffer(edges, dtype=np.int64)  # not copied
     read = read_tags(
-        list(numbers), np.array(tags, dtype=np.int32), ends, places.__getitem__, "BIO" if marked else scheme
+        list(numbers), np.frombuffer(tags, dtype=np.int32), ends, places.__getitem__, "BIO" if marked else scheme
     )
     return TaggedTexts(
         texts,
-        np.array(offsets, dtype=np.int32).reshape(-1, 2),
+        np.frombuffer(offsets, dtype=np.int32).reshape(-1, 2),
         ends,
         read.tags.astype(np.int32),
         read.names,
