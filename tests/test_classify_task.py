@@ -354,6 +354,22 @@ def test_a_saved_model_marks_entities_as_in_training(tmp_path):
     assert found == [one.label for one in model.classify(marked)]
 
 
+def test_a_text_that_may_not_be_cut_is_told_with_its_line(tmp_path):
+    lines = [json.dumps(row) for row in one_rows()]
+    lines.insert(7, json.dumps({"text": "river " * 40, "label": "yes"}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    with pytest.raises(BothwaysError, match=r"rows\.jsonl, line 8 has 40 tokens where 30 fit.*'window'"):
+        bw.finetune(
+            "classify",
+            base=tiny.model(()),
+            train=tmp_path / "rows.jsonl",
+            dev=one_rows()[:20],
+            max_length=32,
+            truncation="error",
+            steps=1,
+        )
+
+
 # -- saved and resumed
 
 

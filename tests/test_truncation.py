@@ -67,7 +67,7 @@ def test_head_cuts_without_a_warning_but_counts(numbers):
 
 
 def test_error_names_the_first_text_its_length_and_the_policies(numbers):
-    with pytest.raises(BothwaysError, match=r"text 1 has 30 tokens where 10 fit.*1 others.*'window'"):
+    with pytest.raises(BothwaysError, match=r"text 1 has 30 tokens where 10 fit.*1 others here are.*'window'"):
         numbers.encode([count_to(10), count_to(30), count_to(11)], max_length=12, truncation="error")
     assert len(numbers.encode([count_to(10)], max_length=12, truncation="error")) == 1
 

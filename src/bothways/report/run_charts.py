@@ -22,12 +22,13 @@ KINDS = {
     "states": "Teacher's hidden states",
     "scores": "Teacher's scores of attention",
     "classify": "Classes",
+    "regress": "Scores",
     "tag": "Tags",
     "answer": "Answers",
     "choose": "Choices",
 }
 """What kinds of losses are called on the page."""
-_NOT_NATS = ("", "cosine", "embeddings", "states", "scores")
+_NOT_NATS = ("", "regress", "cosine", "embeddings", "states", "scores")
 _POINTS = 300
 """Points of a line, at most: more of them cannot be told apart, and the page should stay small."""
 

@@ -289,5 +289,5 @@ def _no_span(tag_set: TagSet, tag: int, place: _Places) -> BothwaysError:
     )
     return BothwaysError(
         f"{place.of_tag(tag)}: the tag {tag_set.names[tag]!r} does not say how it begins or goes on, as {other!r} "
-        "does; write all tags in one scheme, or say scheme='words' if they are no spans"
+        "does; write all tags in one scheme, or say --scheme words (in Python scheme='words') if they are none"
     )

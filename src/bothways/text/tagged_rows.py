@@ -239,5 +239,5 @@ def _unmatched(text: str, span: tuple[int, int, str], whole: tuple[int, int], wh
     return BothwaysError(
         f"{where}: {text[start:end]!r} ({label}, characters {start} to {end}) ends inside a word; the nearest whole "
         f"words are {text[whole[0] : whole[1]]!r} ({whole[0]} to {whole[1]}): mend it, or say "
-        "align='expand' to widen all such"
+        "--align expand (in Python align='expand') to widen all such"
     )

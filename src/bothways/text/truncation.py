@@ -57,6 +57,30 @@ class Truncation:
         )
 
 
+class TooLongError(BothwaysError):
+    """A text has more tokens than fit, and may not be cut.
+
+    Args:
+        place: Of the first such text.
+        tokens: How many it has.
+        room: How many fit.
+        count: How many texts here are too long.
+
+    Attributes:
+        place: As given.
+        told: What is wrong with it, for who can say better where it stands.
+    """
+
+    def __init__(self, place: int, tokens: int, room: int, count: int) -> None:
+        more = f" (and {count - 1:,} others here are too long)" if count > 1 else ""
+        self.place = place
+        self.told = (
+            f"has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, raise max_length, "
+            "or choose truncation 'warn', 'head', 'head_tail' or 'window'"
+        )
+        super().__init__(f"text {place} {self.told}")
+
+
 class Runs(NamedTuple):
     """Up to two runs of tokens for each of S sequences: ``(S, 2)`` first tokens and ``(S, 2)`` lengths."""
 
@@ -103,7 +127,8 @@ def cut(
         stride: Tokens from the beginning of a window to that of the next, instead of `overlap`; windows always touch.
 
     Raises:
-        BothwaysError: A text is too long under "error", or under "window" the first text of a pair leaves no room.
+        TooLongError: A text is too long under "error".
+        BothwaysError: Under "window" the first text of a pair leaves no room.
     """
     total = first if second is None else first + second
     whole = Truncation(0, 0, len(first), int(total.sum()))
@@ -112,9 +137,7 @@ def cut(
         texts = np.arange(len(first))
         return Cut(texts, _beginnings(first), None if second is None else _beginnings(second), whole)
     if policy == "error":
-        raise BothwaysError(
-            _too_long(int(np.argmax(over)) + offset, int(total[np.argmax(over)]), room, int(over.sum()))
-        )
+        raise TooLongError(int(np.argmax(over)) + offset, int(total[np.argmax(over)]), room, int(over.sum()))
     if policy == "window":
         return _windows(first, second, room, overlap, offset, stride, whole)
     kept_first, kept_second = longest_first(first, second, room)
@@ -200,11 +223,3 @@ def _windows(
     if second is None:
         return Cut(texts, windows, None, whole)
     return Cut(texts, _beginnings(first[texts]), windows, whole)
-
-
-def _too_long(place: int, tokens: int, room: int, count: int) -> str:
-    more = f" (and so do {count - 1:,} others here)" if count > 1 else ""
-    return (
-        f"text {place} has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, raise "
-        f"max_length, or choose truncation 'warn', 'head', 'head_tail' or 'window'"
-    )

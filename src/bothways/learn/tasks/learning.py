@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
+from bothways.errors import BothwaysError
 from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets
 from bothways.learn.tasks.class_losses import loss_of_one, loss_of_several
 from bothways.learn.tasks.distances import squared_distance, symmetric_bernoulli, symmetric_divergence
@@ -21,7 +22,7 @@ from bothways.learn.tasks.labelled import LabelledTexts
 from bothways.run.model import Model
 from bothways.text.kept import Sequences
 from bothways.text.tokenizer import warn_of_cut
-from bothways.text.truncation import Truncation
+from bothways.text.truncation import TooLongError, Truncation
 
 
 class ClassExamples:
@@ -59,9 +60,12 @@ def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symme
     def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> None:
         nonlocal cut
         parts = model.tokenizer.encode_slices(texts, pairs, max_length=model.max_length, truncation=model.truncation)
-        for part in parts:
-            kept.append(part.token_ids, part.segment_ids, part.starts, part.texts + cut.all_texts)
-            cut += part.truncation
+        try:
+            for part in parts:
+                kept.append(part.token_ids, part.segment_ids, part.starts, part.texts + cut.all_texts)
+                cut += part.truncation
+        except TooLongError as error:
+            raise BothwaysError(f"{data.place(error.place)} {error.told}") from None
 
     encode(data.texts, data.pairs)
     if symmetric and data.pairs is not None:
@@ -88,9 +92,13 @@ class LearnClasses:
     weights: Tensor | None = None
     focal: float = 0.0
     smoothing: float = 0.0
-    name = "classify"
     heads = ("classify",)
     hidden = False
+
+    @property
+    def name(self) -> str:
+        """What its loss is called in the log."""
+        return "regress" if self.problem == "scores" else "classify"
 
     @property
     def guesses(self) -> bool:
@@ -102,7 +110,7 @@ class LearnClasses:
     ) -> tuple[TokenBatch, Targets]:
         """Puts what is right for a batch's sequences beside it."""
         kind = np.int64 if self.problem == "one" else np.float32
-        return self.mark(batch, self.name), {"classify.labels": np.array([one[2] for one in examples], dtype=kind)}
+        return self.mark(batch, "classify"), {"classify.labels": np.array([one[2] for one in examples], dtype=kind)}
 
     def count(self, targets: Targets) -> int:
         """S, the number of sequences."""
