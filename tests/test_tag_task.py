@@ -17,6 +17,7 @@ from bothways.learn.tasks.tag import Tag
 from bothways.learn.tasks.tagging.judge import METRICS
 from bothways.run.answering.tag import tag_words
 from bothways.run.model import Model, load
+from bothways.text import word_windows
 from bothways.text.tag_schemes import allowed
 from bothways.text.word_windows import encode_words
 from learner_tasks import assert_resumes_exactly
@@ -408,3 +409,21 @@ def test_a_tag_that_training_has_not_is_told_with_its_line_before_the_first_step
     with pytest.raises(BothwaysError, match=where + r" has a span 'TOOL', which was not seen .*did you mean 'TOOLS'"):
         bw.finetune("tag", **given)
     assert not steps
+
+
+def test_examples_do_not_depend_on_how_many_texts_are_encoded_at_once(monkeypatch):
+    rows = [{"tokens": text.split(), "tags": ["O"] * len(text.split())} for text in tiny.sentences(20)]
+    for number, row in enumerate(rows):
+        row["tags"][number % len(row["tags"])] = "B-X"
+    model = bw.finetune("tag", base=tiny.model(heads=()), train=rows, steps=1, max_length=12, report=False).model
+    data = Tag().read(rows)
+    whole = Tag().examples(model, data)
+    found = [whole.sequence(0, number) for number in range(len(whole))]
+    assert len(found) > len(rows), "some are read in windows"
+    assert np.concatenate([window.tags for window in found]).tolist() == data.tags.tolist(), "each word counts once"
+    assert sum(window.begins for window in found) == sum(window.ends for window in found) == len(rows)
+    monkeypatch.setattr(word_windows, "_SLICE", 3)
+    sliced = Tag().examples(model, data)
+    assert len(sliced) == len(whole)
+    for number, window in enumerate(found):
+        assert all(np.array_equal(*pair) for pair in zip(window, sliced.sequence(0, number), strict=True))

@@ -69,14 +69,23 @@ def encode_words(
     Raises:
         BothwaysError: The overlap is too large, or `max_length` leaves no room.
     """
+    return _joined(list(encode_word_slices(tokenizer, texts, max_length, overlap)))
+
+
+def encode_word_slices(
+    tokenizer: Tokenizer, texts: Iterable[Sequence[str]], max_length: int | None, overlap: int | None = None
+) -> Iterator[WordWindows]:
+    """The same some thousand texts at a time, for those who do not need all at once; the first part is empty.
+
+    All numbers begin anew in each part.
+    """
     room = None if max_length is None else room_beside(tokenizer.single, max_length)
     check_overlap(room, overlap)
     shared = 0 if room is None else room // 4 if overlap is None else overlap
     given = iter(texts)
-    parts = [_encode(tokenizer, [], room, shared)]
+    yield _encode(tokenizer, [], room, shared)
     while part := list(islice(given, _SLICE)):
-        parts.append(_encode(tokenizer, part, room, shared))
-    return _joined(parts)
+        yield _encode(tokenizer, part, room, shared)
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]], room: int | None, overlap: int) -> WordWindows:

@@ -21,7 +21,7 @@ from bothways.run.answering.tag import tag_decoding, tag_words, window_length
 from bothways.run.model import Model
 from bothways.text.encoded import gather_index, room_beside
 from bothways.text.tag_schemes import allowed, check_scheme
-from bothways.text.word_windows import check_overlap, encode_words
+from bothways.text.word_windows import check_overlap, encode_word_slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,8 @@ class Tag:
         """One a text, or several windows of a long one, each with the words that it decides."""
         right = self._aligned(model, data)
         overlap = tag_decoding(model)["overlap"]
-        return TagExamples(encode_words(model.tokenizer, data.words(), window_length(model), overlap), right.tags)
+        parts = encode_word_slices(model.tokenizer, data.words(), window_length(model), overlap)
+        return TagExamples(parts, right.tags, right.edges)
 
     def numbers(self, examples: TagExamples, seed: int) -> None:
         """Each once."""

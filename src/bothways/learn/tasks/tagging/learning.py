@@ -5,7 +5,7 @@ Shapes: T tokens, S windows, N words that they decide, C tags.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +18,7 @@ from bothways.learn.objectives.protocol import Forward, Loss, Targets, class_los
 from bothways.learn.tasks.guessing import Guessing
 from bothways.model.heads.classify import TagHead
 from bothways.model.heads.crf import Chains
+from bothways.text.kept import Sequences
 from bothways.text.word_windows import WordWindows
 
 
@@ -45,30 +46,33 @@ class TagExamples:
     """Windows with the tags of the words that they decide, so that no word counts twice: what a `Stream` reads.
 
     Args:
-        windows: Over all texts.
+        parts: Windows over some texts, then over the next ones, to the last.
         tags_W: ``(W,)`` the tag of each word.
+        edges: ``(N + 1,)`` where each text's words begin; the last entry is W.
     """
 
-    def __init__(self, windows: WordWindows, tags_W: np.ndarray) -> None:
-        self.windows, self.tags = windows, tags_W
+    def __init__(self, parts: Iterable[WordWindows], tags_W: np.ndarray, edges: np.ndarray) -> None:
+        self.tags, self.edges = tags_W, edges
+        self._sequences = Sequences()
+        texts = words = 0
+        places, starts = [], []
+        for part in parts:
+            own = part.encoded
+            self._sequences.append(own.token_ids, own.segment_ids, own.starts, own.texts + texts)
+            places.append((part.places - own.starts[part.windows]).astype(np.int32))
+            starts.append(part.starts[:-1] + words)
+            texts, words = texts + len(part.edges) - 1, words + len(part.places)
+        self._places, self._starts = np.concatenate(places), np.concatenate([*starts, [words]])
 
     def __len__(self) -> int:
-        return len(self.windows.encoded)
+        return len(self._sequences)
 
     def sequence(self, epoch: int, number: int) -> TaggedWindow:
         """One window; the same in every epoch."""
-        windows, encoded = self.windows, self.windows.encoded
-        first, last = windows.starts[number], windows.starts[number + 1]
-        text = encoded.texts[number]
-        start, end = encoded.starts[number], encoded.starts[number + 1]
-        return TaggedWindow(
-            encoded.token_ids[start:end],
-            encoded.segment_ids[start:end],
-            windows.places[first:last] - start,
-            self.tags[first:last],
-            bool(first == windows.edges[text]),
-            bool(last == windows.edges[text + 1]),
-        )
+        first, last = self._starts[number], self._starts[number + 1]
+        text = self._sequences.texts[number]
+        ends = bool(first == self.edges[text]), bool(last == self.edges[text + 1])
+        return TaggedWindow(*self._sequences[number], self._places[first:last], self.tags[first:last], *ends)
 
 
 @dataclass(frozen=True)
