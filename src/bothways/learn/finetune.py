@@ -139,6 +139,7 @@ def finetune(
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
+    _check_numbers(given)
     chosen, tuning, best = choose(task, own, metric, few_shot)
     given["task"] = chosen.name
     folder = None if out is None else Path(out)
@@ -231,6 +232,13 @@ def finetune(
         }
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
+
+
+def _check_numbers(given: dict[str, Any]) -> None:
+    """A number that is given is never taken for one that is not: zero epochs are a mistake."""
+    for name in ("epochs", "steps", "max_length", "learning_rate"):
+        if given[name] is not None and not given[name] > 0:
+            raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
 
 
 def choose(

@@ -22,7 +22,9 @@ def several(task: str, given: dict[str, Any], settings: dict[str, Any]) -> None:
     """
     import bothways as bw
 
-    asked = [f"--{name}" for name in ("seeds", "folds", "curve") if given[name]]
+    asked = [
+        f"--{name}" for name in ("seeds", "folds", "curve") if given[name] is not None and given[name] is not False
+    ]
     if len(asked) > 1:
         raise BothwaysError(f"{' and '.join(asked)} each make several runs: give one of them")
     train = learned_from(task, given)
@@ -32,7 +34,7 @@ def several(task: str, given: dict[str, Any], settings: dict[str, Any]) -> None:
         found = {"out": whole.out, "dev": whole.dev, "curve": curve.points, **(whole.judgement or whole.scores)}
         _show(given, found, "All examples", whole, curve.points)
         return
-    if given["seeds"]:
+    if given["seeds"] is not None:
         runs = bw.finetune_seeds(task, train=train, seeds=given["seeds"], **settings)
         title = f"Best of {given['seeds']} seeds"
     else:

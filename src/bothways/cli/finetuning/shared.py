@@ -139,7 +139,7 @@ def _run(task: str, given: dict[str, Any]) -> None:
     import bothways as bw
 
     settings = {name: value for name, value in given.items() if name not in _NOT_SETTINGS}
-    if any(given[name] for name in ("seeds", "folds", "curve")):
+    if given["seeds"] is not None or given["folds"] is not None or given["curve"]:
         several(task, given, settings)
         return
     result = bw.finetune(task, train=learned_from(task, given), **settings)
