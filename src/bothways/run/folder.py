@@ -25,6 +25,7 @@ from bothways.model.families.family import Family, FamilyHead
 from bothways.model.families.hf import HF_POOLINGS, HF_PROBLEMS, POOLINGS, PROBLEMS, Reader
 from bothways.run import sentence_folder
 from bothways.run.files import new_folder, read_json, write_json
+from bothways.run.known import Known
 from bothways.run.weights import (
     LoadReport,
     Tensors,
@@ -41,32 +42,18 @@ from bothways.text.tokenizer import Tokenizer
 OWN_FILE, HEADS_FILE = "bothways.json", "heads.safetensors"
 
 
-@dataclass
-class Saved:
-    """What a model folder holds.
+@dataclass(kw_only=True)
+class Saved(Known):
+    """What a model folder holds: what is `Known`, and the weights.
 
     Attributes:
         encoder: The encoder.
         heads: Heads by kind, such as ``"mlm"``.
-        head_configs: The heads' configurations by kind.
-        tokenizer: The tokenizer, or None for a folder of weights alone.
-        sentence: How texts become vectors.
-        max_length: The longest text in tokens that it was made for, special tokens included; None: the encoder's limit.
-        truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
-        task: What it was fine-tuned for.
-        decoding: How numbers of heads become answers, by kind of head; plain data.
         report: Which tensors did not find their place.
     """
 
     encoder: Encoder
     heads: dict[str, nn.Module]
-    head_configs: dict[str, HeadConfig]
-    tokenizer: Tokenizer | None
-    sentence: sentence_folder.SentenceRecipe = field(default_factory=sentence_folder.SentenceRecipe)
-    max_length: int | None = None
-    truncation: str = "warn"
-    task: str | None = None
-    decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -151,12 +138,12 @@ def read_folder(folder: Path) -> Saved:
     sentence = sentence_folder.read(root)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
     return Saved(
-        encoder.eval(),
-        heads,
-        head_configs,
-        tokenizer,
-        sentence,
-        longest,
+        encoder=encoder.eval(),
+        heads=heads,
+        head_configs=head_configs,
+        tokenizer=tokenizer,
+        sentence=sentence,
+        max_length=longest,
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
         decoding=own.get("decoding", {}),

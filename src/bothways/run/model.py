@@ -11,16 +11,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from bothways.chance import derived_seed
+from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
+from bothways.run.engines.outputs import Parts
+from bothways.run.engines.protocol import Engine
+from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
+from bothways.run.machine import apply_thread_limit
+from bothways.run.precision import resolve_precision
 from bothways.run.questions import Questions
 from bothways.run.spot import Spot
 from bothways.text.tokenizer import Tokenizer
@@ -65,10 +73,27 @@ class Model(Questions):
     Attributes:
         encoder: The encoder, an ordinary module.
         heads: The heads by kind: ``"mlm"``, ``"classify"``, ``"tag"``, ...
-        head_configs: Their configurations by kind.
+        precision: What matrix products are computed in.
         name: Where it came from.
         truncated: What was cut so far, over all calls.
     """
+
+    def __init__(
+        self,
+        saved: Saved,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        truncation: str | None = None,
+        name: str = "this model",
+    ) -> None:
+        super().__init__(saved, truncation=truncation, name=name)
+        self._saved = saved
+        self.encoder: Encoder = saved.encoder
+        self.heads: dict[str, nn.Module] = saved.heads
+        apply_thread_limit()
+        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = resolve_precision(precision, self.device).name
 
     @classmethod
     def random(
@@ -97,7 +122,56 @@ class Model(Questions):
             torch.manual_seed(derived_seed("weights", seed))
             encoder = build_encoder(config)
             made = {str(head.kind): build_head(head, config) for head in heads}
-        return cls(Saved(encoder, made, {str(head.kind): head for head in heads}, tokenizer), device=device)
+        configs = {str(head.kind): head for head in heads}
+        saved = Saved(encoder=encoder, heads=made, head_configs=configs, tokenizer=tokenizer)
+        return cls(saved, device=device)
+
+    @property
+    def config(self) -> EncoderConfig:
+        """What the encoder is."""
+        return self.encoder.config
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it."""
+        return ReferenceEngine(Parts(self.encoder, self.heads, self.head_configs), self.precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.device
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are, shared ones counted once."""
+        return sum(value.numel() for part in (self.encoder, *self.heads.values()) for value in part.parameters())
+
+    def to(self, device: str | torch.device) -> Model:
+        """Moves the model to a device and returns it.
+
+        Raises:
+            BothwaysError: There is no such device here.
+        """
+        try:
+            for part in (self.encoder, *self.heads.values()):
+                part.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BothwaysError(f"the device {str(device)!r} cannot be used ({reason}); 'cpu' always can") from None
+        return self
+
+    def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
+        """Who looks at whom in a text.
+
+        Returns:
+            The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
+        """
+        encoded = self.encode([text], None if pair is None else [pair])
+        batch = encoded.batch(np.arange(1))
+        with torch.inference_mode():
+            output = self.encoder(batch, attentions=True)
+        weights = np.stack([layer[0].float().cpu().numpy() for layer in output.attentions or []])
+        return [self.tokenizer.tokens[token] for token in batch.token_ids[: weights.shape[-1]]], weights
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> str:
         """Writes the model so that `transformers`, `sentence-transformers` and Bothways open it.

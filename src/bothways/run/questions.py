@@ -276,11 +276,3 @@ class Questions(Runner):
         """
         found = vectors.embed(self, as_list(texts), pooling, normalize_vectors)
         return found[0] if isinstance(texts, str) else found
-
-    def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
-        """Who looks at whom in a text.
-
-        Returns:
-            The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
-        """
-        return vectors.attentions(self, text, pair)
