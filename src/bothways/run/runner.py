@@ -6,6 +6,7 @@ needs torch: an engine may do without.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from bothways.batch import TokenBatch, mark_global
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.run.engines.protocol import Engine, Output
+from bothways.run.errand import current
 from bothways.run.known import Known
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.encoded import Encoded, gather_index
@@ -23,8 +25,22 @@ from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
 
 
+class Turns:
+    """Whose turn it is, where several threads ask one model.
+
+    Attributes:
+        compute: Held by the thread whose batches run.
+        count: Held for a moment by whoever counts.
+    """
+
+    def __init__(self) -> None:
+        self.compute, self.count = threading.RLock(), threading.Lock()
+
+
 class Runner(ABC):
     """A tokenizer, an engine, and what is known of the model.
+
+    Several threads may ask it at once: one of them computes, the others meanwhile make tokens.
 
     Attributes:
         name: Where it came from.
@@ -36,6 +52,13 @@ class Runner(ABC):
         self.name = name
         self.truncation = truncation or known.truncation
         self.truncated = Truncation()
+        self._turns = Turns()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_turns"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _turns=Turns())
 
     @property
     @abstractmethod
@@ -129,10 +152,13 @@ class Runner(ABC):
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False) -> Encoded:
         """Texts, or pairs, as tokens within the model's limits; what is cut is counted in `truncated`."""
-        encoded = self.tokenizer.encode(
-            texts, pairs, max_length=self.max_length, truncation=self.truncation, offsets=offsets
-        )
-        self.truncated += encoded.truncation
+        errand = current()
+        policy = "head" if errand and self.truncation == "warn" else self.truncation
+        encoded = self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=policy, offsets=offsets)
+        if errand:
+            errand.truncation += encoded.truncation
+        with self._turns.count:
+            self.truncated += encoded.truncation
         return encoded
 
     def mark(self, batch: TokenBatch, kind: str) -> TokenBatch:
@@ -146,11 +172,13 @@ class Runner(ABC):
 
     def run(self, encoded: Encoded, output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
         """Batches of encoded sequences with what the engine makes of them; their `rows` are places in `encoded`."""
-        engine = self.engine
-        batches = encoded.batches(engine.batch_tokens)
-        if output.kind in self.head_configs:
-            batches = (self.mark(batch, output.kind) for batch in batches)
-        return engine.run(batches, output)
+        errand = current()
+        with self._turns.compute:
+            engine = self.engine
+            batches = encoded.batches(engine.batch_tokens)
+            if output.kind in self.head_configs:
+                batches = (self.mark(batch, output.kind) for batch in batches)
+            yield from engine.run(errand.watched(batches) if errand else batches, output)
 
     def by_sequence(self, encoded: Encoded, output: Output, shape: tuple[int, ...]) -> np.ndarray:
         """An output of one row a sequence: ``(S, *shape)`` float32, in the order of `encoded`."""
