@@ -154,6 +154,12 @@ def apply_thread_limit() -> int:
     return torch.get_num_threads()
 
 
+def wanted_threads() -> int:
+    """How many threads to compute with: as the user's environment says, else as many as the process may run."""
+    said = (os.environ.get(name, "").partition(",")[0].strip() for name in _THREAD_VARIABLES)
+    return next((int(count) for count in said if count.isdigit() and int(count)), allowed_threads()[0])
+
+
 def _describe_torch(precision: str) -> dict[str, Any]:
     problem = None
     if find_spec("torch") is None:

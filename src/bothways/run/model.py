@@ -22,9 +22,9 @@ from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
+from bothways.run.engines.choice import Kept, check_engine
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.protocol import Engine
-from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
@@ -41,6 +41,7 @@ def load(
     *,
     device: str | None = None,
     precision: str = "float32",
+    engine: str | None = None,
     offline: bool = False,
     truncation: str | None = None,
     adapter: str | Path | None = None,
@@ -51,6 +52,8 @@ def load(
         source: A model folder, the output folder of a run, or a hub id. A path never touches the network.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
         precision: ``"float32"`` (exact), ``"bf16"``, or ``"auto"`` (bf16 where the device multiplies it natively).
+        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); None takes the
+            fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
         truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
             None does as the model was trained.
@@ -64,7 +67,7 @@ def load(
     saved = read_folder(folder)
     if adapter is not None:
         saved = with_adapter(saved, Path(adapter), str(source), folder)
-    return Model(saved, device=device, precision=precision, truncation=truncation, name=str(source))
+    return Model(saved, device=device, precision=precision, engine=engine, truncation=truncation, name=str(source))
 
 
 class Model(Questions):
@@ -84,11 +87,13 @@ class Model(Questions):
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
+        engine: str | None = None,
         truncation: str | None = None,
         name: str = "this model",
     ) -> None:
         super().__init__(saved, truncation=truncation, name=name)
         self._saved = saved
+        self._asked, self._kept = check_engine(engine), Kept()
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
         apply_thread_limit()
@@ -133,8 +138,8 @@ class Model(Questions):
 
     @property
     def engine(self) -> Engine:
-        """What runs it."""
-        return ReferenceEngine(Parts(self.encoder, self.heads, self.head_configs), self.precision)
+        """What runs it: made at the first question, and again when the weights have changed."""
+        return self._kept.engine(Parts(self.encoder, self.heads, self.head_configs), self._asked, self.precision)
 
     @property
     def device(self) -> torch.device:
@@ -203,6 +208,7 @@ class Model(Questions):
             copy.deepcopy(self._saved),
             device=self.device,
             precision=self.precision,
+            engine=self._asked,
             truncation=self.truncation,
             name=self.name,
         )
@@ -210,4 +216,4 @@ class Model(Questions):
     def with_encoder(self, encoder: Encoder) -> Model:
         """The same model around another encoder of the same configuration, such as one whose tables were merged."""
         saved = replace(self._saved, encoder=encoder)
-        return Model(saved, device=self.device, precision=self.precision, name=self.name)
+        return Model(saved, device=self.device, precision=self.precision, engine=self._asked, name=self.name)
