@@ -26,8 +26,6 @@ FORM = 1
 """Of exported folders; a higher one is read by later versions only."""
 TARGETS = {"onnx": ("float32", "int8"), "openvino": ("float32",)}
 """What can be exported to, and in which precisions."""
-RUNS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bf16")}
-"""The precisions that an engine computes in."""
 _DOT = ("avx512_vnni", "avx_vnni")
 _BF16 = ("amx_bf16", "avx512_bf16", "neon_bf16")
 
@@ -201,19 +199,18 @@ def _check_engine(name: str, target: str, engine: str | None) -> str:
 
 def _check_precision(name: str, exported: dict[str, Any], precision: str) -> str:
     """The precision to compute in: that of the graph, or bf16 where it is asked for and the processor has it."""
-    target, made = exported["to"], exported["precision"]
-    native = [feature for feature in processor_features() if feature in _BF16]
+    made = str(exported["precision"])
+    if (exported["to"], made) == ("openvino", "float32") and precision in ("auto", "bf16"):
+        if set(_BF16) & set(processor_features()):
+            return "bf16"
+        if precision == "bf16":
+            raise BothwaysError(f"this processor does not multiply bf16 natively; open {name} in float32")
     if precision in ("auto", "float32", made):
-        return "bf16" if precision == "auto" and made == "float32" and target == "openvino" and native else str(made)
-    if precision not in RUNS[target] or made != "float32" or precision == "int8":
-        ways = f"to {target} in {precision}" if precision in TARGETS[target] else "to openvino, which computes bf16 too"
-        other = ways if precision in ("int8", "bf16") else f"in one of {', '.join(TARGETS[target])}"
-        raise BothwaysError(
-            f"{name} was exported to {target} in {made} and is not computed in {precision}; export the model {other}"
-        )
-    if not native:
-        raise BothwaysError(f"this processor does not multiply {precision} natively; open {name} in float32")
-    return precision
+        return made
+    raise BothwaysError(
+        f"{name} was exported to {exported['to']} in {made}, and is not computed in {precision}; leave precision out, "
+        "or export the model again"
+    )
 
 
 def _check_processor(name: str, exported: dict[str, Any]) -> None:
