@@ -1,8 +1,8 @@
 """Texts without number, a window at a time: while one is computed the next is tokenized, and the order stays.
 
-Two threads answer windows in turn. The model lets one at a time compute (`Runner.run`), so the other one meanwhile turns
-its texts into tokens, which gives way to Python as it is done in another language. What waits in memory are the windows
-that are under way, however many texts there are.
+Two threads answer windows in turn. The model lets one at a time compute (`Runner.run`), so the other one meanwhile
+turns its texts into tokens, which does not hold up Python. What waits in memory are the windows that are under way,
+however many texts there are.
 """
 
 from __future__ import annotations
