@@ -116,9 +116,12 @@ def main() -> None:
         for model in args.models:
             (million if args.million else soak)(args, str(model), texts)
         return
-    results = Run(args).results()
+    run = Run(args)
+    results = run.results()
     for model in args.models:
         report(args, model, {cell: result for cell, result in results.items() if cell.model == model.name})
+    for name, reason in run.failed.items():
+        print(f"\nNot measured: {name} ({reason})")
 
 
 def parse() -> argparse.Namespace:
@@ -165,6 +168,7 @@ class Run:
         self.models = {model.name: model for model in args.models}
         self.sides = {side.name: side for side in SIDES if any(word in side.name for word in args.sides)}
         self.batches: dict[tuple[str, str], int] = {}
+        self.failed: dict[str, str] = {}
 
     def results(self) -> dict[Cell, dict[str, Any]]:
         """Of every cell that could be measured."""
@@ -172,6 +176,7 @@ class Run:
         first = [self.cell("batch", model, side) for model, side in pairs if side.library != "bothways"]
         for cell, found in self.measured(first).items():
             self.batches[cell.model, cell.side] = found["batch"]
+        pairs = [pair for pair in pairs if pair[1].library == "bothways" or (pair[0], pair[1].name) in self.batches]
         rounds = [self.cell("work", *pair, number) for number in range(self.args.rounds) for pair in pairs]
         starts = [self.cell("start", *pair, number) for number in range(self.args.starts) for pair in pairs]
         return self.measured([*rounds, *starts])
@@ -194,7 +199,7 @@ class Run:
                 continue
             calibration = calibration_texts(self.args.data, self.args.folder)
             order = Order(kind, str(self.models[model]), str(folder), str(calibration), LENGTH, instructions())
-            if self.asked(f"{side.name}, made ready", "inference_prepare.py", asdict(order), side) is None:
+            if self.asked(f"{model}, {side.name}", "inference_prepare.py", asdict(order), side) is None:
                 return False
         return True
 
@@ -220,10 +225,10 @@ class Run:
             out=str(out),
             started=time.time(),
         )
-        return self.asked(cell.side, "inference_sides.py", asdict(job), side)
+        return self.asked(f"{cell.model}, {cell.side}", "inference_sides.py", asdict(job), side)
 
     def asked(self, name: str, script: str, job: dict[str, Any], side: Side) -> dict[str, Any] | None:
-        """What a script gives in the environment of a side."""
+        """What a script gives in the environment of a side; None where it fails."""
         variables = {"OMP_NUM_THREADS": str(self.threads)}
         if self.args.no_bf16:
             variables["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_VNNI"
@@ -232,6 +237,7 @@ class Run:
             return in_process(name, str(HERE / script), json.dumps(job), python=python, **variables)
         except SystemExit as error:
             print(error, file=sys.stderr)
+            self.failed[name] = str(error).strip().splitlines()[-1]
             return None
 
 

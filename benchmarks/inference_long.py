@@ -1,7 +1,7 @@
 """Long runs of Bothways for `inference.py`: does memory stay what it was?
 
 Memory is what the process holds without the pages of files that the system could take back at any time; the first tenth
-of the samples is warm-up, and flat means that the highest of the others is within 5 % of their lowest.
+of the samples is warm-up, and flat means that none of the others is more than 5 % above the second tenth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inference_sides import memory
 
-FLAT = 1.05
+MOST = 0.05
 EVERY = 1.0
 """Seconds between samples."""
 
@@ -81,10 +81,11 @@ def watched(child: subprocess.Popen[bytes]) -> Iterator[int]:
 
 def judge(name: str, samples: list[int]) -> None:
     """Says how memory went, and ends with 1 where it was not flat."""
-    settled = samples[len(samples) // 10 :]
-    tenths = [settled[len(settled) * tenth // 10 : len(settled) * (tenth + 1) // 10 or 1] for tenth in range(10)]
-    course = [f"{statistics.median(tenth) / 2**20:,.0f}" for tenth in tenths if tenth]
-    ratio = max(settled) / min(settled)
-    print(f"{name}: {' '.join(course)} MiB in tenths after warm-up, highest {100 * (ratio - 1):.1f} % above lowest")
-    if ratio > FLAT:
+    bounds = [len(samples) * tenth // 10 for tenth in range(11)]
+    tenths = [samples[first:last] or samples[-1:] for first, last in itertools.pairwise(bounds)]
+    course = [statistics.median(tenth) for tenth in tenths]
+    growth = max(itertools.chain(*tenths[1:])) / course[1] - 1
+    told = " ".join(f"{middle / 2**20:,.0f}" for middle in course)
+    print(f"{name}: {told} MiB in tenths of the time, the highest after warm-up {100 * growth:.1f} % above the second")
+    if growth > MOST:
         raise SystemExit("memory was not flat")
