@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import chain, islice
@@ -15,10 +15,12 @@ import torch
 
 from bothways.batch import TokenBatch
 from bothways.run.engines.outputs import Parts, compute
+from bothways.run.engines.packed.int8 import InputScale
 from bothways.run.engines.packed.linear import can_pack
 from bothways.run.engines.packed.pack import pack
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Output
+from bothways.run.precision import resolve_precision
 
 _BATCH_TOKENS = 1024
 """For which the hidden states of a block stay in a core's own cache."""
@@ -33,18 +35,26 @@ class PackedEngine:
 
     Args:
         parts: The model's modules, on a processor.
-        precision: ``"float32"`` or ``"bf16"``.
+        precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `scales`.
+        scales: The layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others do in bf16
+            where that is native, else in float32.
         threads: How many batches are run at once; as many as torch may use when not given.
     """
 
     name = "packed"
     batch_tokens = _BATCH_TOKENS
 
-    def __init__(self, parts: Parts, precision: str, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        precision: str,
+        threads: int | None = None,
+        scales: Mapping[str, InputScale] | None = None,
+    ) -> None:
         self.precision = precision
         self.threads = threads or torch.get_num_threads()
-        self._dtype = _DTYPES[precision]
-        self._parts = pack(parts, self._dtype)
+        self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
+        self._parts = pack(parts, self._dtype, scales)
         self._parts.eval()
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()

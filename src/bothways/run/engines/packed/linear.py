@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", ""), "tanh": ("tanh", "")}
+FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", ""), "tanh": ("tanh", "")}
 """Activations that the product applies itself, by the name in `ACTIVATIONS`."""
 _ROWS = 1024
 """For which the layout of the weights is chosen; any number of rows can be multiplied by it."""
@@ -50,7 +50,7 @@ class PackedLinear(nn.Module):
         self.dtype = dtype
         self.out_features, self.in_features = weight.shape
         self.bias = None if bias is None else bias.detach().to(dtype)
-        self._kernel, self._algorithm = ("none", "") if activation is None else _FUSED[activation]
+        self._kernel, self._algorithm = ("none", "") if activation is None else FUSED[activation]
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype).contiguous(), _ROWS)
 
     def forward(self, x_TI: Tensor) -> Tensor:
@@ -71,8 +71,3 @@ class PackedLinear(nn.Module):
             x_TI.to(self.dtype).contiguous(), other_TO.to(self.dtype).contiguous(), self._weight, self.bias, "add"
         )
         return out
-
-
-def fuses(activation: str) -> bool:
-    """Whether a product can apply an activation itself."""
-    return activation in _FUSED
