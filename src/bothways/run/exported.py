@@ -42,7 +42,7 @@ def write_description(folder: Path, known: Known, config: EncoderConfig, exporte
         folder: Of the exported model.
         known: What is known of the model.
         config: What its encoder is.
-        exported: ``to``, ``precision``, ``needs`` and the check of its outputs.
+        exported: ``to``, ``precision``, ``needs``, a hash of the ``graph`` and the ``check`` of its outputs.
     """
     import bothways
 
@@ -70,6 +70,10 @@ def exact_int8() -> tuple[bool, list[str]]:
         return True, list(_DOT)
     exact = bool(set(_DOT) & set(processor_features()))
     return exact, list(_DOT) if exact else []
+
+
+class NotExportedError(BothwaysError, AttributeError):
+    """Something that a `Model` has and its exported graph has not; for `hasattr` it is simply not there."""
 
 
 class Exported(Questions):
@@ -126,7 +130,9 @@ class Exported(Questions):
         with self._turns.compute:
             if self._engine is None:
                 made = _engine_class(self._target)
-                self._engine = made(self.folder, self._config.embeddings.pad_id, self.precision)
+                self._engine = made(
+                    self.folder, self._config.embeddings.pad_id, self.precision, self.exported.get("graph", "")
+                )
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
@@ -134,7 +140,7 @@ class Exported(Questions):
 
     def __getattr__(self, name: str) -> Any:
         if name in _OF_MODELS:
-            raise BothwaysError(
+            raise NotExportedError(
                 f"{self.name} is exported: it answers questions, but has no weights to read or change ({name}); open "
                 "the folder that it was exported from"
             )
@@ -183,8 +189,8 @@ def _check_form(folder: Path, own: dict[str, Any]) -> None:
         import bothways
 
         raise BothwaysError(
-            f"{folder} was exported by bothways {own.get('bothways')} in form {exported.get('form')}, and this version, "
-            f"{bothways.__version__}, reads form {FORM}; export the model again with this version"
+            f"{folder} was exported by bothways {own.get('bothways')} in form {exported.get('form')}, and this version "
+            f"({bothways.__version__}) reads form {FORM}; export the model again with this version"
         )
 
 

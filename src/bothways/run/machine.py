@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -171,6 +170,8 @@ def _describe_torch(precision: str) -> dict[str, Any]:
             problem = str(error)
     if problem is not None:
         return {"torch": None, "torch_problem": problem, "gpus": [], "precision": None}
+
+    from importlib.metadata import PackageNotFoundError, version
 
     from bothways.run.precision import resolve_precision
 

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from bothways.run.precision import resolve_precision
 from bothways.run.questions import Questions
 from bothways.run.spot import Spot
 from bothways.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from bothways.run.exporting.export import ExportReport
 
 __all__ = ["Answer", "Choice", "Classification", "Fill", "Model", "Spot", "Tagged", "load"]
 
@@ -188,6 +192,35 @@ class Model(Questions):
             BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
         """
         return write_folder(self._saved, Path(folder), overwrite=overwrite)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        to: str = "onnx",
+        precision: str = "float32",
+        texts: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> ExportReport:
+        """Writes the whole model as a graph that runs without torch: `bothways.load` opens it for the same questions.
+
+        Token ids go in; hidden states, vectors and the numbers of all heads come out. What comes out is compared with
+        what this model computes, on real texts of many lengths, before the folder is there.
+
+        Args:
+            folder: Where.
+            to: ``"onnx"`` for ONNX Runtime, or ``"openvino"``.
+            precision: ``"float32"``, or for onnx ``"int8"``: 8-bit weights, a quarter of the size.
+            texts: What it is compared on; None takes English texts of 1 word to as many as the model takes.
+            overwrite: Whether an exported folder of that name is replaced.
+
+        Raises:
+            BothwaysError: The attention of the family cannot be exported, a library is missing, the folder exists
+                already, or the disk is full; nothing half-written stays.
+        """
+        from bothways.run.exporting.export import export
+
+        return export(self, folder, to=to, precision=precision, texts=texts, overwrite=overwrite)
 
     def save_adapter(self, adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> None:
         """Writes what LoRA learned, and the heads beside it, so that `load` and the library `peft` add it to its base.

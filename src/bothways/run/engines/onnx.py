@@ -11,7 +11,7 @@ from bothways.errors import BothwaysError, need
 from bothways.run.engines.rectangles import RectangleEngine, graph_file
 from bothways.run.machine import wanted_threads
 
-GRAPH = "model.onnx"
+GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
 
 
 class OnnxEngine(RectangleEngine):
@@ -21,6 +21,7 @@ class OnnxEngine(RectangleEngine):
         folder: The exported model's.
         pad_id: What fills up short texts.
         precision: What it was exported in.
+        graph: A hash of the graph.
 
     Raises:
         BothwaysError: ONNX Runtime is not installed, or the graph is missing or damaged.
@@ -28,10 +29,11 @@ class OnnxEngine(RectangleEngine):
 
     name = "onnx"
 
-    def __init__(self, folder: Path, pad_id: int, precision: str) -> None:
-        super().__init__(folder, pad_id, precision)
+    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+        super().__init__(folder, pad_id, precision, graph)
         runtime = need("onnxruntime", "light", "A model exported to onnx")
         path = graph_file(folder, GRAPH)
+        graph_file(folder, WEIGHTS)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads = wanted_threads()
         options.log_severity_level = 3

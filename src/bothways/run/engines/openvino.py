@@ -22,6 +22,7 @@ class OpenVinoEngine(RectangleEngine):
         folder: The exported model's.
         pad_id: What fills up short texts.
         precision: ``"float32"`` or ``"bf16"``.
+        graph: A hash of the graph.
 
     Raises:
         BothwaysError: OpenVINO is not installed, or the graph is missing or damaged.
@@ -29,8 +30,8 @@ class OpenVinoEngine(RectangleEngine):
 
     name = "openvino"
 
-    def __init__(self, folder: Path, pad_id: int, precision: str) -> None:
-        super().__init__(folder, pad_id, precision)
+    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+        super().__init__(folder, pad_id, precision, graph)
         self._openvino = need("openvino", "openvino", "A model exported to openvino")
         path = graph_file(folder, GRAPH)
         graph_file(folder, WEIGHTS)

@@ -33,6 +33,7 @@ class RectangleEngine(ABC):
         folder: The exported model's.
         pad_id: What fills up short texts.
         precision: What its products are computed in.
+        graph: A hash of the graph, which tells one export from another.
 
     Attributes:
         inputs: The names of what the graph takes.
@@ -42,8 +43,8 @@ class RectangleEngine(ABC):
     batch_tokens = 4096
     inputs: tuple[str, ...]
 
-    def __init__(self, folder: Path, pad_id: int, precision: str) -> None:
-        self.folder, self.pad_id, self.precision = folder, pad_id, precision
+    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+        self.folder, self.pad_id, self.precision, self.graph = folder, pad_id, precision, graph
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -87,7 +88,7 @@ class RectangleEngine(ABC):
 
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
-        return {"engine": self.name, "precision": self.precision, "device": "cpu"}
+        return {"engine": self.name, "precision": self.precision, "device": "cpu", "graph": self.graph}
 
 
 def cut(lengths_S: np.ndarray) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bothways.run.runner import Runner
 
 _TEXTS, _LONGEST, _TOKENS = 64, 512, 512
 """How many texts are compared, the most words of one, and how many tokens run at a time."""
+_NO_SOURCE = "This installation of Python has no source to read, so the same few words are said again and again."
 
 
 def real_texts(longest: int | None = None) -> list[str]:
@@ -25,19 +27,12 @@ def real_texts(longest: int | None = None) -> list[str]:
     from bothways.text.pydocs import python_documentation
 
     longest = min(longest or _LONGEST, _LONGEST)
-    words = _words()
-    if not words:  # an installation of Python without its source
-        words = " ".join(document.paragraphs[0] for document in python_documentation(limit_seconds=2)).split()
-    stream = itertools.cycle(words or ["text"])
+    standard = Path(sysconfig.get_path("stdlib"))
+    found = python_documentation(folders=[standard / name for name in ("email", "json", "logging")])
+    words = " ".join(text for document in found for text in document.paragraphs).split()
+    stream = itertools.cycle(words or _NO_SOURCE.split())
     steps = [round(longest ** (place / (_TEXTS - 1))) for place in range(_TEXTS)]
     return [" ".join(itertools.islice(stream, count)) for count in steps]
-
-
-def _words() -> list[str]:
-    from bothways.text.pydocs import python_documentation
-
-    folders = [Path(__import__("email").__file__).parent, Path(__import__("json").__file__).parent]
-    return " ".join(text for document in python_documentation(folders=folders) for text in document.paragraphs).split()
 
 
 def compare_engines(model: Runner, exact: Engine, found: Engine, texts: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -81,10 +82,12 @@ def export(
             _to_openvino(half)
         model.tokenizer.save(half)
         _write_tables(model, half)
-        said = {"to": to, "precision": precision, "needs": needs}
+        said: dict[str, Any] = {"to": to, "precision": precision, "needs": needs, "graph": _hash(half)}
         write_description(half, model._known, model.config, said)
         made = Exported(half, name=str(folder))
-        check = compare_engines(made, ReferenceEngine(parts, "float32"), made.engine, texts or real_texts(model.max_length))
+        check = compare_engines(
+            made, ReferenceEngine(parts, "float32"), made.engine, texts or real_texts(model.max_length)
+        )
         _judge(check, precision, str(folder))
         write_description(half, model._known, model.config, {**said, "check": check})
         size = sum(path.stat().st_size for path in half.rglob("*") if path.is_file())
@@ -111,7 +114,7 @@ def write_graph(parts: Parts, model: Model, path: Path) -> None:
     Args:
         parts: The model's modules.
         model: What is known of it.
-        path: The file; weights beyond what one file holds lie beside it.
+        path: The file; weights lie in one beside it.
     """
     graph = Graph(parts, model.sentence)
     shapes = {PLACES: {0: "places"}}
@@ -129,7 +132,7 @@ def write_graph(parts: Parts, model: Model, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.save(path)
+    program.save(path, external_data=True)  # which runtimes map into memory instead of reading it
 
 
 @contextmanager
@@ -152,6 +155,15 @@ def _silence() -> Iterator[None]:
             other.setLevel(before)
 
 
+def _hash(folder: Path) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("model.*")):
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                found.update(part)
+    return found.hexdigest()
+
+
 def _to_openvino(folder: Path) -> None:
     import openvino
 
@@ -167,7 +179,9 @@ def _write_tables(model: Model, folder: Path) -> None:
         from safetensors.numpy import save_file
 
         values = model.heads["crf"].state_dict()
-        save_file({f"crf.{name}": np.ascontiguousarray(value.numpy()) for name, value in values.items()}, folder / TABLES_FILE)
+        save_file(
+            {f"crf.{name}": np.ascontiguousarray(value.numpy()) for name, value in values.items()}, folder / TABLES_FILE
+        )
 
 
 def _judge(check: dict[str, Any], precision: str, name: str) -> None:
@@ -180,8 +194,8 @@ def _judge(check: dict[str, Any], precision: str, name: str) -> None:
     worst = min((alike["worst_cosine"], output) for output, alike in said.items() if "worst_cosine" in alike)
     if precision == "float32" and not worst[0] >= _EXACT:
         raise BothwaysError(
-            f"the exported graph of {name} does not compute what the model does (worst cosine of {worst[1]} {worst[0]:.6f}); "
-            "nothing was exported, and this is a mistake of bothways or of the runtime: please report it"
+            f"the graph of {name} does not compute what the model does (worst cosine of {worst[1]} {worst[0]:.6f}), so "
+            "nothing was exported; this is a mistake of bothways or of the runtime: please report it"
         )
     vector = said["vector"]["worst_cosine"]
     if precision != "float32" and vector < _BOUND:

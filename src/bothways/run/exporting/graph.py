@@ -6,7 +6,7 @@ Shapes: N texts of L tokens, padding counted; T = N · L; D width, C classes, V 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class PaddedOutput(EncoderOutput):
         plan: The rectangle.
     """
 
-    plan: Padded = Padded()
+    plan: Padded = field(default_factory=Padded)
 
     def vectors(self, reads: str) -> Tensor:
         """``(N, D)`` one vector a sequence, as `EncoderOutput.vectors` says; real tokens alone count for the mean."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ def quantize(path: Path, *, reduce_range: bool) -> None:
     """Puts a graph with 8-bit weights, a scale for each column, in a graph's place.
 
     Args:
-        path: The ONNX file; where weights lie in a file beside it, they do so in the end.
+        path: The ONNX file; weights lie in one beside it.
         reduce_range: Whether weights use 7 bits, for processors that add up in 16.
     """
     import onnx
@@ -32,15 +31,10 @@ def quantize(path: Path, *, reduce_range: bool) -> None:
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
-            use_external_data_format=beside.exists(),
         )
-    if beside.exists():  # the quantizer named its file after the draft, which the graph says
-        beside.unlink()
-        onnx.save(onnx.load(draft), path, save_as_external_data=True, location=beside.name)
-        draft.with_name(f"{draft.name}.data").unlink()
-        draft.unlink()
-    else:
-        os.replace(draft, path)
+    beside.unlink()
+    onnx.save(onnx.load(draft), path, save_as_external_data=True, location=beside.name)
+    draft.unlink()
 
 
 def _split_products(graph: Any) -> None:
