@@ -12,7 +12,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.text.files import GZIP, ZSTD, find_files, is_stdin, kind_of, passes_once
 from bothways.text.rows import are_files
-from bothways.use.texts import npy_rows
+from bothways.use.texts import files_of, npy_rows
 
 _SAMPLE = 1 << 20
 _FILES = 20  # looked into; what they hold is taken for all of a folder
@@ -26,7 +26,7 @@ def rows_of(source: Any) -> int | None:
         source: Whatever `read_rows` takes. Of files of lines the beginnings are looked at, and their sizes.
     """
     if isinstance(source, str | Path):
-        return None if is_stdin(source) else _of_files(find_files(source))
+        return None if is_stdin(source) else _of_files(files_of(source))
     if isinstance(source, list | tuple) and are_files(source):
         return _of_files([path for given in source for path in find_files(given)])
     if isinstance(source, Mapping):

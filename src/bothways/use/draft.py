@@ -168,6 +168,8 @@ class Draft:
             raise BothwaysError(f"{target.work} holds an interrupted run that is damaged; --no-resume begins anew")
         os.truncate(self._path, state.size)
         self._format.go_on(self._path)
+        if self.room == 0:
+            self._finish_shard()
 
     def _remember(self, state: State) -> None:
         path = self.target.work / _STATE

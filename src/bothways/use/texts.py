@@ -42,16 +42,19 @@ def read_texts(source: Any, *, lines: bool | None = None) -> Rows:
     return _of_files([path], lines) if _is_plain(path, lines) else read_rows(source)
 
 
+def files_of(source: str | Path) -> list[str | Path]:
+    """The files that a path stands for, as `find_files` says; of a folder its arrays where it has any."""
+    arrays = sorted(Path(source).rglob("*.npy")) if Path(source).is_dir() else []
+    return [*arrays] or find_files(source)
+
+
 def _is_plain(path: str | Path, lines: bool | None) -> bool:
     return bool(lines) or Path(path).suffix == ".npy" or (lines is None and kind_of(path) == "text")
 
 
 def _in_folder(folder: Path, lines: bool | None) -> list[str | Path]:
     """Files of a folder where none is a table: then they are texts."""
-    arrays: list[str | Path] = sorted(folder.rglob("*.npy"))
-    if arrays:
-        return arrays
-    found = find_files(folder)
+    found = files_of(folder)
     return found if all(_is_plain(path, lines) for path in found) else []
 
 
