@@ -273,26 +273,20 @@ def report(args: argparse.Namespace, model: Path, results: dict[Cell, dict[str, 
     """A model's table in Markdown: medians over the rounds."""
     texts = sampled_texts(args.texts, args.data, args.folder)
     tokens = counted_tokens(model, texts, LENGTH)
-    titles = [
-        "side",
-        "batch",
-        "tokens/s",
-        "of its float32",
-        "worst cosine",
-        "mean",
-        "p50",
-        "p99",
-        "first vector",
-        "memory",
-    ]
+    titles = ["side", "batch", "tokens/s", "of its float32", "a processor's", "worst cosine", "mean"]
+    titles += ["p50", "p99", "first vector", "memory"]
     print(f"\n{model.name}, {len(texts):,} texts, {tokens:,} tokens{', without bf16' if args.no_bf16 else ''}\n")
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     default = middle(results, TRUTH.name, "work", "seconds")
     for side in dict.fromkeys(cell.side for cell in results):
         print(f"| {' | '.join(line(args, results, side, tokens, default))} |")
-    versions = [result.get("versions", {}) for result in results.values()]
-    known = dict(sorted(pair for found in versions for pair in found.items()))
-    print(f"\n{', '.join(f'{name} {number}' for name, number in known.items())}")
+    print(
+        "\nMedians. Tokens are real ones, without padding; a processor's are those a second of its time, which other "
+        f"work hardly disturbs. Of its float32: against {TRUTH.name}, with whose vectors the cosines are.\n"
+        "p50, p99: one short text. First vector: from the start of the process. Memory: the peak."
+    )
+    known = {pair for result in results.values() for pair in result.get("versions", {}).items()}
+    print(f"\n{', '.join(f'{name} {number}' for name, number in sorted(known))}")
 
 
 def line(
@@ -305,13 +299,14 @@ def line(
         return "–" if found is None else form.format(found * unit)
 
     took = middle(results, side, "work", "seconds")
-    batch = middle(results, side, "work", "batch")
+    batch, worked = (middle(results, side, "work", name) for name in ("batch", "processor_seconds"))
     worst, mean = cosines(args, results, side)
     return [
         side,
         f"{batch:.0f}" if batch else "",
         f"{tokens / took:,.0f}" if took else "–",
         f"{default / took:.2f}×" if took and default else "–",
+        f"{tokens / worked:,.0f}" if worked else "–",
         "–" if worst is None else f"{worst:.7f}",
         "–" if mean is None else f"{mean:.7f}",
         told_in("work", "latency_p50", "{:.1f} ms", 1e3),
