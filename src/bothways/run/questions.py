@@ -13,11 +13,11 @@ import numpy as np
 from bothways.run import stream
 from bothways.run.answering import answer, choose, classify, fill, sequences, tag, vectors, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
-from bothways.run.runner import Runner
+from bothways.run.awaiting import Awaiting
 from bothways.run.spot import Spot
 
 
-class Questions(Runner):
+class Questions(Awaiting):
     """A model that runs, and the questions it answers through its heads."""
 
     @overload

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
 
+if TYPE_CHECKING:
+    from bothways.run.waiting import RequestQueue
+
 
 class Turns:
     """Whose turn it is, where several threads ask one model.
@@ -31,10 +34,12 @@ class Turns:
     Attributes:
         compute: Held by the thread whose batches run.
         count: Held for a moment by whoever counts.
+        requests: Those that are waited for, once there were any.
     """
 
     def __init__(self) -> None:
         self.compute, self.count = threading.RLock(), threading.Lock()
+        self.requests: RequestQueue | None = None
 
 
 class Runner(ABC):
