@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from bothways.errors import BothwaysError
 from bothways.run.exported import Exported, is_exported
-from bothways.run.hub import find_model
 
 if TYPE_CHECKING:
     from bothways.run.model import Model
@@ -46,21 +45,26 @@ def load(
             adapter was made for another model; or an exported folder was made for another version, processor, engine
             or precision.
     """
-    folder = find_model(source, offline)
+    folder = Path(source).expanduser()
     if is_exported(folder):
         _refuse(source, device, adapter)
         opened = Exported(folder, engine=engine, precision=precision, truncation=truncation, name=str(source))
         return cast("Model", opened)
     if engine in ("onnx", "openvino"):
         raise BothwaysError(
-            f"{source} is not exported, which the engine {engine!r} needs; first: bothways export {source} OUT --to "
-            f"{engine}"
+            f"{source} is not an exported folder, which the engine {engine!r} needs; make one: bothways export "
+            f"{source} OUT --to {engine}"
         )
     from bothways.run.model import load as load_weights
 
-    more: dict[str, Any] = {} if engine in (None, "auto") else {"engine": engine}
     return load_weights(
-        source, device=device, precision=precision, offline=offline, truncation=truncation, adapter=adapter, **more
+        source,
+        device=device,
+        precision=precision,
+        engine=None if engine == "auto" else engine,
+        offline=offline,
+        truncation=truncation,
+        adapter=adapter,
     )
 
 

@@ -25,6 +25,7 @@ from bothways.run.exporting.check import compare_engines, real_texts
 from bothways.run.exporting.graph import PLACES, Graph, refuse_unable
 from bothways.run.exporting.quantize import quantize
 from bothways.run.files import new_folder
+from bothways.run.sentence_folder import SentenceRecipe
 
 if TYPE_CHECKING:
     from bothways.run.model import Model
@@ -74,7 +75,7 @@ def export(
         model = model.copy().to("cpu")
     parts = Parts(model.encoder, model.heads, model.head_configs)
     with new_folder(folder, "the exported model", overwrite=overwrite) as half:
-        write_graph(parts, model, half / onnx_engine.GRAPH)
+        write_graph(parts, model.sentence, half / onnx_engine.GRAPH)
         exact, needs = exact_int8() if precision == "int8" else (True, [])
         if precision == "int8":
             quantize(half / onnx_engine.GRAPH, reduce_range=not exact)
@@ -108,15 +109,15 @@ def _check_wish(model: Model, to: str, precision: str) -> None:
     model.tokenizer  # noqa: B018  a model without one answers nothing
 
 
-def write_graph(parts: Parts, model: Model, path: Path) -> None:
+def write_graph(parts: Parts, recipe: SentenceRecipe, path: Path) -> None:
     """Writes a model as one ONNX graph, whose inputs and outputs `Graph` describes.
 
     Args:
         parts: The model's modules.
-        model: What is known of it.
+        recipe: How its texts become vectors.
         path: The file; weights lie in one beside it.
     """
-    graph = Graph(parts, model.sentence)
+    graph = Graph(parts, recipe)
     shapes = {PLACES: {0: "places"}}
     # a tensor each: where two are one, so are the graph's inputs
     given = {name: torch.ones((2,) if name == PLACES else (3, 7), dtype=torch.int64) for name in graph.inputs}
