@@ -149,6 +149,7 @@ def read_folder(folder: Path) -> Saved:
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
         decoding=own.get("decoding", {}),
+        lower=own.get("lower", {}),
         report=report,
     )
 
@@ -255,6 +256,7 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         "truncation": saved.truncation,
         "task": saved.task,
         "decoding": saved.decoding,
+        **({"lower": saved.lower} if saved.lower else {}),
         "heads": [head.to_dict() for head in saved.head_configs.values()],
     }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}

@@ -55,7 +55,9 @@ def load(
     Args:
         source: A model folder, the output folder of a run, or a hub id. A path never touches the network.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
-        precision: ``"float32"`` (exact), ``"bf16"``, or ``"auto"`` (bf16 where the device multiplies it natively).
+        precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
+            vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
+            multiplies it natively).
         engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); None takes the
             fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
@@ -102,7 +104,7 @@ class Model(Questions):
         self.heads: dict[str, nn.Module] = saved.heads
         apply_thread_limit()
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.precision = resolve_precision(precision, self.device).name
+        self.precision = precision if precision == "int8" else resolve_precision(precision, self.device).name
 
     @classmethod
     def random(
@@ -143,7 +145,18 @@ class Model(Questions):
     @property
     def engine(self) -> Engine:
         """What runs it: made at the first question, and again when the weights have changed."""
-        return self._kept.engine(Parts(self.encoder, self.heads, self.head_configs), self._asked, self.precision)
+        parts = Parts(self.encoder, self.heads, self.head_configs)
+        return self._kept.engine(parts, self._asked, self.precision, lambda: self._int8(parts))
+
+    def _int8(self, parts: Parts) -> Engine:
+        """An engine that was checked against float32, or as an earlier check found it."""
+        from bothways.run.guard import checked
+
+        known = self._known.lower
+        found = checked(self, parts, "int8", kept=known.get("kept"))
+        if not known:
+            known.update(precision="int8", kept=list(found.kept), check=found.check)
+        return found.engine
 
     @property
     def device(self) -> torch.device:

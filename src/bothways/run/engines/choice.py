@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
@@ -35,27 +36,31 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()  # in another process the engine is made again
 
-    def engine(self, parts: Parts, name: str | None, precision: str) -> Engine:
+    def engine(self, parts: Parts, name: str | None, precision: str, int8: Callable[[], Engine]) -> Engine:
         """The engine for modules as they are now.
 
         Args:
             parts: The model's modules.
             name: Of the engine; None: the fastest for their device.
             precision: What it multiplies.
+            int8: Makes the engine of that precision, which is checked on texts.
 
         Raises:
-            BothwaysError: The engine does not run on the device.
+            BothwaysError: The engine does not run on the device, or not in the precision.
         """
         kind = parts.encoder.device.type
         name = name or ("packed" if kind == "cpu" else "reference")
         if name == "packed" and kind != "cpu":
             raise BothwaysError(f"the engine 'packed' runs on a processor, not on {kind!r}; choose 'reference'")
         if name == "reference":
+            if precision == "int8":
+                raise BothwaysError("the engine 'reference' does not compute in int8; choose 'packed'")
             return ReferenceEngine(parts, precision)
         with self._lock:
             now = (precision, _state(parts))
             if self._engine is None or now != self._made_of:
-                self._engine, self._made_of = PackedEngine(parts, precision), now
+                self._engine = int8() if precision == "int8" else PackedEngine(parts, precision)
+                self._made_of = now
             return self._engine
 
 

@@ -10,7 +10,6 @@ Shapes: T tokens, H heads, K head width, D = H · K; in a rectangle N sequences 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +19,10 @@ from bothways.model.parts.attend import Score, split
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
+from bothways.run.engines.packed.feed_forward import Summing
 
 _SAFE = 60.0
 """Scores up to this size: their exponentials, and sums of thousands of them, are far from the ends of float32."""
-
-
-class Summing(Protocol):
-    """A linear layer that adds a residual to what it gives."""
-
-    def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
-        """From ``(T, I)`` and ``(T, O)`` to ``(T, O)``."""
-        ...
 
 
 class PackedAttention(nn.Module):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bothways.model.parts.context import Context
-from bothways.run.engines.packed.attention import PackedAttention, Summing
+from bothways.run.engines.packed.attention import PackedAttention
+from bothways.run.engines.packed.feed_forward import Summing
 
 
 class PackedPostNorm(nn.Module):
@@ -17,25 +18,23 @@ class PackedPostNorm(nn.Module):
     Args:
         attention: The attention.
         attention_norm: The norm after it.
-        inner: The first feed-forward layer and its activation.
-        output: The second.
-        feed_forward_norm: The norm after it.
+        feed_forward: The feed-forward layers.
+        feed_forward_norm: The norm after them.
     """
 
     def __init__(
         self,
         attention: PackedAttention,
         attention_norm: nn.Module,
-        inner: nn.Module,
-        output: Summing,
+        feed_forward: Summing,
         feed_forward_norm: nn.Module,
     ) -> None:
         super().__init__()
         self.attention, self.attention_norm = attention, attention_norm
-        self.inner, self.output, self.feed_forward_norm = inner, output, feed_forward_norm
+        self.feed_forward, self.feed_forward_norm = feed_forward, feed_forward_norm
 
     def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """One layer, from ``(T, D)`` to ``(T, D)``."""
         mixed_TD = self.attention.mixed(x_TD, context, layer)
         x_TD = self.attention_norm(self.attention.output.plus(mixed_TD, x_TD))
-        return self.feed_forward_norm(self.output.plus(self.inner(x_TD), x_TD))
+        return self.feed_forward_norm(self.feed_forward.plus(x_TD, x_TD))

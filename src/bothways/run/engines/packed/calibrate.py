@@ -20,6 +20,9 @@ _KEPT = 4096
 _SHARES = (1.0, 0.9999, 0.9995)
 """Of the values, that lie within the scale; what is outside is set to its ends."""
 _SOME = 400_000
+_APART = 16
+"""Channels of an activation's output that are multiplied apart: one scale for all would cost the others their digits
+(Dettmers et al. 2022, "LLM.int8()", section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def calibrate(
     Args:
         parts: Of the model, in float32.
         batches: Real texts.
-        layers: By name a linear layer of the encoder, and how its channels are smoothed; None: all share one range.
+        layers: By name a linear layer of the encoder, and how its channels are smoothed; None: all share one range but
+            the largest, which are multiplied apart.
 
     Returns:
         A scale for each name.
@@ -77,13 +81,21 @@ def _keeper(rows: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], Non
 
 def _scale(x_TI: Tensor, layer: nn.Linear, smoothing: Smoothing | None) -> InputScale:
     if smoothing is None:
-        return InputScale(*_best(x_TI.flatten()))
+        apart = x_TI.abs().amax(0).topk(min(_APART, x_TI.shape[1] // 4)).indices
+        return InputScale(*_best(x_TI[:, others(apart, x_TI.shape[1])].flatten()), apart=apart)
     low, high = x_TI.amin(0), x_TI.amax(0)
     middles = (low + high) / 2 if smoothing.middles else None
     reach = ((high - low) / 2 if smoothing.middles else torch.maximum(high, -low)).clamp(min=1e-5)
     weights = layer.weight.detach().abs().amax(0).clamp(min=1e-5)
     channels = (reach**smoothing.share / weights ** (1 - smoothing.share)).clamp(min=1e-5)
     return InputScale(*_best(((x_TI if middles is None else x_TI - middles) / channels).flatten()), channels, middles)
+
+
+def others(apart: Tensor, count: int) -> Tensor:
+    """The channels that are not apart."""
+    held = torch.ones(count, dtype=torch.bool)
+    held[apart] = False
+    return held.nonzero().squeeze(1)
 
 
 def _best(values: Tensor) -> tuple[float, int]:

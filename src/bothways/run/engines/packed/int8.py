@@ -30,12 +30,14 @@ class InputScale:
         zero: The level of 0.
         channels: ``(I,)`` what each channel is divided by; None: one and nothing for all channels.
         middles: ``(I,)`` what is taken off each channel first.
+        apart: The channels that are so large that they are multiplied apart, in float32; they do not count here.
     """
 
     step: float
     zero: int
     channels: Tensor | None = None
     middles: Tensor | None = None
+    apart: Tensor | None = None
 
 
 @cache

@@ -22,7 +22,8 @@ from bothways.model.parts.feed_forward import ACTIVATIONS, FeedForward
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.attention import PackedAttention, scaled
 from bothways.run.engines.packed.block import PackedPostNorm
-from bothways.run.engines.packed.calibrate import AFTER_NORM, MIXED, Smoothing
+from bothways.run.engines.packed.calibrate import AFTER_NORM, MIXED, Smoothing, others
+from bothways.run.engines.packed.feed_forward import PackedFeedForward, SplitFeedForward
 from bothways.run.engines.packed.int8 import InputScale, Int8Linear
 from bothways.run.engines.packed.linear import FUSED, PackedLinear, can_pack
 
@@ -72,29 +73,57 @@ def _usual(block: nn.Module) -> bool:
 
 def _block(block: Any, name: str, dtype: torch.dtype, scales: Mapping[str, InputScale]) -> nn.Module:
     if not _usual(block) or not can_pack(dtype):
-        return block  # type: ignore[no-any-return]
-    stream = torch.float32 if scales else dtype
-
-    def layer(which: str, weight: Tensor, bias: Tensor | None, out: torch.dtype, activation: str | None = None) -> Any:
-        scale = scales.get(f"{name} {which}")
-        if scale is None:
-            return PackedLinear(weight, bias, dtype, activation)
-        gives = scales.get(f"{name} outer") if which == "inner" and fused else None
-        return Int8Linear(weight, bias, scale, out, activation, gives)
-
-    attention, inner, output = block.attention, block.feed_forward.inner, block.feed_forward.output
-    activation = next(known for known, apply in ACTIVATIONS.items() if apply is block.feed_forward.activation)
-    fused = activation in FUSED
+        return block
+    attention = block.attention
+    mixed = scales.get(f"{name} mixed")
     packed = PackedAttention(
         attention,
-        layer("queries", *scaled(attention), dtype),
-        layer("mixed", attention.output.weight, attention.output.bias, stream),
+        _layer(*scaled(attention), dtype, scales.get(f"{name} queries")),
+        _layer(attention.output.weight, attention.output.bias, dtype, mixed, torch.float32 if scales else dtype),
     )
-    first = layer("inner", inner.weight, inner.bias, dtype, activation if fused else None)
-    if not fused:
-        first = nn.Sequential(first, _Activation(ACTIVATIONS[activation]))
-    second = layer("outer", output.weight, output.bias, stream)
-    return PackedPostNorm(packed, block.attention_norm, first, second, block.feed_forward_norm)
+    feed_forward = _feed_forward(block.feed_forward, dtype, scales.get(f"{name} inner"), scales.get(f"{name} outer"))
+    return PackedPostNorm(packed, block.attention_norm, feed_forward, block.feed_forward_norm)
+
+
+def _layer(
+    weight: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    scale: InputScale | None,
+    out: torch.dtype | None = None,
+    activation: str | None = None,
+    gives: InputScale | None = None,
+) -> Any:
+    """A packed layer that multiplies in `dtype`, or in int8 where its input has a scale."""
+    fused = activation if activation in FUSED else None
+    layer = (
+        PackedLinear(weight, bias, dtype, fused)
+        if scale is None
+        else Int8Linear(weight, bias, scale, out or dtype, fused, gives if fused else None)
+    )
+    return layer if fused or activation is None else nn.Sequential(layer, _Activation(ACTIVATIONS[activation]))
+
+
+def _feed_forward(
+    layers: FeedForward, dtype: torch.dtype, inner: InputScale | None, outer: InputScale | None
+) -> PackedFeedForward | SplitFeedForward:
+    activation = next(known for known, apply in ACTIVATIONS.items() if apply is layers.activation)
+    (first, bias), (second, last) = ((one.weight.detach(), one.bias) for one in (layers.inner, layers.output))
+    if outer is None:
+        return PackedFeedForward(_layer(first, bias, dtype, inner, None, activation), _layer(second, last, dtype, None))
+    assert outer.apart is not None
+    most = others(outer.apart, len(first))
+    many, few = ((first[at], None if bias is None else bias.detach()[at]) for at in (most, outer.apart))
+    return SplitFeedForward(
+        PackedFeedForward(
+            _layer(*many, dtype, inner, None, activation, outer),
+            _layer(second[:, most], last, dtype, outer, torch.float32),
+        ),
+        PackedFeedForward(
+            _layer(*few, torch.float32, None, None, activation),
+            _layer(second[:, outer.apart], None, torch.float32, None),
+        ),
+    )
 
 
 def _linears(module: Any, dtype: torch.dtype) -> Any:
