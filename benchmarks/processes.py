@@ -19,7 +19,7 @@ def measured(
     cells: Sequence[Cell],
     path: Path,
     revive: Callable[[dict[str, Any]], Cell],
-    measure: Callable[[Cell], Result],
+    measure: Callable[[Cell], Result | None],
     told: Callable[[Cell, Result], str],
 ) -> dict[Cell, Result]:
     """The result of every cell, in their order; what is finished is kept, and not measured again.
@@ -28,7 +28,7 @@ def measured(
         cells: Frozen dataclasses that say all about a measurement.
         path: Keeps what is finished, a line of JSON each.
         revive: Makes a cell of its fields.
-        measure: Gives a cell's result.
+        measure: Gives a cell's result; None where it could not be had, and is asked for again the next time.
         told: What is said of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,23 +36,28 @@ def measured(
     for number, cell in enumerate(cells, 1):
         if cell in done:
             continue
-        done[cell] = measure(cell)
+        result = measure(cell)
+        if result is None:
+            continue
+        done[cell] = result
         with path.open("a") as file:
             file.write(json.dumps({"cell": asdict(cell), "result": done[cell]}) + "\n")
         print(f"{number} of {len(cells)}: {told(cell, done[cell])}", file=sys.stderr, flush=True)
-    return {cell: done[cell] for cell in cells}
+    return {cell: done[cell] for cell in cells if cell in done}
 
 
-def in_process(name: str, script: str, *arguments: str) -> Result:
+def in_process(name: str, script: str, *arguments: str, python: str = sys.executable, **environment: str) -> Result:
     """What a script prints last, as JSON, when it is run by a fresh process.
 
     Args:
         name: Of the measurement, for the message if it fails.
         script: The path of a Python file.
         arguments: What is typed after it.
+        python: What runs it.
+        environment: Variables that it sees besides the usual ones.
     """
-    command = [sys.executable, script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    variables = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
+    done = subprocess.run([python, script, *arguments], capture_output=True, text=True, env=variables)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     found: Result = json.loads(done.stdout.strip().splitlines()[-1])

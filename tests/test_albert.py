@@ -42,7 +42,9 @@ def written(config, heads=(), labels=tiny.LABELS, seed=3):
     configs = {kind: tiny.head("albert", kind) for kind in heads}
     configs |= {kind: configs[kind].derive(labels=labels) for kind in configs if kind in ("classify", "tag")}
     modules = {kind: tiny.randomise(build_head(head, config), seed + 1).eval() for kind, head in configs.items()}
-    return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, None)
+    return Saved(
+        encoder=tiny.randomise(build_encoder(config), seed).eval(), heads=modules, head_configs=configs, tokenizer=None
+    )
 
 
 def count(module):

@@ -16,6 +16,7 @@ from bothways.learn.tasks.answering.data import Questions, split_by_context
 from bothways.learn.tasks.answering.excerpt import shown
 from bothways.learn.tasks.answering.overlap import nearest_words
 from bothways.run.answering.answer import find
+from bothways.run.engines.protocol import Output
 from bothways.text.answer_windows import encode_questions
 from learner_tasks import assert_resumes_exactly, gradients, modules
 from question_data import WORDS, learnable, question, questions
@@ -147,7 +148,8 @@ def test_transformers_opens_it_with_the_same_numbers(trained):
         output = theirs(
             input_ids=torch.from_numpy(batch.token_ids)[None], token_type_ids=torch.from_numpy(batch.segment_ids)[None]
         )
-    ((_, ours),) = found.model.run(encoded, lambda _, out: found.model.heads["answer"](out), "answer")
+    ((_, ours),) = found.model.run(encoded, Output("answer"))
+    ours = torch.from_numpy(ours)
     torch.testing.assert_close(output.start_logits[0], ours[:, 0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(output.end_logits[0], ours[:, 1], atol=1e-5, rtol=1e-5)
 

@@ -72,7 +72,7 @@ def test_the_fused_kernel_equals_the_reference(most, monkeypatch):
 def test_splitting_bounds_the_scores_and_loses_no_sequence(monkeypatch):
     monkeypatch.setattr(module, "_MOST_SCORES", 3 * 7 * 7 * 2)
     batch, _ = inputs()
-    pieces = module._split(batch.plan, heads=3)
+    pieces = module.split(batch.plan, heads=3)
     assert all(p.sequences * 3 * p.length**2 <= module._MOST_SCORES or p.sequences == 1 for p in pieces)
     edges = [0, *np.cumsum([p.sequences * p.length for p in pieces])]
     assert [p.start for p in pieces] == edges[:-1]

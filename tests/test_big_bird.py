@@ -411,7 +411,9 @@ def test_another_seed_is_a_composition_and_comes_back(tmp_path):
     """No published config.json can say it."""
     config = small(attention__seed=5, **NO_DROPOUT)
     encoder = ours_of(config)[0]
-    assert "bothways alone opens it" in write_folder(Saved(encoder, {}, {}, None), tmp_path / "model")
+    assert "bothways alone opens it" in write_folder(
+        Saved(encoder=encoder, heads={}, head_configs={}, tokenizer=None), tmp_path / "model"
+    )
     again = read_folder(tmp_path / "model").encoder
     assert again.config == config
     batch = pack(**text(61))

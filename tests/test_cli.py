@@ -21,6 +21,7 @@ from bothways.cli import main
 from bothways.cli.commands import COMMANDS, GROUPS, application
 from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
+from bothways.run import stream
 from bothways.text.prepare import prepare
 from bothways.text.rows import read_rows
 from bothways.use import bulk
@@ -390,8 +391,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_told(said, place):
     assert (place / "precious.csv").read_text() != "mine"
 
 
-def test_a_bad_row_leaves_nothing_behind(said, place, monkeypatch):
-    monkeypatch.setattr(bulk, "SLICE", 4)
+def test_a_bad_row_leaves_nothing_behind(said, place):
     good = "".join(f'{{"text": "the dog {number}"}}\n' for number in range(10))
     (place / "bad.jsonl").write_text(good + '{"text": 7}\n', encoding="utf-8")
     before = set(place.iterdir())
@@ -403,7 +403,7 @@ def test_a_bad_row_leaves_nothing_behind(said, place, monkeypatch):
 
 
 def test_files_are_answered_in_slices_as_they_are_read(place, monkeypatch):
-    monkeypatch.setattr(bulk, "SLICE", 8)
+    monkeypatch.setattr(stream, "WINDOW", 8)
     model, read, asked = bw.load("bert"), [], []
 
     def rows():
@@ -425,7 +425,7 @@ def test_files_are_answered_in_slices_as_they_are_read(place, monkeypatch):
 
 
 def test_what_was_cut_is_told_once_for_the_whole_file(said, place, monkeypatch):
-    monkeypatch.setattr(bulk, "SLICE", 4)
+    monkeypatch.setattr(stream, "WINDOW", 4)
     long = "the dog " * 400
     (place / "long.jsonl").write_text(f'{{"text": "{long}"}}\n' * 9 + '{"text": "short"}\n', encoding="utf-8")
     status, _, err = said("embed", "bert", "long.jsonl", "long.npy", "--overwrite", "--quiet")

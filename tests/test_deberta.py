@@ -186,7 +186,7 @@ def test_what_no_paper_has_works_and_is_kept(tmp_path):
     """Disentangled attention in BERT, in shared blocks, with pre-norm, beside a convolution."""
     attention = DisentangledAttentionConfig(heads=4, buckets=8, max_distance=40, norm_table=True)
     changes = {"attention": attention, "blocks": 1, "norm": "pre", "convolution": ConvolutionConfig(kernel=3)}
-    saved = Saved(random_encoder("bert", **changes), {}, {}, None)
+    saved = Saved(encoder=random_encoder("bert", **changes), heads={}, head_configs={}, tokenizer=None)
     assert "bothways alone opens it" in write_folder(saved, tmp_path / "model")
     again = read_folder(tmp_path / "model").encoder
     batch = make_batch(ids((9, 30)))
@@ -202,7 +202,7 @@ def test_longer_texts_where_somebody_says_so(name, tmp_path):
     texts = ids((700, 3))
     with pytest.raises(BothwaysError, match="700 tokens, but this model takes at most 512"):
         random_encoder(name)(make_batch(texts))
-    saved = Saved(random_encoder(name, max_length=2048), {}, {}, None)
+    saved = Saved(encoder=random_encoder(name, max_length=2048), heads={}, head_configs={}, tokenizer=None)
     write_folder(saved, tmp_path / "model")
     written = json.loads((tmp_path / "model" / "config.json").read_text())
     assert (written["max_position_embeddings"], written["max_relative_positions"]) == (2048, 300)
@@ -296,7 +296,7 @@ def test_a_discriminator_as_published_loads_whole_and_stays_whole(tmp_path):
     assert saved.report.dropped
     inputs = rectangle(config, (30, 5, 1))
     batch = pack(**inputs)
-    expected = our_outputs(Saved(encoder.eval(), heads, {}, None), batch)[1]
+    expected = our_outputs(Saved(encoder=encoder.eval(), heads=heads, head_configs={}, tokenizer=None), batch)[1]
     assert all(torch.equal(value, expected[kind]) for kind, value in our_outputs(saved, batch)[1].items())
 
     sentence = write_folder(saved, tmp_path / "again")

@@ -227,7 +227,9 @@ def test_merged_tables_give_the_same_bits_and_open_elsewhere(tmp_path):
         shared = [key for key, value in plain.named_parameters() if value is rest.get(key)]
         assert len(shared) == len(rest) - 2
 
-        saved = Saved(plain, {"rtd": head}, {"rtd": tiny.head("deberta-v2", "rtd")}, None)
+        saved = Saved(
+            encoder=plain, heads={"rtd": head}, head_configs={"rtd": tiny.head("deberta-v2", "rtd")}, tokenizer=None
+        )
         write_folder(saved, tmp_path / "model")
         again = read_folder(tmp_path / "model")
         assert torch.equal(again.encoder(batch).sequence, out.sequence)

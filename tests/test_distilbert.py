@@ -56,7 +56,9 @@ def written(config, heads=()):
     """A random model as a folder holds it."""
     configs = {kind: tiny.head("distilbert", kind) for kind in heads}
     modules = {kind: tiny.randomise(build_head(head, config), 4).eval() for kind, head in configs.items()}
-    return Saved(tiny.randomise(build_encoder(config), 3).eval(), modules, configs, None)
+    return Saved(
+        encoder=tiny.randomise(build_encoder(config), 3).eval(), heads=modules, head_configs=configs, tokenizer=None
+    )
 
 
 def reference(architecture="DistilBertModel", **settings):

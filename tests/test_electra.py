@@ -84,8 +84,21 @@ def test_both_are_saved_whole(tmp_path):
     generator, discriminator, head = pair()
     share_tables(generator, discriminator)
     made = build_head(tiny.head("electra", "rtd"), discriminator.config).eval()
-    write_folder(Saved(generator, {"mlm": head}, {"mlm": tiny.head("electra", "mlm")}, None), tmp_path / "generator")
-    write_folder(Saved(discriminator, {"rtd": made}, {"rtd": tiny.head("electra", "rtd")}, None), tmp_path / "disc")
+    write_folder(
+        Saved(
+            encoder=generator, heads={"mlm": head}, head_configs={"mlm": tiny.head("electra", "mlm")}, tokenizer=None
+        ),
+        tmp_path / "generator",
+    )
+    write_folder(
+        Saved(
+            encoder=discriminator,
+            heads={"rtd": made},
+            head_configs={"rtd": tiny.head("electra", "rtd")},
+            tokenizer=None,
+        ),
+        tmp_path / "disc",
+    )
     batch = make_batch([np.arange(25)], None)
     for name, encoder, opener in (
         ("generator", generator, transformers.ElectraForMaskedLM),
@@ -171,7 +184,7 @@ def test_settings_left_out_mean_what_they_mean_there():
 def test_a_pooler_makes_it_a_composition(tmp_path):
     config = tiny.config("electra", pooler="tanh")
     assert not is_published(config)
-    saved = Saved(tiny.randomise(build_encoder(config)), {}, {}, None)
+    saved = Saved(encoder=tiny.randomise(build_encoder(config)), heads={}, head_configs={}, tokenizer=None)
     write_folder(saved, tmp_path / "model")
     assert read_folder(tmp_path / "model").encoder.config == config
 
@@ -208,7 +221,10 @@ def test_the_dropout_of_choices_has_its_own_key(tmp_path):
     head = tiny.head("electra", "choose").derive(dropout=0.3)
     assert not head.input_dropout
     modules = {"choose": build_head(head, config)}
-    write_folder(Saved(build_encoder(config), modules, {"choose": head}, None), tmp_path / "model")
+    write_folder(
+        Saved(encoder=build_encoder(config), heads=modules, head_configs={"choose": head}, tokenizer=None),
+        tmp_path / "model",
+    )
     theirs = transformers.ElectraForMultipleChoice.from_pretrained(tmp_path / "model")
     assert theirs.sequence_summary.last_dropout.p == 0.3
     (tmp_path / "model" / "bothways.json").unlink()

@@ -48,7 +48,9 @@ def ours_of(config, heads, seed=3):
     if heads and not pooled and not any(head.needs_pooler for head in configs.values()):
         config = config.derive(pooler=None)
     modules = {kind: tiny.randomise(build_head(head, config), seed + 1) for kind, head in configs.items()}
-    return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, None)
+    return Saved(
+        encoder=tiny.randomise(build_encoder(config), seed).eval(), heads=modules, head_configs=configs, tokenizer=None
+    )
 
 
 def rectangle(config, lengths=None, seed=0):

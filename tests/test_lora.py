@@ -208,7 +208,7 @@ def folder_of(path, name, heads):
         config = config.derive(pooler=None)
     encoder = tiny.randomise(build_encoder(config)).eval()
     modules = {kind: tiny.randomise(build_head(head, config), 1).eval() for kind, head in configs.items()}
-    write_folder(Saved(encoder, modules, configs, words), path)
+    write_folder(Saved(encoder=encoder, heads=modules, head_configs=configs, tokenizer=words), path)
     return path
 
 

@@ -9,7 +9,7 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import HeadConfig
 from bothways.run import model as module
-from bothways.run import runner
+from bothways.run.engines import reference
 from bothways.run.pooling import POOLINGS, pool
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -62,7 +62,7 @@ def test_batches_of_any_size_agree(model, size, budget, monkeypatch):
     """Texts given together, and batches filled together."""
     expected = model.embed(TEXTS, normalize_vectors=True)
     states = model.hidden(TEXTS)
-    monkeypatch.setattr(runner, "_BATCH_TOKENS", budget)
+    monkeypatch.setattr(reference.ReferenceEngine, "batch_tokens", budget)
     parts = [TEXTS[a : a + size] for a in range(0, len(TEXTS), size)]
     found = np.concatenate([model.embed(part, normalize_vectors=True) for part in parts])
     assert np.abs(found - expected).max() < 1e-6
@@ -90,7 +90,7 @@ def test_asking_leaves_the_model_and_torch_as_they_were(model):
 
 
 def test_a_failure_in_the_middle_leaves_torch_as_it_was(model, monkeypatch):
-    monkeypatch.setattr("bothways.run.answering.vectors.pool", lambda *_: 1 / 0)
+    monkeypatch.setattr("bothways.run.engines.outputs.pooled", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as kept:
         model.embed("the river")
     assert not torch.is_inference_mode_enabled()

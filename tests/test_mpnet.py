@@ -174,7 +174,7 @@ def test_a_misspelt_key_of_its_own_is_refused():
 def test_a_composition_of_its_parts_is_saved_and_opened_here(change, tmp_path):
     config = tiny.config("mpnet", **change)
     assert not is_published(config)
-    saved = Saved(tiny.randomise(build_encoder(config)).eval(), {}, {}, None)
+    saved = Saved(encoder=tiny.randomise(build_encoder(config)).eval(), heads={}, head_configs={}, tokenizer=None)
     assert "bothways alone opens it" in write_folder(saved, tmp_path / "model")
     again = read_folder(tmp_path / "model").encoder
     assert again.config == config

@@ -12,6 +12,7 @@ from pyarrow import parquet
 import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
+from bothways.run import stream
 from bothways.run.model import Model
 from bothways.use import bulk
 
@@ -45,7 +46,7 @@ def write(path, rows):
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch):
     """Answers come from several slices."""
-    monkeypatch.setattr(bulk, "SLICE", 7)
+    monkeypatch.setattr(stream, "WINDOW", 7)
 
 
 # -- what is asked
@@ -233,12 +234,12 @@ def test_half_of_a_character_goes_through(tmp_path):
 
 
 def test_long_texts_are_answered_fewer_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("bothways.use.predictions.shared._LETTERS", 100)
+    monkeypatch.setattr(stream, "LETTERS", 100)
     model, asked = model_for("classify"), []
     classify = model.classify
     monkeypatch.setattr(model, "classify", lambda texts, *more: asked.append(len(texts)) or classify(texts, *more))
-    bulk.predict(model, ["x" * 60] * 4 + ["y"] * 9, tmp_path / "out.jsonl")
-    assert asked == [2, 2, 7, 2]
+    bulk.predict(model, iter(["x" * 60] * 4 + ["y"] * 9), tmp_path / "out.jsonl")
+    assert sorted(asked) == [2, 2, 2, 7]
 
 
 # -- mistakes

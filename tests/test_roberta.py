@@ -40,7 +40,12 @@ def random_model(name, heads=(), tokenizer=None, seed=3, **changes):
     config = tiny.config(name, **changes)
     configs = {kind: tiny.head(name, kind) for kind in heads}
     modules = {kind: tiny.randomise(build_head(head, config), seed + 1).eval() for kind, head in configs.items()}
-    return Saved(tiny.randomise(build_encoder(config), seed).eval(), modules, configs, tokenizer)
+    return Saved(
+        encoder=tiny.randomise(build_encoder(config), seed).eval(),
+        heads=modules,
+        head_configs=configs,
+        tokenizer=tokenizer,
+    )
 
 
 def theirs_of(config, kind="Model", **changes):

@@ -69,7 +69,14 @@ def saved(heads=("mlm", "nsp"), *, seed=0, texts=None, hidden="none", recipe=Non
         head_configs["classify"] = head_configs["classify"].derive(hidden=hidden)
     encoder = randomise(build_encoder(made), seed)
     modules = {kind: randomise(build_head(head, made), seed + 1).eval() for kind, head in head_configs.items()}
-    return Saved(encoder.eval(), modules, head_configs, words, recipe or SentenceRecipe(), max_length)
+    return Saved(
+        encoder=encoder.eval(),
+        heads=modules,
+        head_configs=head_configs,
+        tokenizer=words,
+        sentence=recipe or SentenceRecipe(),
+        max_length=max_length,
+    )
 
 
 def model(heads=("mlm", "nsp", "classify"), *, precision="float32", truncation="warn", **changes):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from bothways.learn.several import finetune_seeds as finetune_seeds
     from bothways.learn.tune import tune as tune
     from bothways.run.model import Model as Model
-    from bothways.run.model import load as load
     from bothways.run.new import new as new
+    from bothways.run.opening import load as load
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
 
@@ -40,7 +40,7 @@ _WHERE = {
     "finetune": "bothways.learn.finetune",
     "finetune_seeds": "bothways.learn.several",
     "learning_curve": "bothways.learn.curve",
-    "load": "bothways.run.model",
+    "load": "bothways.run.opening",
     "new": "bothways.run.new",
     "pack": "bothways.batch",
     "pretrain": "bothways.learn.pretrain",

@@ -25,12 +25,13 @@ class Progress:
 
     Attributes:
         done: Units finished so far.
+        before: Units that were finished before the job began, which say nothing of its speed.
         note: A short text shown beside the bar, such as the current loss.
     """
 
-    def __init__(self, what: str, total: float | None, unit: str) -> None:
+    def __init__(self, what: str, total: float | None, unit: str, before: float = 0.0) -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.done: float = 0.0
+        self.done = self.before = before
         self.note = ""
         self.began = time.monotonic()
 
@@ -57,34 +58,35 @@ class Progress:
     @property
     def rate(self) -> float:
         """Units a second since the job began."""
-        return self.done / max(self.seconds, 1e-9)
+        return (self.done - self.before) / max(self.seconds, 1e-9)
 
 
 @contextmanager
-def progress(what: str, total: float | None = None, unit: str = "items") -> Iterator[Progress]:
+def progress(what: str, total: float | None = None, unit: str = "items", before: float = 0.0) -> Iterator[Progress]:
     """Shows the progress of a job while the block runs.
 
     Args:
         what: What is being done, as it stands before the bar: "Reading corpus".
         total: How many units there are in all; None when unknown.
         unit: What is counted: "documents", "tokens", "s" (a bar by time, shown in seconds).
+        before: Units that were finished before, by a run that this one goes on with.
     """
     if _silent:
-        yield Progress(what, total, unit)
+        yield Progress(what, total, unit, before)
         return
     if not sys.stderr.isatty():
-        job = Progress(what, total, unit)
+        job = Progress(what, total, unit, before)
         yield job
         tail = f"  {job.note}" if job.note else ""
         speed = "" if unit == "s" else f"{job.done:,.0f} {unit}, {_figure(job.rate)} {unit}/s, "
         print(f"{what}: {speed}{job.seconds:.1f} s{tail}", file=sys.stderr, flush=True)
         return
-    with _drawn(what, total, unit) as job:
+    with _drawn(what, total, unit, before) as job:
         yield job
 
 
 @contextmanager
-def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
+def _drawn(what: str, total: float | None, unit: str, before: float) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -106,8 +108,8 @@ def _drawn(what: str, total: float | None, unit: str) -> Iterator[Progress]:
             speed = "" if unit == "s" else f"{_figure(self.rate)} {unit}/s"
             display.update(bar, completed=self.done, speed=speed, note=self.note)
 
-    job = Drawn(what, total, unit)
-    bar = display.add_task(what, total=total, speed="", note="")
+    job = Drawn(what, total, unit, before)
+    bar = display.add_task(what, total=total, completed=before, speed="", note="")
     with display:
         yield job
     tail = f"  [dim]{job.note}[/dim]" if job.note else ""

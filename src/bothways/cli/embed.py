@@ -11,27 +11,38 @@ from bothways.cli import output
 from bothways.cli.options import (
     DeviceName,
     Json,
+    Lines,
     ModelSource,
+    On,
     Overwrite,
     PrecisionName,
+    ResumeOut,
+    ShardRows,
     Text,
     Threads,
     TrainedTruncation,
+    Workers,
     plain,
 )
 
 EXAMPLES = [
     "bothways embed my-bert texts.csv vectors.npy",
     "bothways embed my-bert reviews.parquet vectors.parquet --text review --pooling cls",
+    "bothways embed my-bert texts/ vectors/ --shard-rows 100000",
     "cat texts.jsonl | bothways embed my-bert - vectors.jsonl --truncation window",
 ]
 
 
 def embed(
     model: ModelSource,
-    source: Annotated[str, typer.Argument(metavar="IN", help="A table of texts, or - for standard input.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .npy, .jsonl or .parquet file, or - (JSON lines).")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Texts: a table, .txt, .npy, a folder, or - (standard input).")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A .npy, .jsonl or .parquet file, a folder, or - (JSON lines).")
+    ],
     text: Text = None,
+    lines: Lines = False,
     pooling: Annotated[
         Literal["mean", "cls", "max"] | None,
         plain("--pooling", None, "How tokens become one vector; as the model was trained."),
@@ -43,16 +54,32 @@ def embed(
     device: DeviceName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,
+    shard_rows: ShardRows = None,
+    on: On = None,
+    workers: Workers = None,
     overwrite: Overwrite = False,
+    resume: ResumeOut = True,
     json: Json = False,
 ) -> None:
     """Turn every text of a file into a vector, file to file, in the order of the input."""
     import bothways as bw
     from bothways.use import bulk
-    from bothways.use.writers import check_name
+    from bothways.use.target import find_target
 
-    if str(out) != "-":
-        check_name(out, bulk.VECTORS, overwrite=overwrite)
+    find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite)
     loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
-    result = bulk.embed(loaded, source, out, text=text, pooling=pooling, normalize=normalize, overwrite=overwrite)
+    result = bulk.embed(
+        loaded,
+        source,
+        out,
+        text=text,
+        lines=lines,
+        pooling=pooling,
+        normalize=normalize,
+        shard_rows=shard_rows,
+        on=on,
+        workers=workers,
+        overwrite=overwrite,
+        resume=resume,
+    )
     output.bulk(result, json)

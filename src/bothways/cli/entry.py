@@ -25,6 +25,7 @@ _EXTRAS = {
     "huggingface_hub": "hub",
     "tensorboard": "tensorboard",
     "optuna": "tune",
+    "ray": "ray",
 }
 
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all

@@ -49,6 +49,7 @@ Adapter = Annotated[
 Text = Annotated[str | None, data("--text", "COLUMN", "The column of texts.")]
 TextPair = Annotated[str | None, data("--text-pair", "COLUMN", "The column of second texts.")]
 Label = Annotated[str | None, data("--label", "COLUMN", "The column of labels.")]
+Lines = Annotated[bool, data("--lines", None, "Each line is a text; so are those of .txt files.")]
 MaxLength = Annotated[int | None, data("--max-length", "N", "The most tokens of a sequence.")]
 TruncationPolicy = Annotated[
     Truncation,
@@ -106,9 +107,14 @@ Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]
 
+On = Annotated[Literal["ray"] | None, machine("--on", None, "A cluster to answer on, instead of here.")]
+Workers = Annotated[int | None, machine("--workers", "N", "Processes of the cluster; one a processor.", min=1)]
+
+ShardRows = Annotated[int | None, written("--shard-rows", "N", "Make OUT a folder of files of so many rows.", min=1)]
 Out = Annotated[Path, written("--out", "FOLDER", "Where it is written.")]
 Overwrite = Annotated[bool, written("--overwrite", None, "Replace what is in the output's place.")]
 Resume = Annotated[bool, written("--resume/--no-resume", None, "Go on with an interrupted run in --out.")]
+ResumeOut = Annotated[bool, written("--resume/--no-resume", None, "Go on after what an interrupted run answered.")]
 SaveMinutes = Annotated[float, written("--save-minutes", "MINUTES", "Minutes between checkpoints.")]
 TensorBoard = Annotated[bool, written("--tensorboard", None, "Write TensorBoard's files beside the log.")]
 Json = Annotated[bool, written("--json", None, "Print the result as JSON.")]

@@ -123,10 +123,14 @@ def bulk(result: Any, json: bool) -> None:
         return
     cut = result.truncation
     if json:
-        figures = {"out": result.out, "texts": result.texts, "seconds": result.seconds}
-        as_json(figures | {"cut_texts": cut.texts, "cut_tokens": cut.tokens})
-    else:
-        line(f"{result.texts:,} texts in {result.seconds:.1f} s: {result.out}")
+        figures = {"out": result.out, "texts": result.texts, "resumed": result.resumed, "seconds": result.seconds}
+        lengths = {"tokens": result.tokens, "cut_texts": cut.texts, "cut_tokens": cut.tokens}
+        as_json({**figures, **lengths, "windowed_texts": cut.windowed})
+        return
+    notes = [f"{result.resumed:,} of them by the run before"] if result.resumed else []
+    notes += [f"{cut.texts:,} were cut ({cut.tokens:,} tokens)"] if cut.texts else []
+    notes += [f"{cut.windowed:,} were read in windows"] if cut.windowed else []
+    line(f"{result.texts:,} texts in {result.seconds:.1f} s: {result.out}" + "".join(f"; {note}" for note in notes))
 
 
 def judgement(found: Mapping[str, Any]) -> None:

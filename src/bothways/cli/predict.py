@@ -12,13 +12,18 @@ from bothways.cli.options import (
     Adapter,
     DeviceName,
     Json,
+    Lines,
     ModelSource,
+    On,
     Overwrite,
     PrecisionName,
+    ResumeOut,
+    ShardRows,
     Text,
     TextPair,
     Threads,
     TrainedTruncation,
+    Workers,
     data,
     option,
     written,
@@ -41,6 +46,7 @@ def predict(
     adapter: Adapter = None,
     text: Text = None,
     text_pair: TextPair = None,
+    lines: Lines = False,
     question: Annotated[str | None, data("--question", "COLUMN", "The column of questions.")] = None,
     context: Annotated[str | None, data("--context", "COLUMN", "The column of texts that hold answers.")] = None,
     prompt: Annotated[str | None, data("--prompt", "COLUMN", "The column of prompts to choose for.")] = None,
@@ -57,11 +63,16 @@ def predict(
     precision: PrecisionName = "float32",
     threads: Threads = None,
     out: Annotated[
-        Path, written("--out", "FILE", "A .csv, .tsv, .jsonl, .parquet, .conll or .json file, or - (JSON lines).")
+        Path,
+        written("--out", "FILE", "A .csv, .tsv, .jsonl, .parquet, .conll, .json file, a folder, or - (JSON lines)."),
     ] = Path("-"),
     top: Annotated[int, written("--top", "N", "Answers to list for a question.")] = 1,
     keep: Annotated[bool, written("--keep", None, "Keep all columns of the input.")] = False,
+    shard_rows: ShardRows = None,
+    on: On = None,
+    workers: Workers = None,
     overwrite: Overwrite = False,
+    resume: ResumeOut = True,
     json: Json = False,
 ) -> None:
     """Answer every row of a file, file to file, in the order of the input: a class, a score, tags, an answer, a choice.
@@ -70,10 +81,9 @@ def predict(
     """
     import bothways as bw
     from bothways.use import bulk
-    from bothways.use.writers import check_name
+    from bothways.use.target import find_target
 
-    if str(out) != "-":
-        check_name(out, bulk.PREDICTIONS, overwrite=overwrite)
+    find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite)
     loaded = bw.load(model, device=device, precision=precision, truncation=truncation, adapter=adapter)
     result = bulk.predict(
         loaded,
@@ -81,6 +91,7 @@ def predict(
         out,
         text=text,
         text_pair=text_pair,
+        lines=lines,
         question=question,
         context=context,
         prompt=prompt,
@@ -90,6 +101,10 @@ def predict(
         several=several,
         top=top,
         keep=keep,
+        shard_rows=shard_rows,
+        on=on,
+        workers=workers,
         overwrite=overwrite,
+        resume=resume,
     )
     output.bulk(result, json)

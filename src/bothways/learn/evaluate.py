@@ -12,25 +12,11 @@ from bothways.learn.judging.judgement import Before, judge, write_metrics
 from bothways.learn.judging.origin import Origin, before_training, find_origin, settings_of_run
 from bothways.learn.record import LOG, METRICS
 from bothways.learn.report import PAGE, write_judgement
-from bothways.learn.tasks import TASKS, make_task, settings_of
+from bothways.learn.tasks import make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.run.model import Model, load
+from bothways.run.task import task_name
 from bothways.text.truncation import Truncation
-
-
-def task_name(model: Model) -> str:
-    """What a model is asked: the task it was fine-tuned for, else what its head is for.
-
-    Raises:
-        BothwaysError: It has no head for a task.
-    """
-    if model.task is not None:
-        return model.task
-    for kind in model.heads:
-        if kind in TASKS:
-            return kind
-    has = f"its heads: {', '.join(model.heads)}" if model.heads else "it has no heads"
-    raise BothwaysError(f"{model.name} was not fine-tuned for a task ({has}); see bothways finetune --help")
 
 
 def evaluate(

@@ -50,9 +50,16 @@ class EncoderOutput:
             return self.pooled
         if reads == "first":
             return first_tokens(self.sequence, self.starts)
-        lengths = torch.from_numpy(np.diff(self.starts)).to(self.sequence.device)
+        lengths = self._lengths()
         sums = torch.segment_reduce(self.sequence.float(), "sum", lengths=lengths, axis=0)
         return (sums / lengths[:, None]).to(self.sequence.dtype)
+
+    def at_each_token(self, x_SD: Tensor) -> Tensor:
+        """``(T, D)``: for each token what ``(S, D)`` holds for its sequence."""
+        return x_SD.repeat_interleave(self._lengths(), 0, output_size=len(self.sequence))
+
+    def _lengths(self) -> Tensor:
+        return torch.from_numpy(np.diff(self.starts)).to(self.sequence.device)
 
 
 def first_tokens(x_TD: Tensor, starts: np.ndarray) -> Tensor:

@@ -61,14 +61,14 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
         yield half
         for path in [*half.rglob("*"), half]:
             sync(path)
-        _replace(half, folder, old)
+        replace_folder(half, folder, old)
     except OSError as error:
         raise BothwaysError(f"cannot save {what} in {folder}: {error.strerror or error}; nothing was changed") from None
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def _replace(new: Path, folder: Path, old: Path) -> None:
+def replace_folder(new: Path, folder: Path, old: Path) -> None:
     """Puts `new` in the place of `folder`, which comes back if that fails."""
     shutil.rmtree(old, ignore_errors=True)
     if folder.is_dir():

@@ -17,7 +17,7 @@ from torch import nn
 import bothways
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_encoder, build_head
-from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family
@@ -25,6 +25,7 @@ from bothways.run import sentence_folder
 from bothways.run.files import new_folder, write_json
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
+from bothways.run.known import Known
 from bothways.run.weights import (
     LoadReport,
     Tensors,
@@ -39,32 +40,18 @@ from bothways.text.published import lowercasing, tokenizer_file
 from bothways.text.tokenizer import Tokenizer
 
 
-@dataclass
-class Saved:
-    """What a model folder holds.
+@dataclass(kw_only=True)
+class Saved(Known):
+    """What a model folder holds: what is `Known`, and the weights.
 
     Attributes:
         encoder: The encoder.
         heads: Heads by kind, such as ``"mlm"``.
-        head_configs: The heads' configurations by kind.
-        tokenizer: The tokenizer, or None for a folder of weights alone.
-        sentence: How texts become vectors.
-        max_length: The longest text in tokens that it was made for, special tokens included; None: the encoder's limit.
-        truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
-        task: What it was fine-tuned for.
-        decoding: How numbers of heads become answers, by kind of head; plain data.
         report: Which tensors did not find their place.
     """
 
     encoder: Encoder
     heads: dict[str, nn.Module]
-    head_configs: dict[str, HeadConfig]
-    tokenizer: Tokenizer | None
-    sentence: sentence_folder.SentenceRecipe = field(default_factory=sentence_folder.SentenceRecipe)
-    max_length: int | None = None
-    truncation: str = "warn"
-    task: str | None = None
-    decoding: dict[str, dict[str, Any]] = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -134,15 +121,16 @@ def read_folder(folder: Path) -> Saved:
     sentence = sentence_folder.read(root)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
     return Saved(
-        encoder.eval(),
-        heads,
-        head_configs,
-        tokenizer,
-        sentence,
-        longest,
+        encoder=encoder.eval(),
+        heads=heads,
+        head_configs=head_configs,
+        tokenizer=tokenizer,
+        sentence=sentence,
+        max_length=longest,
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
         decoding=own.get("decoding", {}),
+        lower=own.get("lower", {}),
         report=report,
     )
 
@@ -170,6 +158,7 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         "truncation": saved.truncation,
         "task": saved.task,
         "decoding": saved.decoding,
+        **({"lower": saved.lower} if saved.lower else {}),
         "heads": [head.to_dict() for head in saved.head_configs.values()],
     }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}

@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -154,6 +153,12 @@ def apply_thread_limit() -> int:
     return torch.get_num_threads()
 
 
+def wanted_threads() -> int:
+    """How many threads to compute with: as the user's environment says, else as many as the process may run."""
+    said = (os.environ.get(name, "").partition(",")[0].strip() for name in _THREAD_VARIABLES)
+    return next((int(count) for count in said if count.isdigit() and int(count)), allowed_threads()[0])
+
+
 def _describe_torch(precision: str) -> dict[str, Any]:
     problem = None
     if find_spec("torch") is None:
@@ -165,6 +170,8 @@ def _describe_torch(precision: str) -> dict[str, Any]:
             problem = str(error)
     if problem is not None:
         return {"torch": None, "torch_problem": problem, "gpus": [], "precision": None}
+
+    from importlib.metadata import PackageNotFoundError, version
 
     from bothways.run.precision import resolve_precision
 

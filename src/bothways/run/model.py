@@ -10,20 +10,32 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import nn
 
 from bothways.chance import derived_seed
+from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
+from bothways.run.engines.choice import Kept, check_engine
+from bothways.run.engines.outputs import Parts
+from bothways.run.engines.protocol import Engine
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
+from bothways.run.machine import apply_thread_limit
+from bothways.run.precision import resolve_precision
 from bothways.run.questions import Questions
 from bothways.run.spot import Spot
 from bothways.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from bothways.run.exporting.export import ExportReport
 
 __all__ = ["Answer", "Choice", "Classification", "Fill", "Model", "Spot", "Tagged", "load"]
 
@@ -33,6 +45,7 @@ def load(
     *,
     device: str | None = None,
     precision: str = "float32",
+    engine: str | None = None,
     offline: bool = False,
     truncation: str | None = None,
     adapter: str | Path | None = None,
@@ -42,7 +55,11 @@ def load(
     Args:
         source: A model folder, the output folder of a run, or a hub id. A path never touches the network.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
-        precision: ``"float32"`` (exact), ``"bf16"``, or ``"auto"`` (bf16 where the device multiplies it natively).
+        precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
+            vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
+            multiplies it natively).
+        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); None takes the
+            fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
         truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
             None does as the model was trained.
@@ -56,7 +73,7 @@ def load(
     saved = read_folder(folder)
     if adapter is not None:
         saved = with_adapter(saved, Path(adapter), str(source), folder)
-    return Model(saved, device=device, precision=precision, truncation=truncation, name=str(source))
+    return Model(saved, device=device, precision=precision, engine=engine, truncation=truncation, name=str(source))
 
 
 class Model(Questions):
@@ -65,10 +82,29 @@ class Model(Questions):
     Attributes:
         encoder: The encoder, an ordinary module.
         heads: The heads by kind: ``"mlm"``, ``"classify"``, ``"tag"``, ...
-        head_configs: Their configurations by kind.
+        precision: What matrix products are computed in.
         name: Where it came from.
         truncated: What was cut so far, over all calls.
     """
+
+    def __init__(
+        self,
+        saved: Saved,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        engine: str | None = None,
+        truncation: str | None = None,
+        name: str = "this model",
+    ) -> None:
+        super().__init__(saved, truncation=truncation, name=name)
+        self._saved = saved
+        self._asked, self._kept = check_engine(engine), Kept()
+        self.encoder: Encoder = saved.encoder
+        self.heads: dict[str, nn.Module] = saved.heads
+        apply_thread_limit()
+        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = precision if precision == "int8" else resolve_precision(precision, self.device).name
 
     @classmethod
     def random(
@@ -97,7 +133,67 @@ class Model(Questions):
             torch.manual_seed(derived_seed("weights", seed))
             encoder = build_encoder(config)
             made = {str(head.kind): build_head(head, config) for head in heads}
-        return cls(Saved(encoder, made, {str(head.kind): head for head in heads}, tokenizer), device=device)
+        configs = {str(head.kind): head for head in heads}
+        saved = Saved(encoder=encoder, heads=made, head_configs=configs, tokenizer=tokenizer)
+        return cls(saved, device=device)
+
+    @property
+    def config(self) -> EncoderConfig:
+        """What the encoder is."""
+        return self.encoder.config
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it: made at the first question, and again when the weights have changed."""
+        parts = Parts(self.encoder, self.heads, self.head_configs)
+        return self._kept.engine(parts, self._asked, self.precision, lambda: self._int8(parts))
+
+    def _int8(self, parts: Parts) -> Engine:
+        """An engine that was checked against float32, or as an earlier check found it."""
+        from bothways.run.guard import checked
+
+        known = self._known.lower
+        found = checked(self, parts, "int8", kept=known.get("kept"))
+        if not known:
+            known.update(precision="int8", kept=list(found.kept), check=found.check)
+        return found.engine
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.device
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are, shared ones counted once."""
+        return sum(value.numel() for part in (self.encoder, *self.heads.values()) for value in part.parameters())
+
+    def to(self, device: str | torch.device) -> Model:
+        """Moves the model to a device and returns it.
+
+        Raises:
+            BothwaysError: There is no such device here.
+        """
+        try:
+            for part in (self.encoder, *self.heads.values()):
+                part.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BothwaysError(f"the device {str(device)!r} cannot be used ({reason}); 'cpu' always can") from None
+        return self
+
+    def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
+        """Who looks at whom in a text.
+
+        Returns:
+            The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
+        """
+        encoded = self.encode([text], None if pair is None else [pair])
+        batch = encoded.batch(np.arange(1))
+        with torch.inference_mode():
+            output = self.encoder(batch, attentions=True)
+        weights = np.stack([layer[0].float().cpu().numpy() for layer in output.attentions or []])
+        return [self.tokenizer.tokens[token] for token in batch.token_ids[: weights.shape[-1]]], weights
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> str:
         """Writes the model so that `transformers`, `sentence-transformers` and Bothways open it.
@@ -109,6 +205,35 @@ class Model(Questions):
             BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
         """
         return write_folder(self._saved, Path(folder), overwrite=overwrite)
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        to: str = "onnx",
+        precision: str = "float32",
+        texts: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> ExportReport:
+        """Writes the whole model as a graph that runs without torch: `bothways.load` opens it for the same questions.
+
+        Token ids go in; hidden states, vectors and the numbers of all heads come out. What comes out is compared with
+        what this model computes, on real texts of many lengths, before the folder is there.
+
+        Args:
+            folder: Where.
+            to: ``"onnx"`` for ONNX Runtime, or ``"openvino"``.
+            precision: ``"float32"``, or for onnx ``"int8"``: 8-bit weights, a quarter of the size.
+            texts: What it is compared on; None takes English texts of 1 word to as many as the model takes.
+            overwrite: Whether an exported folder of that name is replaced.
+
+        Raises:
+            BothwaysError: The attention of the family cannot be exported, a library is missing, the folder exists
+                already, or the disk is full; nothing half-written stays.
+        """
+        from bothways.run.exporting.export import export
+
+        return export(self, folder, to=to, precision=precision, texts=texts, overwrite=overwrite)
 
     def save_adapter(self, adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> None:
         """Writes what LoRA learned, and the heads beside it, so that `load` and the library `peft` add it to its base.
@@ -129,6 +254,7 @@ class Model(Questions):
             copy.deepcopy(self._saved),
             device=self.device,
             precision=self.precision,
+            engine=self._asked,
             truncation=self.truncation,
             name=self.name,
         )
@@ -136,4 +262,4 @@ class Model(Questions):
     def with_encoder(self, encoder: Encoder) -> Model:
         """The same model around another encoder of the same configuration, such as one whose tables were merged."""
         saved = replace(self._saved, encoder=encoder)
-        return Model(saved, device=self.device, precision=self.precision, name=self.name)
+        return Model(saved, device=self.device, precision=self.precision, engine=self._asked, name=self.name)

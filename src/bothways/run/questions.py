@@ -5,18 +5,19 @@ How each is answered stands in `bothways.run.answering`, a file a kind of questi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
+from bothways.run import stream
 from bothways.run.answering import answer, choose, classify, fill, sequences, tag, vectors, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
-from bothways.run.runner import Runner
+from bothways.run.awaiting import Awaiting
 from bothways.run.spot import Spot
 
 
-class Questions(Runner):
+class Questions(Awaiting):
     """A model that runs, and the questions it answers through its heads."""
 
     @overload
@@ -257,30 +258,33 @@ class Questions(Runner):
         found = vectors.hidden(self, as_list(texts))
         return found[0] if isinstance(texts, str) else found
 
+    @overload
+    def embed(
+        self, texts: Iterator[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
+    ) -> Iterator[np.ndarray]: ...
+    @overload
     def embed(
         self, texts: str | Sequence[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
-    ) -> np.ndarray:
+    ) -> np.ndarray: ...
+    def embed(
+        self, texts: Any, pooling: str | None = None, *, normalize_vectors: bool | None = None
+    ) -> np.ndarray | Iterator[np.ndarray]:
         """One vector a text.
 
         Args:
-            texts: One text or several.
+            texts: One text, several, or an iterator (a generator, an open file) of any number.
             pooling: ``"mean"``, ``"cls"`` or ``"max"``; None takes what the model was trained with, else the mean.
             normalize_vectors: Whether vectors are scaled to length 1; None takes what the model was trained with.
 
         Returns:
-            ``(D,)`` float32 for one text, ``(texts, D)`` for several. The windows of a long text are averaged, weighted
-            by their tokens.
+            ``(D,)`` float32 for one text, ``(texts, D)`` for several. For an iterator an iterator of ``(D,)`` in the
+            order of the texts: some thousands of them are in memory at a time, and tokens are made ahead by a thread.
+            The windows of a long text are averaged, weighted by their tokens.
 
         Raises:
-            BothwaysError: There is no such pooling.
+            BothwaysError: There is no such pooling, or something is not a text.
         """
+        if isinstance(texts, Iterator):
+            return stream.embed(self, texts, pooling, normalize_vectors)
         found = vectors.embed(self, as_list(texts), pooling, normalize_vectors)
         return found[0] if isinstance(texts, str) else found
-
-    def attentions(self, text: str, pair: str | None = None) -> tuple[list[str], np.ndarray]:
-        """Who looks at whom in a text.
-
-        Returns:
-            The L tokens, and the attention weights ``(layers, heads, L, L)`` float32, each row summing to one.
-        """
-        return vectors.attentions(self, text, pair)

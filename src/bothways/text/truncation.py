@@ -5,7 +5,7 @@ Everything here is arithmetic on lengths. It says which runs of a text's tokens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,12 +25,14 @@ class Truncation:
         tokens: Tokens that were lost.
         all_texts: Texts (or pairs) in all.
         all_tokens: Tokens in all before the cut, special tokens not counted.
+        windowed: Texts (or pairs) that were read in several windows, and so lost nothing.
     """
 
     texts: int = 0
     tokens: int = 0
     all_texts: int = 0
     all_tokens: int = 0
+    windowed: int = 0
 
     def __add__(self, other: Truncation) -> Truncation:
         return Truncation(
@@ -38,6 +40,7 @@ class Truncation:
             self.tokens + other.tokens,
             self.all_texts + other.all_texts,
             self.all_tokens + other.all_tokens,
+            self.windowed + other.windowed,
         )
 
     def __sub__(self, other: Truncation) -> Truncation:
@@ -215,6 +218,7 @@ def _windows(
     shared = np.minimum(rooms // 4 if overlap is None else overlap, rooms - 1)
     step = rooms - shared if stride is None else np.minimum(stride, rooms)
     count = 1 + np.maximum(0, -((rooms - lengths) // step))  # one more for each step, begun or whole, past the room
+    whole = replace(whole, windowed=int((count > 1).sum()))
     texts = np.repeat(np.arange(len(first)), count)
     begin = (np.arange(len(texts)) - np.repeat(np.cumsum(count) - count, count)) * step[texts]
     length = np.minimum(rooms[texts], lengths[texts] - begin)

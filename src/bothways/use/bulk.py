@@ -1,58 +1,41 @@
 """A file in, a file out: predictions or vectors for texts without number, in memory that does not grow.
 
-Rows are read, answered and written a slice at a time, and stand in the output as they stood in the input.
+Rows are read, answered and written a window at a time, and stand in the output as they stood in the input. Whatever
+ends a job, a kill or a full disk, the same call goes on after the rows that it has answered (`bothways.use.draft`), and
+the output is the same to the byte.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bothways.progress import progress
-from bothways.run.answering.parts import one_note
-from bothways.run.memory import give_back
-from bothways.text.truncation import Truncation
+from bothways.run.pooling import check_pooling
+from bothways.use.formats import Slice
+from bothways.use.job import BulkResult, How, run_job, settings_of
 from bothways.use.predictions import ENDINGS
 from bothways.use.predictions import question as ask
-from bothways.use.predictions.shared import Question, Wish, ask_texts, parts, together
-from bothways.use.writers import Slice, open_writer
+from bothways.use.predictions.shared import Question, Wish, ask_texts
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
-SLICE = 2048
-"""Texts answered at a time: enough to sort them by length well, few enough for any memory."""
 PREDICTIONS = ENDINGS
 VECTORS = (".npy", ".jsonl", ".parquet")
 
-
-@dataclass(frozen=True)
-class BulkResult:
-    """What was done.
-
-    Attributes:
-        texts: Texts (pairs, questions) answered.
-        seconds: How long it took.
-        truncation: What was cut.
-        out: Where the answers are.
-    """
-
-    texts: int
-    seconds: float
-    truncation: Truncation
-    out: str
+__all__ = ["PREDICTIONS", "VECTORS", "BulkResult", "embed", "predict"]
 
 
 def predict(
-    model: Model,
+    model: Questions,
     source: Any,
     out: str | Path,
     *,
     text: str | None = None,
     text_pair: str | None = None,
+    lines: bool = False,
     question: str | None = None,
     context: str | None = None,
     prompt: str | None = None,
@@ -62,20 +45,26 @@ def predict(
     several: bool = False,
     top: int = 1,
     keep: bool = False,
+    shard_rows: int | None = None,
+    on: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
+    resume: bool = True,
 ) -> BulkResult:
     """Asks a model about every row of a source; what is asked follows from what it was fine-tuned for.
 
     Args:
         model: A fine-tuned model, or with `labels` a classifier of pairs that knows what follows from a text.
-        source: A table: a file, ``-`` for standard input, a frame, whatever `read_rows` takes, or files of the task's
-            own forms.
-        out: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or ``-`` for JSON lines on standard output; for tags
-            also ``.conll``, for answers ``.json`` with texts by ids. Each row has what was read, the ``prediction`` and
-            its ``probability``, and what else the task tells (`bothways.use.predictions`).
+        source: A table: a file, a folder of files, ``-`` for standard input, a frame, whatever `read_rows` takes; or
+            files of the task's own forms; or texts without columns, as `read_texts` takes them.
+        out: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, the first three also compressed (``.csv.gz``,
+            ``.jsonl.zst``), a folder of such files, or ``-`` for JSON lines on standard output; for tags also
+            ``.conll``, for answers ``.json`` with texts by ids. Each row has what was read, the ``prediction`` and its
+            ``probability``, and what else the task tells (`bothways.use.predictions`).
         text: The column of texts, or for tags of lists of words; it and the next ones are found by usual names when not
             given.
         text_pair: The column of second texts, for models of pairs.
+        lines: Whether each line of a file, or of standard input, is a text, whatever its name.
         question: The column of questions, for answers.
         context: The column of the texts that answer them.
         prompt: The column of prompts, for choices.
@@ -85,15 +74,20 @@ def predict(
         several: Whether a text may have several such classes, or none.
         top: How many answers to a question are listed.
         keep: Whether all columns of the input stand in the output.
-        overwrite: Whether a file that is there already is replaced.
+        shard_rows: Makes `out` a folder of files with so many rows each. A name without an ending is such a folder too.
+        on: ``"ray"`` to answer on a cluster of Ray's; None answers here.
+        workers: How many processes of the cluster.
+        overwrite: Whether an output that is there already is replaced.
+        resume: Whether a job that was interrupted is gone on with; else what it answered is thrown away.
 
     Raises:
-        BothwaysError: The model was not fine-tuned, a column is absent, a row does not do, or the output cannot be
-            written.
+        BothwaysError: The model was not fine-tuned, a column is absent, a row does not do, the output cannot be
+            written, or an interrupted job had other settings.
     """
     wish = Wish(
         text=text,
         text_pair=text_pair,
+        lines=lines,
         question=question,
         context=context,
         prompt=prompt,
@@ -104,53 +98,56 @@ def predict(
         top=top,
         keep=keep,
     )
-    return _answer_rows(model, ask(model, source, wish), out, overwrite)
+    how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
+    settings = {"job": "predict", **asdict(wish), **settings_of(model)}
+    return run_job(model, ask(model, source, wish), out, settings, how)
 
 
 def embed(
-    model: Model,
+    model: Questions,
     source: Any,
     out: str | Path,
     *,
     text: str | None = None,
+    lines: bool = False,
     pooling: str | None = None,
     normalize: bool | None = None,
+    shard_rows: int | None = None,
+    on: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
+    resume: bool = True,
 ) -> BulkResult:
     """Turns every row of a source into a vector.
 
     Args:
         model: Any model.
-        source: A table with a column of texts, as for `predict`.
-        out: A ``.npy`` (vectors alone, ``(rows, D)`` float32), ``.jsonl`` or ``.parquet`` file (text and ``vector``).
+        source: A table with a column of texts, or texts without columns, as for `predict`.
+        out: A ``.npy`` (vectors alone, ``(rows, D)`` float32), ``.jsonl`` (also compressed) or ``.parquet`` file (text
+            and ``vector``), a folder of such files, or ``-``.
         text: The column of texts; found by its name when not given.
-        pooling: As in `Model.embed`.
+        lines: Whether each line of a file, or of standard input, is a text, whatever its name.
+        pooling: As in `Questions.embed`.
         normalize: Whether vectors are scaled to length 1; None takes what the model was trained with.
-        overwrite: Whether a file that is there already is replaced.
+        shard_rows: As for `predict`, and so are the next ones.
+        on: Where it is computed.
+        workers: How many processes of the cluster.
+        overwrite: Whether an output that is there already is replaced.
+        resume: Whether a job that was interrupted is gone on with.
 
     Raises:
-        BothwaysError: There is no such pooling, a column is absent, or the output cannot be written.
+        BothwaysError: There is no such pooling, a column is absent, the output cannot be written, or an interrupted job
+            had other settings.
     """
+    recipe = model.sentence
+    pooling = check_pooling(pooling or recipe.pooling)
+    scaled = recipe.normalize if normalize is None else normalize
 
     def answer(texts: list[str]) -> Slice:
-        return {"vector": model.embed(texts, pooling, normalize_vectors=normalize)}
+        return {"vector": model.embed(texts, pooling, normalize_vectors=scaled)}
 
-    rows = ask_texts(source, Wish(text=text), pairs=False)
-    return _answer_rows(model, Question(rows, answer, dict.fromkeys(VECTORS, dict)), out, overwrite)
-
-
-def _answer_rows(model: Model, asked: Question, out: str | Path, overwrite: bool) -> BulkResult:
-    began = time.perf_counter()
-    count = 0
-    shape = asked.kinds.get(Path(out).suffix.lower(), dict)
-    with (
-        open_writer(out, tuple(asked.kinds), overwrite=overwrite) as writer,
-        one_note(model) as before,
-        progress("Reading both ways", unit="texts") as job,
-    ):
-        for part in parts(asked.rows, SLICE):
-            writer.write(shape(together(part, asked.answer)))
-            count += len(part)
-            job.reach(count)
-            give_back()
-    return BulkResult(count, time.perf_counter() - began, model.truncated - before, str(out))
+    rows = ask_texts(source, Wish(text=text, lines=lines), pairs=False)
+    asked = Question(rows, answer, dict.fromkeys(VECTORS, dict), table=source)
+    settings = {"job": "embed", "text": text, "lines": lines, "pooling": pooling, "normalize": scaled}
+    how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
+    return run_job(model, asked, out, {**settings, **settings_of(model)}, how)

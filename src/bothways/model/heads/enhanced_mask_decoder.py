@@ -21,6 +21,7 @@ from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.model.parts.context import Context
 
 _PASSES = 2
 _ROWS = 512
@@ -49,12 +50,26 @@ def decode(encoder: Encoder, output: EncoderOutput, batch: TokenBatch, places_M:
     """
     batch = encoder.at_door(batch)
     memory_TD = _memory(encoder, output, batch)
-    layer = encoder.config.layers - 1
-    block, context = encoder.stack.blocks[encoder.stack.schedule[layer]], encoder.context(batch)
-    attention, tables = block.attention, encoder.embeddings
     places_M = torch.arange(len(memory_TD)) if places_M is None else places_M
-    places_M = places_M.to(memory_TD.device)
-    x_MD = memory_TD[places_M] + tables.positions(batch.positions[places_M] + tables.position_offset)  # type: ignore[operator]
+    return look_again(encoder, memory_TD, encoder.context(batch), places_M.to(memory_TD.device))
+
+
+def look_again(encoder: Encoder, memory_TD: Tensor, context: Context, places_M: Tensor) -> Tensor:
+    """The two passes of `decode`, after all checks.
+
+    Args:
+        encoder: As there.
+        memory_TD: ``(T, D)`` what went into the last block.
+        context: What the layers share.
+        places_M: ``(M,)`` the tokens that will be scored.
+
+    Returns:
+        ``(M, D)``.
+    """
+    layer = encoder.config.layers - 1
+    block = encoder.stack.blocks[encoder.stack.schedule[layer]]
+    attention, tables = block.attention, encoder.embeddings
+    x_MD = memory_TD[places_M] + tables.positions(context.positions[places_M] + tables.position_offset)  # type: ignore[operator]
     _, k_THK, v_THK = attention.project(memory_TD, context, layer)  # type: ignore[operator, union-attr]
     for _ in range(_PASSES):
         q_MHK, _, _ = attention.project(x_MD, context, layer)  # type: ignore[operator, union-attr]

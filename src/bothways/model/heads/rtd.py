@@ -8,8 +8,6 @@ Shapes: T tokens, D width.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bothways.model.encoder import EncoderOutput
@@ -36,6 +34,5 @@ class ReplacedTokenHead(nn.Module):
         """Logits ``(T,)``, float32; above 0 means replaced."""
         x_TD = output.sequence
         if self.norm is not None:
-            lengths_S = torch.from_numpy(np.diff(output.starts)).to(x_TD.device)
-            x_TD = self.norm(x_TD + output.vectors("first").repeat_interleave(lengths_S, 0, output_size=len(x_TD)))
+            x_TD = self.norm(x_TD + output.at_each_token(output.vectors("first")))
         return self.output(self.activation(self.dense(x_TD))).squeeze(-1).float()

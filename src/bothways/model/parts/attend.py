@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from bothways.batch import Rectangle
 from bothways.model.parts.dropout import drop
 from bothways.model.parts.near_lengths import Group, attend_group, groups
+from bothways.model.parts.padded import Padded, attend_padded
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Adds to the scores of a rectangle: from q and k ``(N, H, L, K)`` to ``(N, H, L, L)``, or what broadcasts to it."""
@@ -56,14 +57,16 @@ def attend(
     Returns:
         ``(T, H, K)``.
     """
-    pieces: Sequence[Rectangle | Group] = _split(plan, q_THK.shape[1])
+    factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
+    if isinstance(plan, Padded):
+        return attend_padded(q_THK, k_THK, v_THK, plan, factor, score)
+    pieces: Sequence[Rectangle | Group] = split(plan, q_THK.shape[1])
     plain, fused = score is None and weights is None, _prefers_fused(q_THK)
     if plain and not fused and len(pieces) > 1:
         pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
     sizes = [piece.tokens for piece in pieces]
     parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
     kernel = _fused if plain and fused else _dense
-    factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
     out = [
         attend_group(q, k, v, piece, dropout, factor)
         if isinstance(piece, Group)
@@ -75,7 +78,8 @@ def attend(
     return out[0] if len(out) == 1 else torch.cat(out)
 
 
-def _split(plan: Sequence[Rectangle], heads: int) -> list[Rectangle]:
+def split(plan: Sequence[Rectangle], heads: int) -> list[Rectangle]:
+    """A plan whose rectangles hold no more attention weights than memory should."""
     pieces = []
     for start, sequences, length in plan:
         step = max(1, _MOST_SCORES // (heads * length * length))

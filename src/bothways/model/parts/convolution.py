@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bothways.model.parts.context import Context
 from bothways.model.parts.dropout import Dropout
 from bothways.model.parts.feed_forward import ACTIVATIONS
+from bothways.model.parts.padded import Padded
 
 
 class Convolution(nn.Module):
@@ -47,7 +48,11 @@ class Convolution(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        return self.norm(after_TD + self.activation(self.dropout(self.neighbours(before_TD, context.starts))))
+        if isinstance(context.plan, Padded):
+            mixed_TD = self._padded(before_TD, context.plan)
+        else:
+            mixed_TD = self.neighbours(before_TD, context.starts)
+        return self.norm(after_TD + self.activation(self.dropout(mixed_TD)))
 
     def neighbours(self, x_TD: Tensor, starts: np.ndarray) -> Tensor:
         """``(T, D)`` the convolution; beyond the ends of a sequence lie zeros."""
@@ -59,3 +64,8 @@ class Convolution(nn.Module):
         places_T = torch.from_numpy(places).to(x_TD.device)
         spaced = x_TD.new_zeros(int(places[-1]) + 1, x_TD.shape[1]).index_copy(0, places_T, x_TD)
         return self.conv(spaced.t()[None])[0].t()[places_T]
+
+    def _padded(self, x_TD: Tensor, plan: Padded) -> Tensor:
+        """The same over a rectangle, whose padding counts as zeros."""
+        x_NLD = plan.rectangle(x_TD) * plan.real[:, :, None]
+        return self.conv(x_NLD.transpose(1, 2)).transpose(1, 2).flatten(0, 1)

@@ -56,7 +56,7 @@ def turn(x_TNHK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         The same shape and type; computed in float32 at least.
     """
     between = (1,) * (x_TNHK.ndim - 2)
-    cos, sin = (table.view(len(table), *between, table.shape[1]) for table in (cos_TK, sin_TK))
+    cos, sin = (table.view(table.shape[0], *between, table.shape[1]) for table in (cos_TK, sin_TK))
     a, b = x_TNHK.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x_TNHK.dtype)
 

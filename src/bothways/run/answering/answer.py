@@ -11,6 +11,7 @@ import numpy as np
 from bothways.errors import BothwaysError
 from bothways.run.answers import Answer, Candidate
 from bothways.run.best_span import Spans
+from bothways.run.engines.protocol import Output
 from bothways.text.answer_windows import context_of, encode_questions, slices
 
 if TYPE_CHECKING:
@@ -113,12 +114,11 @@ def find(
 
 
 def _found(model: Runner, encoded: Encoded, contexts: Sequence[str], longest: int, top: int) -> list[Found]:
-    head = model.heads["answer"]
     parts = [context_of(encoded, sequence) for sequence in range(len(encoded))]
     ends = encoded.begins + [part.stop - part.start for part in parts]
     last = np.r_[np.flatnonzero(np.diff(encoded.texts)), len(encoded) - 1]  # the last window of each text
     spans = [Spans(int(ends[place]), longest) for place in last]
-    for batch, logits in model.run(encoded, lambda _, output: head(output).cpu().numpy(), "answer"):
+    for batch, logits in model.run(encoded, Output("answer")):
         for place, sequence in enumerate(batch.rows.tolist()):
             own = logits[batch.starts[place] : batch.starts[place + 1]]
             text = spans[int(encoded.texts[sequence])]

@@ -9,6 +9,8 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.run.answers import Choice
+from bothways.run.engines.protocol import Output
+from bothways.run.numbers import softmax
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
@@ -29,7 +31,7 @@ def choice_probabilities(model: Runner, prompts: Sequence[str], choices: Sequenc
     Raises:
         BothwaysError: The model has no choosing head, reads long texts in windows, or there are fewer than two choices.
     """
-    head = model.head("choose", "choose")
+    model.head("choose", "choose")
     if len(prompts) != len(choices):
         raise BothwaysError(f"{len(prompts):,} prompts and {len(choices):,} lists of choices do not go together")
     for place, own in enumerate(choices):
@@ -39,18 +41,11 @@ def choice_probabilities(model: Runner, prompts: Sequence[str], choices: Sequenc
     counts = [len(own) for own in choices]
     firsts = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
     encoded = model.encode(firsts, [text for own in choices for text in own])
-    scores = np.zeros(len(encoded), dtype=np.float32)
-    for batch, found in model.run(encoded, lambda _, output: head(output), "choose"):
-        scores[batch.rows] = found.cpu().numpy()
-    return [_softmax(own) for own in np.split(scores, np.cumsum(counts)[:-1])] if counts else []
+    scores = model.by_sequence(encoded, Output("choose"), ())
+    return [softmax(own) for own in np.split(scores, np.cumsum(counts)[:-1])] if counts else []
 
 
 def check_no_windows(model: Runner) -> None:
     """Raises a BothwaysError where long texts would be read in windows: each choice is one sequence."""
     if model.truncation == "window":
         raise BothwaysError("choices are not read in windows; choose truncation 'warn', 'head', 'head_tail' or 'error'")
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores - scores.max())
-    return np.asarray(shares / shares.sum())

@@ -11,16 +11,16 @@ fitted after training stands in ``Model.decoding["classify"]``:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from bothways.errors import BothwaysError
 from bothways.run.answering.parts import by_parts
 from bothways.run.answers import Classification, mean_by_text
+from bothways.run.engines.protocol import Output
+from bothways.run.numbers import log_sigmoid, log_softmax, sigmoid, softmax
 from bothways.text.encoded import Encoded
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def tempered(logits: np.ndarray, problem: str, temperature: float = 1.0) -> np.n
         problem: ``"one"``: they sum to one; ``"several"``: each class by itself.
         temperature: What the logits are divided by.
     """
-    scaled = torch.from_numpy(logits.astype(np.float32)) / temperature
-    return (torch.sigmoid(scaled) if problem == "several" else torch.softmax(scaled, -1)).numpy()
+    scaled = logits.astype(np.float32) / np.float32(temperature)
+    return sigmoid(scaled) if problem == "several" else softmax(scaled)
 
 
 def class_probabilities(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
@@ -150,23 +150,18 @@ def _orders(
 
 def _by_sequence(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> Scored:
     """What the head says of each sequence, ``(S, C)`` float32, and the sequences."""
-    head: Callable[..., torch.Tensor] = model.heads["classify"]
     encoded = model.encode(texts, pairs)
-    out = np.zeros((len(encoded), len(model.labels)), dtype=np.float32)
-    for batch, logits in model.run(encoded, lambda _, output: head(output), "classify"):
-        out[batch.rows] = logits.float().cpu().numpy()
-    return out, encoded
+    return model.by_sequence(encoded, Output("classify"), (len(model.labels),)), encoded
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     """``(S, C)`` float64."""
-    return functional.log_softmax(torch.from_numpy(logits).double(), -1).numpy()
+    return log_softmax(logits.astype(np.float64))
 
 
 def _log_sigmoids(logits: np.ndarray) -> np.ndarray:
     """``(S, C, 2)`` float64: that each class holds, and that it does not."""
-    both = torch.from_numpy(np.stack([logits, -logits], -1)).double()
-    return functional.logsigmoid(both).numpy()
+    return log_sigmoid(np.stack([logits, -logits], -1).astype(np.float64))
 
 
 def _log_mean(logs: np.ndarray, encoded: Encoded) -> np.ndarray:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.model.encoder import EncoderOutput
-from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.run.answers import Fill, as_list, fill_in
+from bothways.run.engines.protocol import Output
+from bothways.run.numbers import softmax
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 def fill_mask(model: Runner, text: str | Sequence[str], top: int) -> Any:
     """The likeliest tokens for each masked place; as `Model.fill_mask` says."""
-    head = model.head("mlm", "fill_mask")
+    model.head("mlm", "fill_mask")
     texts = as_list(text)
     tokenizer = model.tokenizer
     mask_id, known = tokenizer.mask_id, tokenizer.size  # the table may have more rows than tokens
@@ -34,16 +32,11 @@ def fill_mask(model: Runner, text: str | Sequence[str], top: int) -> Any:
             raise BothwaysError(f"{which} has no {mask} to fill in; write {mask} where a word is missing")
     encoded = tokenizer.encode(texts, max_length=model.max_length, truncation="error")
     found: list[list[list[Fill]]] = [[] for _ in texts]
-    decoder = model.head_configs["mlm"].decoder
-
-    def fill(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, Any]:
-        where = np.flatnonzero(batch.token_ids == mask_id)
-        states = states_at(decoder, model.encoder, output, batch, torch.from_numpy(where))
-        logits = head(states, model.encoder.token_table)
-        return where, torch.softmax(logits, -1)[:, :known].topk(min(top, known))
-
-    for batch, (where, best) in model.run(encoded, fill, hidden=decoder == "enhanced"):
-        for place, values, ids in zip(where.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+    for batch, logits in model.run(encoded, Output("mlm", token=mask_id)):
+        where, shares = np.flatnonzero(batch.token_ids == mask_id), softmax(logits)[:, :known]
+        best = np.argsort(-shares, axis=1, kind="stable")[:, :top]
+        likeliest = np.take_along_axis(shares, best, axis=1)
+        for place, values, ids in zip(where.tolist(), likeliest.tolist(), best.tolist(), strict=True):
             row = int(batch.rows[batch.sequence_of_token[place]])
             found[row].append(_fills(tokenizer, texts[row], len(found[row]), values, ids))
     answers = [fills[0] if len(fills) == 1 else fills for fills in found]

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
-from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.model.encoder import EncoderOutput
 from bothways.run.answers import Tagged, TaggedSpan
+from bothways.run.engines.protocol import Output
+from bothways.run.numbers import softmax
 from bothways.run.viterbi import Chain, best_paths, marginals
 from bothways.text.tag_schemes import TagSet, allowed, find_spans, scheme_of
 from bothways.text.word_windows import encode_words
@@ -69,41 +68,35 @@ def tag_words(model: Runner, texts: Iterable[Sequence[str]]) -> WordTags:
     Raises:
         BothwaysError: The model has no tagger.
     """
-    head = model.head("tag", "tag")
+    model.head("tag", "tag")
     decoding = tag_decoding(model)
     windows = encode_words(model.tokenizer, texts, window_length(model), decoding["overlap"])
     labels = model.head_configs["tag"].labels
     emissions = np.empty((int(windows.edges[-1]), len(labels)), dtype=np.float32)
-
-    def score(batch: TokenBatch, output: EncoderOutput) -> tuple[np.ndarray, torch.Tensor]:
+    for batch, scores in model.run(windows.encoded, Output("tag")):
         words, places = windows.decided(batch)
-        return words, head.scores(output.sequence[torch.from_numpy(places).to(output.sequence.device)])
-
-    for _, (words, scores) in model.run(windows.encoded, score, "tag"):
-        emissions[words] = scores.cpu().numpy()
+        emissions[words] = scores[places]
     lengths = np.diff(windows.edges)
     chain = _chain(model, decoding["scheme"])
     tags = emissions.argmax(1) if chain is None else best_paths(emissions, lengths, chain)
-    if "crf" in model.heads:
+    if "crf" in model.head_configs:
         assert chain is not None
         return WordTags(windows.edges, tags, marginals(emissions, lengths, chain))
-    return WordTags(windows.edges, tags, torch.softmax(torch.from_numpy(emissions), -1).numpy())
+    return WordTags(windows.edges, tags, softmax(emissions))
 
 
 def _chain(model: Runner, scheme: str) -> Chain | None:
     """What neighbouring tags add: a CRF's scores, or the scheme's constraints alone; None where there is nothing."""
-    if crf := model.heads.get("crf"):
-        may: Any = (crf.allowed_follows, crf.allowed_begins, crf.allowed_ends)
-        scores = (crf.follows, crf.begins, crf.ends)
-        return Chain(*(_forbidding(here.cpu().numpy(), score) for here, score in zip(may, scores, strict=True)))
+    if "crf" in model.head_configs:
+        crf = model.engine.tables("crf")
+        return Chain(*(_forbidding(crf[f"allowed_{name}"], crf[name]) for name in ("follows", "begins", "ends")))
     if scheme == "words" or "tag" not in model.decoding:  # other libraries' taggers may write IOB1
         return None
     return Chain(*(_forbidding(here) for here in allowed(model.head_configs["tag"].labels, scheme)))
 
 
-def _forbidding(may: np.ndarray, scores: Any = None) -> np.ndarray:
-    values = np.zeros(may.shape) if scores is None else scores.detach().cpu().numpy().astype(np.float64)
-    return np.where(may, values, -np.inf)
+def _forbidding(may: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
+    return np.where(may, np.float64(0) if scores is None else scores.astype(np.float64), -np.inf)
 
 
 def tag(model: Runner, texts: Sequence[Any]) -> list[Tagged]:

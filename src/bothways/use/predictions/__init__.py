@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
+from bothways.run.task import task_name
 from bothways.use.predictions.shared import Question, Wish
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 _WHERE = {
     "classify": "classes",
@@ -24,14 +25,12 @@ _WHERE = {
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".conll", ".json")
 
 
-def question(model: Model, source: Any, wish: Wish) -> Question:
+def question(model: Questions, source: Any, wish: Wish) -> Question:
     """What a model is asked of the rows of a source: classes that are named, else what it was fine-tuned for.
 
     Raises:
         BothwaysError: It was not fine-tuned, a column is absent, or what is wished does not go together.
     """
-    from bothways.learn.evaluate import task_name
-
     task = "zero_shot" if wish.labels else task_name(model)
     if task in ("classify", "pairs") and model.head_configs["classify"].problem == "scores":  # of another library
         task = "regress"

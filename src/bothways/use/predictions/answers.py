@@ -11,14 +11,14 @@ from bothways.text.columns import Columns, find_column, read_examples
 from bothways.text.questions import CONTEXT_NAMES, ID_NAMES, QUESTION_NAMES, read_unanswered
 from bothways.text.questions import Question as Given
 from bothways.text.rows import Rows
+from bothways.use.formats import Slice
 from bothways.use.predictions.shared import TABLES, Asked, Question, Wish, beside
-from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 
-def answer(model: Model, source: Any, wish: Wish) -> Question:
+def answer(model: Questions, source: Any, wish: Wish) -> Question:
     """The ``prediction``, empty where the text holds no answer; its ``probability``, ``start`` and ``end``.
 
     Where several answers are wished for, the ``candidates`` are listed too.
@@ -37,8 +37,10 @@ def answer(model: Model, source: Any, wish: Wish) -> Question:
         return columns
 
     given = read_unanswered(source)
+    table = isinstance(given, Rows)
     rows = _from_rows(given, wish) if isinstance(given, Rows) else _from_files(given, wish.keep)
-    return Question(rows, answers, dict.fromkeys(TABLES, dict) | {".json": _by_id})
+    kinds = dict.fromkeys(TABLES, dict) | {".json": _by_id}
+    return Question(rows, answers, kinds, source if table else None)
 
 
 def _from_files(given: Iterator[Given], keep: bool) -> Iterator[Asked]:

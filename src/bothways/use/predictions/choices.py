@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.text.choices import read_choices
 from bothways.text.rows import Rows, read_rows
+from bothways.use.formats import Slice
 from bothways.use.predictions.shared import Asked, Question, Wish, beside
-from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 
-def choose(model: Model, source: Any, wish: Wish) -> Question:
+def choose(model: Questions, source: Any, wish: Wish) -> Question:
     """The ``prediction``: the number of the best choice from 0, its text as ``choice``, the ``probability`` of each."""
 
     def answer(prompts: list[str], choices: list[tuple[str, ...]]) -> Slice:
@@ -26,7 +26,7 @@ def choose(model: Model, source: Any, wish: Wish) -> Question:
             "probabilities": [list(one.probabilities) for one in found],
         }
 
-    return Question(_rows(read_rows(source), wish), answer)
+    return Question(_rows(read_rows(source), wish), answer, table=source)
 
 
 def _rows(rows: Rows, wish: Wish) -> Iterator[Asked]:

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
+from bothways.use.formats import Slice
 from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
-from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
     from bothways.run.answers import Classification
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 
-def classify(model: Model, source: Any, wish: Wish, *, of_pairs: bool | None = None) -> Question:
+def classify(model: Questions, source: Any, wish: Wish, *, of_pairs: bool | None = None) -> Question:
     """The trained classes: columns as `class_columns` makes them."""
     several = model.head_configs["classify"].problem == "several"
 
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
         return class_columns(model.classify(texts, pairs), model.labels, several)
 
-    return Question(ask_texts(source, wish, pairs=of_pairs, markers=markers_of(model)), answer)
+    return Question(ask_texts(source, wish, pairs=of_pairs, markers=markers_of(model)), answer, table=source)
 
 
-def pairs(model: Model, source: Any, wish: Wish) -> Question:
+def pairs(model: Questions, source: Any, wish: Wish) -> Question:
     """The trained classes of pairs of texts."""
     return classify(model, source, wish, of_pairs=True)
 
 
-def zero_shot(model: Model, source: Any, wish: Wish) -> Question:
+def zero_shot(model: Questions, source: Any, wish: Wish) -> Question:
     """Classes that are named in the question.
 
     Raises:
@@ -43,7 +43,7 @@ def zero_shot(model: Model, source: Any, wish: Wish) -> Question:
     def answer(texts: list[str]) -> Slice:
         return class_columns(model.zero_shot(texts, labels, several=wish.several, **how), labels, wish.several)
 
-    return Question(ask_texts(source, wish, pairs=False), answer)
+    return Question(ask_texts(source, wish, pairs=False), answer, table=source)
 
 
 def class_columns(found: Sequence[Classification], labels: Sequence[str], several: bool) -> dict[str, Any]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bothways.use.formats import Slice
 from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
-from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 
-def regress(model: Model, source: Any, wish: Wish) -> Question:
+def regress(model: Questions, source: Any, wish: Wish) -> Question:
     """The ``prediction``: a number in the units of training."""
 
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
         return {"prediction": model.score(texts, pairs)}
 
-    return Question(ask_texts(source, wish, markers=markers_of(model)), answer)
+    return Question(ask_texts(source, wish, markers=markers_of(model)), answer, table=source)

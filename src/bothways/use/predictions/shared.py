@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 from bothways.errors import BothwaysError
 from bothways.text.columns import Columns, infer_columns, is_missing, read_examples
 from bothways.text.markers import find_marking
-from bothways.text.rows import Rows, read_rows
+from bothways.text.rows import Rows
 from bothways.text.tables import Row
-from bothways.use.writers import Slice
+from bothways.use.formats import Slice
+from bothways.use.texts import read_texts
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-_LETTERS = 1 << 22
-"""Characters answered at a time, so that long texts need no more memory than short ones."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,13 @@ class Question:
         rows: The rows in their order, read as they are asked for.
         answer: From what is read of some rows, a list for each of `Asked.inputs`, to columns of answers.
         kinds: The endings of files that can hold the answers, and what of the columns each of them holds.
+        table: The table that the rows stand in, where each of its rows is one: it tells how many there are.
     """
 
     rows: Iterator[Asked]
     answer: Callable[..., Slice]
     kinds: Mapping[str, Callable[[Slice], Slice]] = field(default_factory=lambda: dict.fromkeys(TABLES, dict))
+    table: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Wish:
 
     text: str | None = None
     text_pair: str | None = None
+    lines: bool = False
     question: str | None = None
     context: str | None = None
     prompt: str | None = None
@@ -71,7 +73,7 @@ def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool) -> dict[str
     return {name: None if is_missing(row.get(name)) else row[name] for name in (rows.columns if keep else columns)}
 
 
-def markers_of(model: Model) -> Sequence[str] | None:
+def markers_of(model: Questions) -> Sequence[str] | None:
     """What was put around entities in the training of a classifier; None: nothing."""
     found: Sequence[str] | None = model.decoding.get("classify", {}).get("reading", {}).get("markers")
     return found
@@ -83,15 +85,15 @@ def ask_texts(
     """Texts, or pairs of texts, as they are read.
 
     Args:
-        source: A table.
-        wish: Says which columns they are, if they are not found by their names.
+        source: A table, or texts without columns, as `read_texts` takes them.
+        wish: Says which columns they are, if they are not found by their names, or that there are none.
         pairs: Whether second texts are needed (True), left alone (False), or taken where there are any (None).
         markers: What is put around entities, as in training.
 
     Raises:
         BothwaysError: A column is absent or unclear, or a row holds no text.
     """
-    rows = read_rows(source)
+    rows = read_texts(source, lines=True if wish.lines else None if wish.text is None else False)
     found = infer_columns(rows, wish.text, wish.text_pair, need_label=False)
     if pairs and found.text_pair is None:
         raise BothwaysError(
@@ -111,32 +113,17 @@ def ask_texts(
     return read()
 
 
-def parts(rows: Iterator[Asked], most: int) -> Iterator[list[Asked]]:
-    """The rows in lists of at most `most`, and of fewer where they are long."""
-    part: list[Asked] = []
-    letters = 0
-    for row in rows:
-        part.append(row)
-        letters += sum(map(_letters, row.inputs))
-        if len(part) == most or letters >= _LETTERS:
-            yield part
-            part, letters = [], 0
-    if part:
-        yield part
-
-
-def _letters(value: Any) -> int:
-    return len(value) if isinstance(value, str) else sum(map(_letters, value))
-
-
-def together(part: Sequence[Asked], answer: Callable[..., Slice]) -> Slice:
+def together(part: Sequence[Asked], answers: Slice) -> Slice:
     """Some rows with their answers, as columns.
+
+    Args:
+        part: The rows.
+        answers: What `Question.answer` made of them.
 
     Raises:
         BothwaysError: An answer would take the place of a column that is kept.
     """
     asked = {name: [row.beside[name] for row in part] for name in part[0].beside}
-    answers = answer(*(list(column) for column in zip(*(row.inputs for row in part), strict=True)))
     taken = [name for name in answers if name in asked]
     if taken:
         raise BothwaysError(

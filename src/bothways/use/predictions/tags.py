@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,16 @@ from bothways.text.conll import read_conll
 from bothways.text.files import is_stdin, kind_of, open_text, shown
 from bothways.text.rows import read_rows
 from bothways.text.tagged_rows import WORD_COLUMNS
+from bothways.use.formats import Slice
 from bothways.use.predictions.shared import Asked, Question, Wish, beside
-from bothways.use.writers import Slice
 
 if TYPE_CHECKING:
-    from bothways.run.model import Model
+    from bothways.run.questions import Questions
 
 _ANSWERS = ("words", "offsets", "prediction", "probability", "spans")
 
 
-def tag(model: Model, source: Any, wish: Wish) -> Question:
+def tag(model: Questions, source: Any, wish: Wish) -> Question:
     """The ``words`` with their ``offsets`` in the text, the ``prediction`` and the ``probability`` of each, the spans.
 
     Words are those of a column of lists, or of a file of columns; a text is parted into words as in training.
@@ -34,8 +34,10 @@ def tag(model: Model, source: Any, wish: Wish) -> Question:
         columns = [[list(getattr(one, name)) for one in found] for name in parts]
         return dict(zip(_ANSWERS, [*columns, [[asdict(span) for span in one.spans] for one in found]], strict=True))
 
-    asked = _from_columns(source, wish) if _is_columns(source) else _from_rows(source, wish)
-    return Question(asked, answer, {".jsonl": dict, ".parquet": dict, ".conll": _lines})
+    columns = _is_columns(source)
+    asked = _from_columns(source, wish) if columns else _from_rows(source, wish)
+    kinds: dict[str, Callable[[Slice], Slice]] = {".jsonl": dict, ".parquet": dict, ".conll": _lines}
+    return Question(asked, answer, kinds, None if columns else source)
 
 
 def _is_columns(source: Any) -> bool:

@@ -1,0 +1,58 @@
+"""What a model is asked with ``await``: the questions of many callers are answered together (`bothways.run.waiting`).
+
+From any number of tasks, threads and event loops. What goes wrong with a text is told to its caller alone; a caller
+that is cancelled leaves the queue. Where more is asked than can be answered, callers wait before the queue, and what is
+cut of long texts is counted in `truncated`, not warned of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bothways.run.answers import as_list
+from bothways.run.runner import Runner
+
+
+class Awaiting(Runner):
+    """A model that runs, and is waited for."""
+
+    async def aembed(
+        self, texts: str | Sequence[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
+    ) -> np.ndarray:
+        """As `embed`, for one text or several."""
+        return await self._ask("embed", texts, None, pooling=pooling, normalize_vectors=normalize_vectors)
+
+    async def aclassify(self, texts: Any, pairs: Any = None) -> Any:
+        """As `classify`."""
+        return await self._ask("classify", texts, pairs, two=True)
+
+    async def ascore(self, texts: Any, pairs: Any = None) -> Any:
+        """As `score`."""
+        return await self._ask("score", texts, pairs, two=True)
+
+    async def atag(self, texts: Any) -> Any:
+        """As `tag`."""
+        return await self._ask("tag", texts, None)
+
+    async def aanswer(self, question: Any, context: Any, *, top: int = 1) -> Any:
+        """As `answer`."""
+        return await self._ask("answer", question, context, two=True, top=top)
+
+    async def achoose(self, prompt: Any, choices: Any) -> Any:
+        """As `choose`."""
+        return await self._ask("choose", prompt, [choices] if isinstance(prompt, str) else choices, two=True)
+
+    async def _ask(self, method: str, first: Any, second: Any, *, two: bool = False, **options: Any) -> Any:
+        columns: list[list[Any] | None] = [as_list(first)]
+        if two:
+            columns.append(None if second is None else as_list(second))
+        if self._turns.requests is None:
+            from bothways.run.waiting import RequestQueue
+
+            with self._turns.count:
+                self._turns.requests = self._turns.requests or RequestQueue(self)
+        found = await self._turns.requests.ask(method, *columns, **options)
+        return found[0] if isinstance(first, str) else found

@@ -1,0 +1,1 @@
+"""What runs a model's token batches: plain torch, packed weights on a processor, an exported graph."""

@@ -1,0 +1,71 @@
+"""Which engine runs a model, and keeping it while the weights stay as they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from bothways.errors import BothwaysError, closest
+from bothways.run.engines.outputs import Parts
+from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.protocol import Engine
+from bothways.run.engines.reference import ReferenceEngine
+
+ENGINES = ("reference", "packed")
+
+
+def check_engine(name: str | None) -> str | None:
+    """Returns the name if there is such an engine, or None.
+
+    Raises:
+        BothwaysError: There is none; those there are, are listed.
+    """
+    if name is not None and name not in ENGINES:
+        raise BothwaysError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}{closest(name, ENGINES)}")
+    return name
+
+
+class Kept:
+    """The engine of a model, made when it is first wanted."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._made_of: object = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()  # in another process the engine is made again
+
+    def engine(self, parts: Parts, name: str | None, precision: str, int8: Callable[[], Engine]) -> Engine:
+        """The engine for modules as they are now.
+
+        Args:
+            parts: The model's modules.
+            name: Of the engine; None: the fastest for their device.
+            precision: What it multiplies.
+            int8: Makes the engine of that precision, which is checked on texts.
+
+        Raises:
+            BothwaysError: The engine does not run on the device, or not in the precision.
+        """
+        kind = parts.encoder.device.type
+        name = name or ("packed" if kind == "cpu" else "reference")
+        if name == "packed" and kind != "cpu":
+            raise BothwaysError(f"the engine 'packed' runs on a processor, not on {kind!r}; choose 'reference'")
+        if name == "reference":
+            if precision == "int8":
+                raise BothwaysError("the engine 'reference' does not compute in int8; choose 'packed'")
+            return ReferenceEngine(parts, precision)
+        with self._lock:
+            now = (precision, _state(parts))
+            if self._engine is None or now != self._made_of:
+                self._engine = int8() if precision == "int8" else PackedEngine(parts, precision)
+                self._made_of = now
+            return self._engine
+
+
+def _state(parts: Parts) -> tuple[object, ...]:
+    """Differs when a weight was changed in its place, or a module by another one."""
+    modules = (parts.encoder, *parts.heads.values())
+    changes = sum(value._version for module in modules for value in module.parameters())
+    return (*map(id, modules), next(parts.encoder.parameters()).data_ptr(), changes)

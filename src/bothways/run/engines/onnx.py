@@ -1,0 +1,60 @@
+"""The engine of exported models on ONNX Runtime: no torch, a small installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.errors import BothwaysError, need
+from bothways.run.engines.rectangles import RectangleEngine, graph_file
+from bothways.run.machine import wanted_threads
+
+GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
+
+
+class OnnxEngine(RectangleEngine):
+    """Runs ``model.onnx`` on a processor.
+
+    Args:
+        folder: The exported model's.
+        pad_id: What fills up short texts.
+        precision: What it was exported in.
+        graph: A hash of the graph.
+
+    Raises:
+        BothwaysError: ONNX Runtime is not installed, or the graph is missing or damaged.
+    """
+
+    name = "onnx"
+
+    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+        super().__init__(folder, pad_id, precision, graph)
+        runtime = need("onnxruntime", "light", "A model exported to onnx")
+        path = graph_file(folder, GRAPH)
+        graph_file(folder, WEIGHTS)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads = wanted_threads()
+        options.log_severity_level = 3
+        # threads that spin between batches take the processor from whoever tokenizes
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own kinds, none of them public
+            reason = str(error).strip().partition("\n")[0]
+            raise BothwaysError(f"{path} cannot be run ({reason:.200}); export the model again") from None
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self._only = runtime.RunOptions()
+        self._only.only_execute_path_to_fetches = True  # the other outputs are not computed
+
+    def compute(self, name: str, given: dict[str, np.ndarray]) -> np.ndarray:
+        """As `RectangleEngine.compute` says."""
+        found: np.ndarray = self._session.run([name], given, self._only)[0]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """As `Engine.describe` says."""
+        import onnxruntime
+
+        return {**super().describe(), "threads": self.threads, "onnxruntime": onnxruntime.__version__}

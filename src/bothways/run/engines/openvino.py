@@ -1,0 +1,69 @@
+"""The engine of exported models on OpenVINO, which also computes a float32 graph in bf16 where the processor can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.errors import BothwaysError, need
+from bothways.run.engines.rectangles import RectangleEngine, graph_file
+from bothways.run.machine import wanted_threads
+
+GRAPH, WEIGHTS = "model.xml", "model.bin"
+_KINDS = {"float32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(RectangleEngine):
+    """Runs ``model.xml`` on a processor.
+
+    Args:
+        folder: The exported model's.
+        pad_id: What fills up short texts.
+        precision: ``"float32"`` or ``"bf16"``.
+        graph: A hash of the graph.
+
+    Raises:
+        BothwaysError: OpenVINO is not installed, or the graph is missing or damaged.
+    """
+
+    name = "openvino"
+
+    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+        super().__init__(folder, pad_id, precision, graph)
+        self._openvino = need("openvino", "openvino", "A model exported to openvino")
+        path = graph_file(folder, GRAPH)
+        graph_file(folder, WEIGHTS)
+        self._core = self._openvino.Core()
+        self.threads = wanted_threads()
+        try:
+            self._graph = self._core.read_model(path)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BothwaysError(f"{path} cannot be run ({reason:.200}); export the model again") from None
+        self.inputs = tuple(value.any_name for value in self._graph.inputs)
+        self._compiled: dict[str, Any] = {}
+
+    def compute(self, name: str, given: dict[str, np.ndarray]) -> np.ndarray:
+        """As `RectangleEngine.compute` says."""
+        if name not in self._compiled:
+            self._compiled[name] = self._compile(name).create_infer_request()
+        found: np.ndarray = self._compiled[name].infer(given, share_inputs=True)[0]
+        return found
+
+    def _compile(self, name: str) -> Any:
+        """The part of the graph that leads to one output: OpenVINO always computes all of what it compiled."""
+        wanted = [value for value in self._graph.get_results() if value.input_value(0).any_name == name]
+        part = self._openvino.Model(wanted, self._graph.get_parameters())
+        settings = {
+            "INFERENCE_PRECISION_HINT": _KINDS[self.precision],
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+        }
+        return self._core.compile_model(part, "CPU", settings)
+
+    def describe(self) -> dict[str, Any]:
+        """As `Engine.describe` says."""
+        found = self._openvino.get_version().partition("-")[0]
+        return {**super().describe(), "threads": self.threads, "openvino": found}

@@ -1,0 +1,67 @@
+"""What torch makes of a batch for each output that an engine can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bothways.batch import TokenBatch
+from bothways.model.config import HeadConfig
+from bothways.model.encoder import Encoder, first_tokens
+from bothways.model.heads.enhanced_mask_decoder import states_at
+from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The modules of a model.
+
+    Attributes:
+        encoder: The encoder.
+        heads: Heads by kind.
+        head_configs: Their configurations by kind.
+    """
+
+    encoder: Encoder
+    heads: Mapping[str, nn.Module]
+    head_configs: Mapping[str, HeadConfig]
+
+    def eval(self) -> None:
+        """Switches dropout off."""
+        for part in (self.encoder, *self.heads.values()):
+            part.eval()
+
+
+def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
+    """Encodes a batch and makes of it what is wanted; shapes as `Output` says."""
+    if output.kind == "mlm":
+        return _words(parts, batch, output.token)
+    encoded = parts.encoder(batch)
+    if output.kind == HIDDEN:
+        return encoded.sequence
+    if output.kind == VECTOR:
+        return pooled(encoded.sequence, batch, output.pooling)
+    head = parts.heads[output.kind]
+    found: Tensor = head.scores(encoded.sequence) if output.kind == "tag" else head(encoded)  # type: ignore[operator]
+    return found
+
+
+def _words(parts: Parts, batch: TokenBatch, token: int) -> Tensor:
+    decoder = parts.head_configs["mlm"].decoder
+    encoded = parts.encoder(batch, hidden=decoder == "enhanced")
+    places = (torch.as_tensor(batch.token_ids) == token).nonzero().squeeze(1)
+    found: Tensor = parts.heads["mlm"](
+        states_at(decoder, parts.encoder, encoded, batch, places), parts.encoder.token_table
+    )
+    return found
+
+
+def pooled(x_TD: Tensor, batch: TokenBatch, pooling: str) -> Tensor:
+    """``(S, D)`` float32 of hidden states: as `bothways.run.pooling.pool` computes it."""
+    if pooling == "cls":
+        return first_tokens(x_TD, batch.starts).float()
+    lengths = torch.from_numpy(batch.lengths).to(x_TD.device)
+    return torch.segment_reduce(x_TD.float(), {"mean": "mean", "max": "max"}[pooling], lengths=lengths, axis=0)

@@ -1,0 +1,121 @@
+"""The packed engine: packed modules, and a batch a core."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from bothways.batch import TokenBatch
+from bothways.run.engines.outputs import Parts, compute
+from bothways.run.engines.packed.int8 import InputScale
+from bothways.run.engines.packed.linear import can_pack
+from bothways.run.engines.packed.pack import pack
+from bothways.run.engines.packed.padding import filled, fillers
+from bothways.run.engines.protocol import Output
+from bothways.run.precision import resolve_precision
+
+_BATCH_TOKENS = 1024
+"""For which the hidden states of a block stay in a core's own cache."""
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+class PackedEngine:
+    """Runs packed copies of the modules that it is given.
+
+    Several batches are run at once, each by one thread alone: then no thread waits for another after every product. A
+    batch that comes alone is shared by all threads.
+
+    Args:
+        parts: The model's modules, on a processor.
+        precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `scales`.
+        scales: The layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others do in bf16
+            where that is native, else in float32.
+        threads: How many batches are run at once; as many as torch may use when not given.
+    """
+
+    name = "packed"
+    batch_tokens = _BATCH_TOKENS
+
+    def __init__(
+        self,
+        parts: Parts,
+        precision: str,
+        threads: int | None = None,
+        scales: Mapping[str, InputScale] | None = None,
+    ) -> None:
+        self.precision = precision
+        self.threads = threads or torch.get_num_threads()
+        self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
+        self._parts = pack(parts, self._dtype, scales)
+        self._parts.eval()
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
+        """As `Engine.run` says."""
+        waiting = iter(batches)
+        first = list(islice(waiting, 2))
+        if len(first) < 2 or self.threads == 1:
+            for batch in chain(first, waiting):
+                yield batch, self._answer(batch, output)
+            return
+        yield from self._at_once(chain(first, waiting), output)
+
+    def _at_once(self, batches: Iterator[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
+        """A batch a thread, and a few ready for those that finish first."""
+        pool, running = self._workers(), deque[tuple[TokenBatch, Future[np.ndarray]]]()
+        try:
+            for batch in batches:
+                running.append((batch, pool.submit(self._answer, batch, output)))
+                if len(running) > 2 * self.threads:
+                    done, found = running.popleft()
+                    yield done, found.result()
+            while running:
+                done, found = running.popleft()
+                yield done, found.result()
+        finally:
+            for _, found in running:
+                found.cancel()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                threads = torch.get_num_threads()
+                self._pool = ThreadPoolExecutor(self.threads, "bothways-engine", lambda: torch.set_num_threads(1))
+                ready = threading.Barrier(self.threads + 1)
+                for _ in range(self.threads):
+                    self._pool.submit(ready.wait)
+                ready.wait()
+                torch.set_num_threads(threads)  # what a worker says of itself, torch takes for all new threads
+            return self._pool
+
+    def _answer(self, batch: TokenBatch, output: Output) -> np.ndarray:
+        count = fillers(batch.tokens)
+        whole = filled(batch, count, 1 if output.token == 0 else 0)
+        rounding = torch.autocast("cpu", self._dtype) if self._dtype == torch.bfloat16 else nullcontext()
+        with torch.inference_mode(), rounding:
+            found = compute(self._parts, whole, output)
+        # each filler is a token, and a sequence, of its own; no place of a masked token
+        return found[0 if output.kind == "mlm" else count :].float().numpy()
+
+    def tables(self, kind: str) -> dict[str, np.ndarray]:
+        """As `Engine.tables` says."""
+        return {name: value.detach().numpy() for name, value in self._parts.heads[kind].state_dict().items()}
+
+    def describe(self) -> dict[str, Any]:
+        """As `Engine.describe` says."""
+        return {
+            "engine": self.name,
+            "precision": self.precision,
+            "device": "cpu",
+            "threads": self.threads,
+            "packed": can_pack(self._dtype),
+        }

@@ -1,0 +1,73 @@
+"""Linear layers whose weights are packed once, with activation and residual sum inside the product.
+
+Shapes: T tokens, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", ""), "tanh": ("tanh", "")}
+"""Activations that the product applies itself, by the name in `ACTIVATIONS`."""
+_ROWS = 1024
+"""For which the layout of the weights is chosen; any number of rows can be multiplied by it."""
+
+
+@cache
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch multiplies by packed weights of a type here, and rightly: a small product is tried."""
+    x, weight, bias = (torch.linspace(-1, 1, count).to(dtype) for count in (64, 512, 16))
+    x, weight = x.view(2, 32), weight.view(16, 32)
+    try:
+        with torch.inference_mode():
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 2)
+            found = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+            summed = torch.ops.mkldnn._linear_pointwise.binary(x, found, packed, bias, "add")
+    except (AttributeError, RuntimeError):  # an operator without a promise to stay
+        return False
+    plain = functional.linear(x.float(), weight.float(), bias.float())
+    near = 0.05 if dtype == torch.bfloat16 else 1e-4
+    rounded = functional.gelu(plain)
+    return bool((found - rounded).abs().max() < near and (summed - plain - rounded).abs().max() < 2 * near)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer for inference.
+
+    Args:
+        weight: ``(O, I)`` float32.
+        bias: ``(O,)``, or None.
+        dtype: What is multiplied, and what comes out: float32 or bfloat16.
+        activation: Applied to what comes out; a name in `ACTIVATIONS` that can be fused, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, activation: str | None = None) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.out_features, self.in_features = weight.shape
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self._kernel, self._algorithm = ("none", "") if activation is None else FUSED[activation]
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype).contiguous(), _ROWS)
+
+    def forward(self, x_TI: Tensor) -> Tensor:
+        """From ``(T, I)``, or any shape that ends in I, to ``(T, O)``."""
+        x_TI = x_TI.to(self.dtype)
+        if not x_TI.numel():
+            return x_TI.new_empty(*x_TI.shape[:-1], self.out_features)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x_TI.contiguous(), self._weight, self.bias, self._kernel, [], self._algorithm
+        )
+        return out
+
+    def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
+        """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
+        if not x_TI.numel():
+            return other_TO
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x_TI.to(self.dtype).contiguous(), other_TO.to(self.dtype).contiguous(), self._weight, self.bias, "add"
+        )
+        return out

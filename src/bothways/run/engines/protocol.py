@@ -1,0 +1,60 @@
+"""What an engine is: something that takes token batches and gives arrays, and says what it is.
+
+Shapes: T tokens of the packed batch, S sequences, D width, C classes, V vocabulary, M places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from bothways.batch import TokenBatch
+
+HIDDEN, VECTOR = "hidden", "vector"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is wanted of a batch.
+
+    Attributes:
+        kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, D)``,
+            not normalised; or the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
+            ``"nsp"`` ``(S, C)``, ``"choose"`` ``(S,)``, ``"tag"`` ``(T, C)``, ``"answer"`` ``(T, 2)``, ``"rtd"``
+            ``(T,)``, ``"mlm"`` ``(M, V)``.
+        pooling: How the tokens of a sequence become its vector.
+        token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.
+    """
+
+    kind: str
+    pooling: str = ""
+    token: int = -1
+
+
+class Engine(Protocol):
+    """Runs a model.
+
+    Attributes:
+        name: As it is asked for.
+        precision: What its matrix products are computed in.
+        batch_tokens: How many tokens a batch should have.
+    """
+
+    name: str
+    precision: str
+    batch_tokens: int
+
+    def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
+        """Runs batches; each is yielded with what was wanted of it, float32, not necessarily in the order they came."""
+        ...
+
+    def tables(self, kind: str) -> dict[str, np.ndarray]:
+        """What a head knows besides its numbers for a text: a CRF's scores of neighbouring tags."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, as plain data: its name, precision, and what it found of the machine."""
+        ...

@@ -1,0 +1,70 @@
+"""Whether an exported model computes what the original does, on real texts of many lengths."""
+
+from __future__ import annotations
+
+import itertools
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bothways.model.config import HeadConfig
+from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Output
+from bothways.run.likeness import Likeness, decisions_alike, together, vectors_alike
+from bothways.run.runner import Runner
+
+_TEXTS, _LONGEST, _TOKENS = 64, 512, 512
+"""How many texts are compared, the most words of one, and how many tokens run at a time."""
+_NO_SOURCE = "This installation of Python has no source to read, so the same few words are said again and again."
+
+
+def real_texts(longest: int | None = None) -> list[str]:
+    """English texts of 1 to `longest` words, the same on every call: the documentation of this Python, cut.
+
+    Args:
+        longest: Words; 512 where nothing sets a limit.
+    """
+    from bothways.text.pydocs import python_documentation
+
+    longest = min(longest or _LONGEST, _LONGEST)
+    standard = Path(sysconfig.get_path("stdlib"))
+    found = python_documentation(folders=[standard / name for name in ("email", "json", "logging")])
+    words = " ".join(text for document in found for text in document.paragraphs).split()
+    stream = itertools.cycle(words or _NO_SOURCE.split())
+    steps = [round(longest ** (place / (_TEXTS - 1))) for place in range(_TEXTS)]
+    return [" ".join(itertools.islice(stream, count)) for count in steps]
+
+
+def compare_engines(model: Runner, exact: Engine, found: Engine, texts: Sequence[str]) -> dict[str, Any]:
+    """Compares all that two engines give for texts.
+
+    Args:
+        model: Its tokenizer and heads.
+        exact: What is to be computed.
+        found: What is computed.
+        texts: Texts of many lengths; those that are too long are cut.
+
+    Returns:
+        Plain data: ``texts``, ``tokens``, and for each output its `Likeness` as a dictionary.
+    """
+    encoded = model.tokenizer.encode(list(texts), None, max_length=model.max_length, truncation="head")
+    said: dict[str, Any] = {"texts": len(texts), "tokens": len(encoded.token_ids)}
+    for output, head in _outputs(model, int(encoded.token_ids[-1])):
+        parts: list[Likeness] = []
+        for batch in encoded.batches(_TOKENS):
+            (_, wanted), (_, got) = next(iter(exact.run([batch], output))), next(iter(found.run([batch], output)))
+            alike = vectors_alike(got, wanted) if head is None else decisions_alike(got, wanted, head, batch)
+            parts.append(alike)
+        said[output.kind] = {name: value for name, value in together(parts)._asdict().items() if value is not None}
+    return said
+
+
+def _outputs(model: Runner, token: int) -> Iterator[tuple[Output, HeadConfig | None]]:
+    """Everything a model can be asked for; masked words at the places of a token that all texts have."""
+    yield Output(HIDDEN), None
+    yield Output(VECTOR, model.sentence.pooling), None
+    for kind, head in model.head_configs.items():
+        if kind == "mlm":
+            yield Output("mlm", token=token), head
+        elif kind != "crf":
+            yield Output(kind), head

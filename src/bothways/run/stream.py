@@ -1,0 +1,167 @@
+"""Texts without number, a window at a time: while one is computed the next is tokenized, and the order stays.
+
+Two threads answer windows in turn. The model lets one at a time compute (`Runner.run`), so the other one meanwhile
+turns its texts into tokens, which does not hold up Python. What waits in memory are the windows that are under way,
+however many texts there are.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.run.errand import on_errand
+from bothways.run.pooling import check_pooling
+from bothways.text.truncation import Truncation
+
+if TYPE_CHECKING:
+    from bothways.run.questions import Questions
+
+WINDOW = 4096
+"""Texts of a window: enough to sort them well by length."""
+LETTERS = 1 << 20
+"""Characters of a window, so that long texts need no more memory than short ones."""
+
+Part = TypeVar("Part")
+
+
+class Done(NamedTuple):
+    """A window that was answered.
+
+    Attributes:
+        answers: What was made of it.
+        truncation: What was cut.
+        tokens: Tokens that were computed.
+    """
+
+    answers: Any
+    truncation: Truncation
+    tokens: int
+
+
+class Workers(Protocol):
+    """What answers windows, several at a time.
+
+    Attributes:
+        ahead: How many windows it wants to have at hand.
+    """
+
+    ahead: int
+
+    def submit(self, *columns: Any) -> Future[Done]:
+        """Takes a window: for each thing that is read of a row a list of them."""
+        ...
+
+
+class Threads:
+    """Answers windows in this process; closed, it stops between two batches.
+
+    Args:
+        answer: What is made of a window.
+    """
+
+    ahead = 3
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self._answer, self._stop = answer, threading.Event()
+        self._pool = ThreadPoolExecutor(2, "window")
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, *columns: Any) -> Future[Done]:
+        """As `Workers.submit` says."""
+        return self._pool.submit(done, self._answer, columns, self._stop)
+
+
+def done(answer: Callable[..., Any], columns: tuple[Any, ...], stop: threading.Event | None = None) -> Done:
+    """Answers a window here and now."""
+    with on_errand(stop) as errand:
+        answers = answer(*columns)
+    return Done(answers, errand.truncation, errand.tokens)
+
+
+def in_order(
+    parts: Iterable[Part], workers: Workers, columns: Callable[[Part], tuple[Any, ...]]
+) -> Iterator[tuple[Part, Done]]:
+    """Windows with their answers, in their order, as many under way as the workers want.
+
+    Args:
+        parts: The windows; read as they are needed.
+        workers: What answers them.
+        columns: What the workers need of a window.
+
+    Raises:
+        BaseException: Whatever reading or answering raised, once all windows before were yielded.
+    """
+    waiting: deque[tuple[Part, Future[Done]]] = deque()
+    source, wrong = iter(parts), None
+    more = True
+    while more or waiting:
+        while more and len(waiting) < workers.ahead:
+            try:
+                part = next(source)
+            except StopIteration:
+                more = False
+            except Exception as error:  # what was read before it is answered first
+                more, wrong = False, error
+            else:
+                waiting.append((part, workers.submit(*columns(part))))
+        if waiting:
+            part, future = waiting.popleft()
+            yield part, future.result()
+    if wrong is not None:
+        raise wrong
+
+
+def embed(
+    model: Questions, texts: Iterator[str], pooling: str | None, normalize_vectors: bool | None
+) -> Iterator[np.ndarray]:
+    """A vector for each text of an iterator; as `Questions.embed` says."""
+    check_pooling(pooling or model.sentence.pooling)
+
+    def answer(some: list[str]) -> np.ndarray:
+        return model.embed(some, pooling, normalize_vectors=normalize_vectors)
+
+    return _vectors(model, texts, answer)
+
+
+def _vectors(model: Questions, texts: Iterator[str], answer: Callable[[list[str]], np.ndarray]) -> Iterator[np.ndarray]:
+    cut = Truncation()
+    with Threads(answer) as threads:
+        for _, found in in_order(_windows(texts), threads, lambda some: (some,)):
+            cut += found.truncation
+            yield from found.answers
+    warn_of(cut, model)
+
+
+def warn_of(cut: Truncation, model: Any) -> None:
+    """Says once what was cut, where the policy is to say so."""
+    if model.truncation == "warn" and cut.texts and model.max_length is not None:
+        warnings.warn(cut.sentence(model.max_length), BothwaysWarning, stacklevel=3)
+
+
+def _windows(texts: Iterator[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    letters = 0
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise BothwaysError(f"text {place} is not a string but {type(text).__name__} {text!r:.40}")
+        some.append(text)
+        letters += len(text)
+        if len(some) == WINDOW or letters >= LETTERS:
+            yield some
+            some, letters = [], 0
+    if some:
+        yield some

@@ -1,0 +1,287 @@
+"""The kinds of files that answers go to, as pieces of bytes that are appended to a draft, and how a draft is ended.
+
+The kind follows from a file's name: ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``; for vectors alone ``.npy``, for
+tagged words ``.conll``, for answers to questions ``.json``. A draft may be cut where a piece ends, and go on from
+there.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bothways.errors import BothwaysError
+
+Slice = Mapping[str, Sequence[Any] | np.ndarray]
+"""Columns of equal length by name; an array of two axes is a column of vectors."""
+
+
+class Format(Protocol):
+    """Makes one file."""
+
+    def go_on(self, draft: Path) -> None:
+        """Learns from a draft that others began what later pieces depend on."""
+        ...
+
+    def piece(self, columns: Slice) -> bytes:
+        """What a slice of rows adds to the draft; every slice has the same columns."""
+        ...
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """Makes the file of a draft with all its rows; returns where it is, which may be another file beside it."""
+        ...
+
+
+class JsonLines:
+    """One JSON object a row."""
+
+    def go_on(self, draft: Path) -> None:
+        """Nothing depends on what was before."""
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says."""
+        return "".join(_json(row) + "\n" for row in _rows(columns)).encode("utf-8", "backslashreplace")
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says."""
+        return draft
+
+
+class Separated:
+    """Separated values with a heading; lists and the like stand in their cells as JSON."""
+
+    def __init__(self, delimiter: str = ",") -> None:
+        self._delimiter, self._begun = delimiter, False
+
+    def go_on(self, draft: Path) -> None:
+        """The heading is there already."""
+        self._begun = True
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says; the first one has the heading."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
+        if not self._begun:
+            writer.writerow(columns)
+            self._begun = True
+        writer.writerows(map(_in_cell, row.values()) for row in _rows(columns))
+        return text.getvalue().encode("utf-8", "replace")
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says."""
+        return draft
+
+
+class Parquet:
+    """A Parquet file, a row group a slice; vectors are lists of fixed length.
+
+    Its draft is a stream of Arrow's, since a Parquet file that was not ended cannot be gone on with.
+    """
+
+    def __init__(self) -> None:
+        self._schema: Any = None
+
+    def go_on(self, draft: Path) -> None:
+        """The types of columns are decided already."""
+        import pyarrow
+
+        with pyarrow.OSFile(str(draft)) as file:
+            self._schema = pyarrow.ipc.open_stream(file).schema
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says; the first one decides on the types of columns."""
+        import pyarrow
+
+        table = pyarrow.table({name: _arrow(name, values) for name, values in columns.items()})
+        head = b""
+        if self._schema is None:
+            kinds = [
+                field if field.type != pyarrow.null() else field.with_type(pyarrow.string()) for field in table.schema
+            ]
+            self._schema = pyarrow.schema(kinds)
+            head = self._schema.serialize().to_pybytes()
+        try:
+            batches = table.cast(self._schema).combine_chunks().to_batches()
+        except (pyarrow.ArrowException, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise BothwaysError(f"a column holds values of several types ({reason}); write .jsonl instead") from None
+        return head + b"".join(batch.serialize().to_pybytes() for batch in batches)
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says."""
+        import pyarrow
+        from pyarrow import parquet
+
+        made = draft.with_name(f"{draft.name}.parquet")
+        with (
+            pyarrow.OSFile(str(draft)) as file,
+            pyarrow.ipc.open_stream(file) as stream,
+            parquet.ParquetWriter(made, stream.schema) as writer,
+        ):
+            for batch in stream:
+                writer.write_batch(batch)
+        return made
+
+
+class Npy:
+    """NumPy's format for the one column of vectors, ``(rows, D)`` float32; ``np.load`` opens it, also memory-mapped."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def go_on(self, draft: Path) -> None:
+        """The heading is there already."""
+        self._begun = True
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says; other columns than the vectors have no place here."""
+        vectors = next(np.asarray(values, dtype="<f4") for values in columns.values() if np.ndim(values) == 2)
+        head = b"" if self._begun else _npy_head(0, vectors.shape[1])
+        self._begun = True
+        return head + np.ascontiguousarray(vectors).tobytes()
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says: writes down how many rows there are."""
+        with draft.open("r+b") as file:
+            np.lib.format.read_magic(file)
+            (_, width), _, _ = np.lib.format.read_array_header_1_0(file)
+            begin = file.tell()
+            file.seek(0)
+            file.write(_npy_head(rows, width))
+            assert file.tell() == begin
+        return draft
+
+
+def _npy_head(rows: int, width: int) -> bytes:
+    """The format leaves room in its heading for the number of rows to grow, so it can be written twice."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+    return head.getvalue()
+
+
+class Conll:
+    """A line a word, its columns between tabs, a blank line after each text; tags come last, as scorers want them."""
+
+    def go_on(self, draft: Path) -> None:
+        """Nothing depends on what was before."""
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says: the columns hold lists of equal length, an entry a word."""
+        blocks = (
+            "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*row.values(), strict=True))
+            for row in _rows(columns)
+        )
+        return "".join(block + "\n" for block in blocks).encode("utf-8", "replace")
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says."""
+        return draft
+
+
+class ById:
+    """One JSON object of answers by the ids of their questions, as the script of SQuAD reads it."""
+
+    def __init__(self) -> None:
+        self._next = "{\n"
+
+    def go_on(self, draft: Path) -> None:
+        """There are answers before."""
+        self._next = ",\n"
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says: a column of ids, and one of answers."""
+        parts = []
+        for name, value in zip(*columns.values(), strict=True):
+            parts.append(f"{self._next}{_json(str(name))}: {_json(value)}")
+            self._next = ",\n"
+        return "".join(parts).encode("utf-8", "backslashreplace")
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says."""
+        with draft.open("ab") as file:
+            file.write(b"\n}\n" if rows else b"{}\n")
+        return draft
+
+
+class Compressed:
+    """A format whose pieces are compressed each by itself; one after the other they are one file to all readers."""
+
+    def __init__(self, inner: Format, compress: Callable[[bytes], bytes]) -> None:
+        self._inner, self._compress = inner, compress
+
+    def go_on(self, draft: Path) -> None:
+        """As `Format.go_on` says, for formats that do not look into their draft."""
+        self._inner.go_on(draft)
+
+    def piece(self, columns: Slice) -> bytes:
+        """As `Format.piece` says."""
+        return self._compress(self._inner.piece(columns))
+
+    def finish(self, draft: Path, rows: int) -> Path:
+        """As `Format.finish` says, for formats that need no end."""
+        return draft
+
+
+def make_format(kind: str, compression: str = "") -> Format:
+    """What makes a file of a kind.
+
+    Args:
+        kind: Its ending, such as ``".csv"``.
+        compression: ``".gz"``, ``".zst"``, or nothing.
+    """
+    made = _KINDS[kind]()
+    if compression == ".gz":
+        return Compressed(made, lambda raw: gzip.compress(raw, mtime=0))
+    if compression == ".zst":
+        import zstandard
+
+        return Compressed(made, zstandard.ZstdCompressor().compress)
+    return made
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _in_cell(value: Any) -> Any:
+    return _json(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _rows(columns: Slice) -> Iterator[dict[str, Any]]:
+    lists = [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()]
+    for cells in zip(*lists, strict=True):
+        yield dict(zip(columns, cells, strict=True))
+
+
+def _arrow(name: str, values: Any) -> Any:
+    import pyarrow
+
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.ravel(values)), values.shape[1])
+    try:
+        return pyarrow.array(values)
+    except UnicodeEncodeError:
+        return pyarrow.array([value.encode("utf-8", "replace").decode() for value in values])
+    except pyarrow.ArrowException as error:
+        reason = str(error).split("\n")[0]
+        raise BothwaysError(f"the column {name!r} does not fit into Parquet ({reason}); write .jsonl instead") from None
+
+
+COMPRESSIBLE = (".csv", ".tsv", ".jsonl")
+COMPRESSIONS = (".gz", ".zst")
+_KINDS: dict[str, Callable[[], Format]] = {
+    ".csv": Separated,
+    ".tsv": lambda: Separated("\t"),
+    ".jsonl": JsonLines,
+    ".parquet": Parquet,
+    ".npy": Npy,
+    ".conll": Conll,
+    ".json": ById,
+}

@@ -1,0 +1,488 @@
+"""Bulk jobs: whatever goes in and out, whatever happens in between, the same vectors in the same order."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from pyarrow import parquet
+
+import killed_jobs
+import tiny
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.run import stream
+from bothways.use import bulk
+from bothways.use.amount import expected, rows_of
+
+TEXTS = tiny.sentences(60, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model(())
+
+
+@pytest.fixture(scope="module")
+def right(model):
+    return model.embed(TEXTS)
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(stream, "WINDOW", 7)
+    monkeypatch.setattr("bothways.text.rows.PEEKED", 3)
+
+
+def vectors(path):
+    """The vectors of a file or of a folder of shards, in order."""
+    if path.is_dir():
+        return np.concatenate([vectors(one) for one in sorted(path.iterdir())])
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".parquet":
+        return np.array(parquet.read_table(path)["vector"].to_pylist(), dtype=np.float32)
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        raw = gzip.decompress(raw)
+    if path.suffix == ".zst":
+        raw = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read()
+    return np.array([json.loads(line)["vector"] for line in raw.decode().splitlines()], dtype=np.float32)
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+# -- what goes in
+
+
+def as_jsonl(path):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+
+
+def as_lines(path):
+    path.write_text("\n".join(TEXTS) + "\n")
+
+
+def as_npy(path):
+    np.save(path, np.array(TEXTS))
+
+
+def as_gzip(path):
+    path.write_bytes(gzip.compress(("\n".join(TEXTS) + "\n").encode()))
+
+
+def as_zstd(path):
+    path.write_bytes(zstandard.compress(("text\n" + "\n".join(TEXTS) + "\n").encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.jsonl", as_jsonl), ("a.txt", as_lines), ("a.npy", as_npy), ("a.txt.gz", as_gzip), ("a.csv.zst", as_zstd)],
+)
+def test_texts_of_every_kind_give_the_same_vectors(tmp_path, model, right, name, write):
+    write(tmp_path / name)
+    done = bulk.embed(model, tmp_path / name, tmp_path / "out.npy")
+    assert done.texts == len(TEXTS)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["txt", "npy", "csv"])
+def test_a_folder_is_read_in_order_of_names(tmp_path, model, right, ending):
+    (tmp_path / "in").mkdir()
+    for number, begin in enumerate(range(0, len(TEXTS), 25)):
+        path, some = tmp_path / "in" / f"{number}.{ending}", TEXTS[begin : begin + 25]
+        if ending == "npy":
+            np.save(path, np.array(some))
+        else:
+            path.write_text("\n".join(["text"] * (ending == "csv") + some) + "\n")
+    bulk.embed(model, tmp_path / "in", tmp_path / "out.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
+
+
+def test_a_blank_line_is_a_text_so_that_lines_and_vectors_keep_step(tmp_path, model):
+    (tmp_path / "in.txt").write_text("the river\n\nthe stone\n")
+    bulk.embed(model, tmp_path / "in.txt", tmp_path / "out.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.embed(["the river", "", "the stone"]), atol=1e-5)
+
+
+def test_lines_of_standard_input_are_texts_when_told_so(tmp_path, model, right):
+    model.save(tmp_path / "model")
+    typed = [sys.executable, "-m", "bothways", "embed", str(tmp_path / "model"), "-", str(tmp_path / "out.npy")]
+    done = subprocess.run([*typed, "--lines"], input="\n".join(TEXTS), text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
+
+
+# -- what comes out
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst", "out"])
+@pytest.mark.parametrize("shard_rows", [None, 10])
+def test_vectors_are_the_same_in_files_and_shards_of_every_kind(tmp_path, model, right, name, shard_rows):
+    out = tmp_path / name
+    bulk.embed(model, TEXTS, out, shard_rows=shard_rows)
+    np.testing.assert_allclose(vectors(out), right, atol=1e-5)
+    assert out.is_dir() == (shard_rows is not None or name == "out")
+    if shard_rows:
+        assert len(list(out.iterdir())) == 6
+        assert [len(vectors(path)) for path in sorted(out.iterdir())] == [10] * 6
+    assert hidden(tmp_path) == []
+
+
+def test_a_folder_of_shards_is_read_again_as_a_table(tmp_path, model, right):
+    bulk.embed(model, TEXTS, tmp_path / "out", shard_rows=25)
+    bulk.embed(model, tmp_path / "out", tmp_path / "again.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "again.npy"), right, atol=1e-5)
+
+
+def test_a_folder_is_replaced_only_when_told_so(tmp_path, model):
+    bulk.embed(model, TEXTS, tmp_path / "out", shard_rows=10)
+    with pytest.raises(BothwaysError, match="there already"):
+        bulk.embed(model, TEXTS[:5], tmp_path / "out", shard_rows=10)
+    bulk.embed(model, TEXTS[:5], tmp_path / "out", shard_rows=10, overwrite=True)
+    assert len(vectors(tmp_path / "out")) == 5
+    (tmp_path / "empty").mkdir()
+    bulk.embed(model, TEXTS, tmp_path / "empty")
+    assert len(vectors(tmp_path / "empty")) == len(TEXTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out"]
+
+
+# -- windows and iterators
+
+
+def test_an_iterator_gives_vectors_in_order_and_reads_no_further_than_some_windows(model, right):
+    read = []
+    found = model.embed(read.append(text) or text for text in TEXTS)
+    assert read == []
+    first = next(found)
+    assert len(read) <= 7 * (stream.Threads.ahead + 1)
+    np.testing.assert_allclose(np.stack([first, *found]), right, atol=1e-5)
+    assert list(model.embed(iter([]))) == []
+
+
+def test_an_iterator_that_is_left_leaves_no_thread(model):
+    before = threading.active_count()
+    found = model.embed(iter(TEXTS))
+    next(found)
+    found.close()
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_in_an_iterator_comes_after_the_vectors_before_it(model, right):
+    got = []
+    with pytest.raises(BothwaysError, match="text 15 is not a string but NoneType"):
+        got.extend(model.embed(iter([*TEXTS[:15], None])))
+    np.testing.assert_allclose(np.stack(got), right[:14], atol=1e-5)  # two windows of seven
+    with pytest.raises(BothwaysError, match="pooling"):
+        model.embed(iter(TEXTS), "sum")
+
+
+def test_threads_that_ask_one_model_get_what_they_would_get_alone(model, right):
+    found, failed = {}, []
+
+    def ask(place):
+        try:
+            found[place] = model.embed(TEXTS[place::4])
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+    counted = model.truncated.all_texts
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert failed == []
+    assert model.truncated.all_texts == counted + len(TEXTS)
+    for place in range(4):
+        np.testing.assert_allclose(found[place], right[place::4], atol=1e-5)
+
+
+# -- cut and windowed texts
+
+
+def test_what_is_cut_is_counted_for_each_policy_and_told_once(tmp_path):
+    long = ["the river " * 40, "short", "the stone " * 50]
+    model = tiny.model((), max_length=32)
+    with pytest.warns(BothwaysWarning, match="2 of 3 texts") as told:
+        done = bulk.embed(model, long, tmp_path / "warn.npy")
+    assert len(told) == 1
+    assert (done.truncation.texts, done.truncation.all_texts) == (2, 3)
+    assert model.truncation == "warn"
+    model.truncation = "head"
+    assert bulk.embed(model, long, tmp_path / "head.npy").truncation.tokens == done.truncation.tokens
+    model.truncation = "window"
+    done = bulk.embed(model, long, tmp_path / "window.npy")
+    assert (done.truncation.texts, done.truncation.windowed) == (0, 2)
+    np.testing.assert_allclose(np.load(tmp_path / "window.npy"), model.embed(long), atol=1e-5)
+    model.truncation = "error"
+    with pytest.raises(BothwaysError, match="tokens where"):
+        bulk.embed(model, long, tmp_path / "error.npy")
+    model.truncation = "warn"
+    with pytest.warns(BothwaysWarning, match="2 of 3 texts"):
+        list(model.embed(iter(long)))
+
+
+# -- stopped and gone on with
+
+
+@pytest.fixture(scope="module")
+def killing(tmp_path_factory):
+    """A model and an input for jobs that are killed."""
+    place = tmp_path_factory.mktemp("killing")
+    tiny.folder(place / "model", ())
+    texts = tiny.sentences(1000, seed=9)
+    (place / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return place
+
+
+def test_jobs_killed_three_times_make_the_same_bytes(killing, tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "WINDOW", killed_jobs.WINDOW)
+    model, source = str(killing / "model"), killing / "in.jsonl"
+    typed = [sys.executable, killed_jobs.__file__, model, str(source), str(killing), "7"]
+    done = subprocess.run(typed, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(done.stdout)
+    assert len(kept) == len(killed_jobs.OUTPUTS)
+    for (name, shard_rows), rows in zip(killed_jobs.OUTPUTS, kept, strict=True):
+        assert len(rows) == 3
+        assert 0 < rows[0] <= rows[1] <= rows[2] < 1000
+        killed_jobs.job(model, source, tmp_path / name, shard_rows)
+        assert content(killing / name) == content(tmp_path / name)
+    assert hidden(killing) == []
+
+
+def content(path):
+    return {one.name: one.read_bytes() for one in path.iterdir()} if path.is_dir() else path.read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here."""
+
+
+class Ending:
+    """Lets the n-th call of what makes things last end with an error."""
+
+    def __init__(self, monkeypatch, error, at):
+        self.calls, self.at, self.error = 0, at, error
+        for owner, name in ((os, "fsync"), (Path, "replace")):
+            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
+
+    def counted(self, function):
+        def call(*arguments, **more):
+            self.calls += 1
+            if self.calls == self.at:
+                raise self.error
+            return function(*arguments, **more)
+
+        return call
+
+
+ENDINGS = [("a.npy", None), ("a.parquet", 30), ("a.jsonl.gz", None)]
+
+
+@pytest.mark.parametrize(("name", "shard_rows"), ENDINGS)
+@pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_job_that_ends_between_any_two_steps_goes_on_to_the_same_bytes(
+    tmp_path, model, name, shard_rows, error, monkeypatch
+):
+    monkeypatch.setattr(stream, "WINDOW", 20)
+    right, out = tmp_path / "right" / name, tmp_path / "out" / name
+    right.parent.mkdir()
+    out.parent.mkdir()
+    bulk.embed(model, TEXTS, right, shard_rows=shard_rows)
+    at, resumed = 0, set()
+    while True:
+        at += 1
+        with monkeypatch.context() as patch:
+            ending = Ending(patch, error, at)
+            try:
+                bulk.embed(model, TEXTS, out, shard_rows=shard_rows)
+                assert ending.calls < at
+                break  # there are no more steps
+            except (Killed, BothwaysError) as ended:
+                told = str(ended)
+            assert isinstance(error, Killed) or "No space left" in told
+            assert isinstance(error, Killed) or ("nothing was left" in told) == (hidden(out.parent) == [])
+        there = out.exists()  # whole, and it may be that its remains lie about
+        resumed.add(bulk.embed(model, TEXTS, out, shard_rows=shard_rows, overwrite=there).resumed)
+        assert content(out) == content(right), at
+        assert hidden(out.parent) == []
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    assert resumed == ({0, 20, 30, 50, 60} if shard_rows else {0, 20, 40, 60})
+
+
+def interrupted(model, out, rows=21, **how):
+    """Leaves a job that answered some rows, and says what was told of it."""
+
+    def texts():
+        yield from TEXTS[:rows]
+        yield 7
+
+    with pytest.raises(BothwaysError) as told:
+        bulk.embed(model, texts(), out, **how)
+    return str(told.value)
+
+
+def test_after_a_bad_row_the_rows_before_it_are_kept_and_a_mended_input_goes_on(tmp_path, model, right):
+    told = interrupted(model, tmp_path / "out.npy")
+    assert "row 22" in told
+    assert f"21 rows are kept in {tmp_path / '.out.npy.part'}, and the same command goes on after them" in told
+    assert not (tmp_path / "out.npy").exists()
+    done = bulk.embed(model, iter(TEXTS), tmp_path / "out.npy")
+    assert (done.texts, done.resumed, done.truncation.all_texts) == (60, 21, 60)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"pooling": "cls"}, "with pooling 'mean', not 'cls'"),
+        ({"source": TEXTS[1:]}, "first 21 rows are not those"),
+        ({"source": TEXTS[:9]}, "first 21 rows are not those"),
+        ({"seed": 1}, "of another model"),
+        ({"state": "{"}, "another version"),
+        ({"draft": ""}, "is damaged"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_told_and_begun_anew_only_when_told_so(tmp_path, model, change, told):
+    out, work = tmp_path / "out.npy", tmp_path / ".out.npy.part"
+    interrupted(model, out)
+    asked = tiny.model((), seed=1) if "seed" in change else model
+    source, how = change.get("source", TEXTS), {"pooling": change.get("pooling")}
+    for name, file in (("state", ".state.json"), ("draft", "draft")):
+        if name in change:
+            (work / file).write_text(change[name])
+    with pytest.raises(BothwaysError, match=told) as error:
+        bulk.embed(asked, source, out, **how)
+    assert "--no-resume begins anew" in str(error.value)
+    assert work.exists()
+    assert bulk.embed(asked, source, out, resume=False, **how).resumed == 0
+    np.testing.assert_allclose(np.load(out), asked.embed(source, **how), atol=1e-5)
+
+
+def test_two_jobs_do_not_write_one_output(tmp_path, model):
+    def texts():
+        yield from TEXTS[:21]
+        with pytest.raises(BothwaysError, match="another run is writing"):
+            bulk.embed(model, TEXTS, tmp_path / "out.npy")
+        yield from TEXTS[21:]
+
+    assert bulk.embed(model, texts(), tmp_path / "out.npy").texts == 60
+
+
+def test_ctrl_c_keeps_what_was_answered_and_says_so(tmp_path, model, capsys):
+    def texts():
+        yield from TEXTS[:35]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bulk.embed(model, texts(), tmp_path / "out.npy")
+    told = capsys.readouterr().err
+    assert "the same command goes on after them" in told
+    assert bulk.embed(model, TEXTS, tmp_path / "out.npy").resumed in (7, 14, 21, 28, 35)
+
+
+def test_predictions_go_on_too_with_all_that_stands_beside_them(tmp_path):
+    from test_predict import model_for
+
+    asked = model_for("classify")
+    rows = [{"n": place, "text": text} for place, text in enumerate(TEXTS)]
+    bulk.predict(asked, rows, tmp_path / "right.csv", keep=True)
+    with pytest.raises(BothwaysError, match="21 rows are kept"):
+        bulk.predict(asked, iter([*rows[:21], {"n": 0}]), tmp_path / "out.csv", keep=True)
+    assert bulk.predict(asked, rows, tmp_path / "out.csv", keep=True).resumed == 21
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "right.csv").read_bytes()
+
+
+# -- told before it begins
+
+
+def test_the_size_of_the_output_is_told_before_it_is_written(tmp_path, model, capsys):
+    bulk.embed(model, TEXTS, tmp_path / "out.npy")
+    told = capsys.readouterr().err
+    size = (tmp_path / "out.npy").stat().st_size
+    said = float(told.split("60 rows, ")[1].split()[0]) * 1000
+    assert abs(said - size) < 0.2 * size
+    assert "tokens/s" in told
+    assert "only" in expected(10**9, 10**9, tmp_path / "x.npy")
+
+
+def test_rows_are_told_from_files_without_reading_them_all(tmp_path):
+    lines = "".join(json.dumps({"text": "x" * 90}) + "\n" for _ in range(40_000))
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "c.csv").write_text("text\na\nb\n")
+    np.save(tmp_path / "d.npy", np.array(["a", "b", "c"]))
+    told = [rows_of(path) for path in sorted(tmp_path.iterdir())]
+    assert told == pytest.approx([40_000, 40_000, 2, 3], rel=0.01)
+    assert (rows_of("-"), rows_of(iter([])), rows_of([1, 2]), rows_of({"text": [1]})) == (None, None, 2, 1)
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("out", "how", "told"),
+    [
+        ("out.xls", {}, ".npy, .jsonl or .parquet"),
+        ("out.npy.gz", {}, ".npy, .jsonl or .parquet"),
+        ("nowhere/out.npy", {}, "nowhere"),
+        ("out.npy", {"shard_rows": 0}, "at least one row"),
+        ("-", {"shard_rows": 9}, "no shards"),
+        ("out.npy", {"workers": 2}, "--on ray"),
+        ("out.npy", {"on": "spark"}, "'spark'"),
+        ("out.npy", {"on": "ray", "workers": 0}, "at least one worker"),
+    ],
+)
+def test_an_output_that_cannot_be_is_one_sentence(tmp_path, model, out, how, told):
+    with pytest.raises(BothwaysError) as error:
+        bulk.embed(model, TEXTS, out if out == "-" else tmp_path / out, **how)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("in.txt", b"fine\nr\xffver\n", "line 2: not UTF-8"),
+        ("in.txt", b"", "empty"),
+        ("in.npy", b"nothing", "not a NumPy file"),
+        ("in.txt.gz", gzip.compress(b"the river\n" * 999)[:-20], "cut off"),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_one_sentence(tmp_path, model, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BothwaysError) as error:
+        bulk.embed(model, tmp_path / name, tmp_path / "out.npy")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.array([["a"]]), np.array(["a", None], dtype=object)])
+def test_an_array_of_anything_but_texts_is_refused(tmp_path, model, array):
+    with pytest.raises(BothwaysError, match="array"):
+        bulk.embed(model, array, tmp_path / "out.npy")
+
+
+def test_a_text_of_half_a_million_characters_is_cut_or_read_in_windows(tmp_path):
+    text = ("the old bridge by the river " * 20_000)[:500_000]
+    model = tiny.model((), max_length=256, truncation="head")
+    done = bulk.embed(model, ["short", text], tmp_path / "head.npy")
+    assert done.tokens == 256 + 7
+    model.truncation = "window"
+    done = bulk.embed(model, ["short", text], tmp_path / "window.npy")
+    assert done.truncation.windowed == 1
+    assert done.tokens > 100_000
+    assert np.isfinite(np.load(tmp_path / "window.npy")).all()

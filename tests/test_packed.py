@@ -1,0 +1,206 @@
+"""The packed engine gives what the reference engine gives: every family, head and output, whatever comes together."""
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from bothways.batch import make_batch
+from bothways.errors import BothwaysError
+from bothways.model.build import build_encoder, build_head
+from bothways.model.families import families
+from bothways.run.engines.outputs import Parts
+from bothways.run.engines.packed import attention, linear
+from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.packed.padding import filled, fillers
+from bothways.run.engines.protocol import Output
+from bothways.run.engines.reference import ReferenceEngine
+from bothways.run.model import Model
+
+FAMILIES = sorted(families())
+LENGTHS = (1, 2, 3, 3, 9, 17, 31, 31, 40)
+
+
+def parts_of(name, kinds=None):
+    """A family's encoder with all heads that it has a pooler for."""
+    config = tiny.config(name)
+    known = families()[name].heads if kinds is None else kinds
+    heads = {kind: tiny.head(name, kind) for kind in known if kind != "crf"}
+    if config.pooler is None and any(head.needs_pooler for head in heads.values()):
+        config = config.derive(pooler="tanh")
+    modules = {kind: tiny.randomise(build_head(head, config), 2).eval() for kind, head in heads.items()}
+    return Parts(tiny.randomise(build_encoder(config), 1).eval(), modules, heads)
+
+
+def batch_of(config, lengths=LENGTHS, seed=0):
+    draw = np.random.default_rng(seed)
+    sequences = [draw.integers(3, config.embeddings.vocab_size, length) for length in lengths]
+    for sequence in sequences:
+        sequence[-1] = 7  # asked for as a masked token
+    return make_batch(sequences)
+
+
+def outputs_of(parts):
+    yield Output("hidden")
+    for pooling in ("mean", "cls", "max"):
+        yield Output("vector", pooling)
+    for kind in parts.heads:
+        yield Output(kind, token=7) if kind == "mlm" else Output(kind)
+
+
+def ran(engine, batches, output):
+    return {batch.rows.tobytes(): values for batch, values in engine.run(batches, output)}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_head_and_output_is_the_reference_s(name):
+    parts = parts_of(name)
+    batch = batch_of(parts.encoder.config)
+    exact, packed = ReferenceEngine(parts, "float32"), PackedEngine(parts, "float32")
+    for output in outputs_of(parts):
+        ((_, wanted),), ((_, found),) = exact.run([batch], output), packed.run([batch], output)
+        assert found.shape == wanted.shape
+        assert found.dtype == np.float32
+        assert np.abs(found - wanted).max() < 2e-5 * max(1.0, np.abs(wanted).max()), output
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bf16_stays_close_for_every_family(name):
+    parts = parts_of(name)
+    batch = batch_of(parts.encoder.config)
+    exact, packed = ReferenceEngine(parts, "float32"), PackedEngine(parts, "bf16")
+    for output in outputs_of(parts):
+        ((_, wanted),), ((_, found),) = exact.run([batch], output), packed.run([batch], output)
+        assert not np.array_equal(found, wanted)
+        off = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+        assert off < 0.05, output
+
+
+def test_what_comes_together_and_how_many_threads_there_are_means_nothing():
+    parts = parts_of("bert", ("classify",))
+    config = parts.encoder.config
+    whole = batch_of(config, (5, 5, 6, 8, 13, 21, 21, 34), seed=4)
+    alone = [
+        make_batch([whole.token_ids[a:b]], rows=[row])
+        for row, (a, b) in enumerate(zip(whole.starts[:-1], whole.starts[1:], strict=True))
+    ]
+    for output in (Output("hidden"), Output("vector", "mean"), Output("classify")):
+        for precision, near in (("float32", 1e-5), ("bf16", 0.06)):
+            ((_, together),) = PackedEngine(parts, precision, threads=1).run([whole], output)
+            for threads in (1, 3):
+                found = [values for _, values in PackedEngine(parts, precision, threads).run(alone, output)]
+                assert np.abs(np.concatenate(found) - together).max() < near
+
+
+def test_batches_run_at_once_keep_their_names_and_torch_its_threads():
+    parts = parts_of("bert", ())
+    batches = [batch_of(parts.encoder.config, (3, 4, 5 + n), seed=n) for n in range(23)]
+    before = torch.get_num_threads()
+    engine, exact = PackedEngine(parts, "float32", threads=3), ReferenceEngine(parts, "float32")
+    wanted = {id(batch): values for batch, values in exact.run(batches, Output("hidden"))}
+    found = list(engine.run(iter(batches), Output("hidden")))
+    assert len(found) == 23
+    for batch, values in found:
+        assert np.abs(values - wanted[id(batch)]).max() < 1e-4
+    assert torch.get_num_threads() == before
+
+
+def test_a_failure_in_one_batch_is_told_and_the_engine_goes_on():
+    parts = parts_of("bert", ())
+    good = batch_of(parts.encoder.config)
+    bad = make_batch([[parts.encoder.config.embeddings.vocab_size + 5]])
+    engine = PackedEngine(parts, "float32", threads=2)
+    with pytest.raises(BothwaysError, match="outside the model's table"):
+        list(engine.run([good, bad, good, good], Output("hidden")))
+    assert len(list(engine.run([good, good, good], Output("hidden")))) == 3
+
+
+def test_a_reader_that_stops_leaves_nothing_running():
+    parts = parts_of("bert", ())
+    engine = PackedEngine(parts, "float32", threads=2)
+    running = engine.run((batch_of(parts.encoder.config, seed=n) for n in range(1000)), Output("hidden"))
+    next(running)
+    running.close()
+    assert len(list(engine.run([batch_of(parts.encoder.config)] * 3, Output("hidden")))) == 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_large_scores_are_exact_too(precision):
+    """Where exponentials of scores would overflow, the largest is taken off first."""
+    parts = parts_of("bert", ())
+    with torch.no_grad():
+        for block in parts.encoder.stack.blocks:
+            block.attention.query.weight.mul_(300)
+    batch = batch_of(parts.encoder.config)
+    ((_, wanted),) = ReferenceEngine(parts, "float32").run([batch], Output("hidden"))
+    ((_, found),) = PackedEngine(parts, precision).run([batch], Output("hidden"))
+    assert np.isfinite(found).all()
+    if precision == "float32":
+        assert np.abs(found - wanted).max() < 1e-2
+
+
+def test_the_bound_on_scores_holds():
+    qkv = torch.randn(50, 3 * 8)
+    q, k, _ = qkv.unflatten(1, (3, 2, 4)).unbind(1)
+    assert torch.einsum("qhk,phk->hqp", q, k).abs().max() <= attention._bound(qkv, 2)
+
+
+def test_weights_that_change_are_seen():
+    model = tiny.model(("classify",))
+    assert model.engine.describe()["engine"] == "packed"
+    before, same = model.embed("the river"), model.engine
+    assert model.engine is same
+    with torch.no_grad():
+        model.encoder.stack.blocks[0].feed_forward.inner.weight.add_(0.1)
+    after = model.embed("the river")
+    assert not np.allclose(before, after, atol=1e-4)
+    assert np.abs(after - Model(model._saved, engine="reference").embed("the river")).max() < 1e-5
+
+
+def test_without_the_operators_plain_layers_do_the_same(monkeypatch):
+    parts = parts_of("bert", ())
+    batch = batch_of(parts.encoder.config)
+    ((_, wanted),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
+    monkeypatch.setattr("bothways.run.engines.packed.pack.can_pack", lambda dtype: False)
+    ((_, found),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_operators_that_are_gone_or_wrong_are_not_used(monkeypatch):
+    class Gone:
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    class Wrong:
+        _reorder_linear_weight = staticmethod(lambda weight, rows: weight)
+
+        class _linear_pointwise:  # noqa: N801
+            def __new__(cls, x, weight, *rest):
+                return torch.zeros(len(x), len(weight), dtype=x.dtype)
+
+            binary = staticmethod(lambda x, other, weight, *rest: other)
+
+    for broken in (Gone(), Wrong()):
+        monkeypatch.setattr(torch.ops, "mkldnn", broken)
+        assert not linear.can_pack.__wrapped__(torch.float32)
+
+
+def test_an_unknown_engine_lists_those_there_are(tmp_path):
+    tiny.folder(tmp_path / "model")
+    import bothways as bw
+
+    with pytest.raises(BothwaysError, match="there is no engine 'paked'; there are reference, packed"):
+        bw.load(tmp_path / "model", engine="paked")
+
+
+def test_filled_batches_come_in_few_sizes_and_say_the_same():
+    config = tiny.config()
+    sizes = {batch.tokens + fillers(batch.tokens) for batch in (batch_of(config, (n,)) for n in range(1, 600))}
+    assert len(sizes) < 25
+    batch = batch_of(config)
+    whole = filled(batch, 11, 0)
+    assert (whole.lengths[:11] == 1).all()
+    assert (whole.rows[:11] == -1).all()
+    assert np.array_equal(whole.token_ids[11:], batch.token_ids)
+    assert np.array_equal(whole.lengths[11:], batch.lengths)
+    assert filled(batch, 0, 0) is batch
