@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from bothways import __version__
 from bothways.cli import (
     bench,
+    bench_embed,
     compare,
     corpus,
     diagnose,
@@ -66,6 +67,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "export": (export.export, export.EXAMPLES),
     "families": (families.families, families.EXAMPLES),
     "info": (info.info, info.EXAMPLES),
+    "bench embed": (bench_embed.embed, bench_embed.EXAMPLES),
     "bench pretrain": (bench.pretrain, bench.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
 }

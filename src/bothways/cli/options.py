@@ -103,6 +103,16 @@ PrecisionName = Annotated[
     Precision,
     machine("--precision", None, "Numbers to multiply in; auto takes bf16 where the device multiplies it natively."),
 ]
+Engine = Literal["auto", "reference", "packed", "onnx", "openvino"]
+EngineName = Annotated[
+    Engine | None,
+    machine("--engine", None, "What runs the model: packed (the fastest on a processor), reference; as exported."),
+]
+RunPrecision = Annotated[
+    Literal["auto", "float32", "bf16", "int8"],
+    machine("--precision", None, "Numbers to multiply in; lower ones are faster, and checked against float32."),
+]
+AnyPrecision = Annotated[Literal["float32", "bf16", "int8"] | None, machine("--precision", None, "Only this one.")]
 Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Output
 from bothways.run.exporting.check import compare_engines, real_texts
 from bothways.run.runner import Runner
 
+_DECIDING = ("classify", "tag", "answer", "choose")
 WORST_COSINE, EQUAL_DECISIONS = 0.999, 0.995
 _CALIBRATION_TOKENS = 1024
 _SOME = 4
@@ -88,7 +90,7 @@ def checked(
     if precision == "bf16":
         engine = PackedEngine(parts, "bf16", threads)
         check = compare_engines(model, exact, engine, texts)
-        if not _holds(check, bound, model):
+        if not _holds(check, bound):
             raise BothwaysError(
                 f"{model.name} in bf16 is {_said(check)}, beyond the bound ({_asked(bound)}); use float32"
             )
@@ -139,14 +141,14 @@ class _Remembered:
 def _search(search: _Search) -> Checked:
     """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
     found = search.tried(search.scales)
-    if _holds(found.check, search.bound, search.model):
+    if _holds(found.check, search.bound):
         return found
     some = search.texts[1::_SOME]
     alone = {name: search.tried([name], some).check for name in search.scales}
-    hurting = sorted(search.scales, key=lambda name: _loss(alone[name], search.model), reverse=True)
+    hurting = sorted(search.scales, key=lambda name: _loss(alone[name]), reverse=True)
     for count in range(1, len(hurting)):
         found = search.tried([name for name in search.scales if name not in hurting[:count]])
-        if _holds(found.check, search.bound, search.model):
+        if _holds(found.check, search.bound):
             return Checked(found.engine, tuple(hurting[:count]), found.check)
     worst = hurting[0]
     raise BothwaysError(
@@ -165,23 +167,22 @@ def _scales(model: Runner, parts: Parts, texts: Sequence[str]) -> dict[str, Inpu
     return calibrate(parts, encoded.batches(_CALIBRATION_TOKENS), wanted)
 
 
-def _judged(check: dict[str, Any], model: Runner) -> dict[str, dict[str, Any]]:
-    """The outputs that a model is used for: those of its heads, or its vectors."""
-    heads = {kind: found for kind, found in check.items() if kind in model.head_configs}
-    return heads or {VECTOR: check[VECTOR]}
+def _judged(check: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The outputs that a model is used for: what it was fine-tuned to decide, or its vectors."""
+    return {kind: check[kind] for kind in _DECIDING if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
 
 
-def _holds(check: dict[str, Any], bound: Bound, model: Runner) -> bool:
+def _holds(check: dict[str, Any], bound: Bound) -> bool:
     return all(
-        found.get("worst_cosine", 1.0) >= bound.worst_cosine and found.get("equal", 1.0) >= bound.equal_decisions
-        for found in _judged(check, model).values()
+        found.get("worst_cosine", inf) >= bound.worst_cosine and found.get("equal", inf) >= bound.equal_decisions
+        for found in _judged(check).values()
     )
 
 
-def _loss(check: dict[str, Any], model: Runner) -> float:
+def _loss(check: dict[str, Any]) -> float:
     """How much a layer hurts: what is lost of decisions, or of cosines; between equals the hidden states decide."""
     lost = max(
-        max(1 - found.get("worst_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in _judged(check, model).values()
+        max(1 - found.get("worst_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in _judged(check).values()
     )
     return float(lost + 1e-3 * (1 - check[HIDDEN]["mean_cosine"]))
 

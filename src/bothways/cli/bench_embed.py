@@ -1,0 +1,74 @@
+"""``bothways bench embed``: how fast a model runs on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.options import AnyPrecision, EngineName, Json, ModelSource, Text, Threads, machine
+
+EXAMPLES = [
+    "bothways bench embed my-bert",
+    "bothways bench embed my-bert reviews.csv --text review --seconds 30",
+    "bothways bench embed my-bert --precision int8 --json",
+]
+_TEXTS = 2000
+
+
+def embed(
+    model: ModelSource,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[TEXTS]", help="A table of texts; else English ones of many lengths.")
+    ] = None,
+    *,
+    text: Text = None,
+    engine: EngineName = None,
+    precision: AnyPrecision = None,
+    seconds: Annotated[float, machine("--seconds", "N", "For which the throughput of each is measured.")] = 10.0,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Measure how fast a model runs here, in each engine and precision, and how like float32 it stays."""
+    from itertools import islice
+
+    from bothways.run.guard import EQUAL_DECISIONS, WORST_COSINE
+    from bothways.use.bench_embed import ASKED, bench_embed, recommendation
+    from bothways.use.predictions.shared import Wish, ask_texts
+
+    texts = None
+    if source is not None:
+        rows = ask_texts(source, Wish(text=text), pairs=False)
+        texts = [str(row.inputs[0]) for row in islice(rows, _TEXTS)]
+    found = bench_embed(model, texts, engine=engine, precision=precision, threads=threads, seconds=seconds)
+    if json:
+        output.as_json(found)
+        return
+    columns = (
+        "engine",
+        "precision",
+        "tokens/s",
+        *(f"ms for {n} (p99)" for n in ASKED),
+        "memory",
+        "load",
+        "worst cosine",
+    )
+    rows_of_table = [
+        (
+            one.engine,
+            one.precision,
+            round(one.tokens_per_second),
+            *(f"{median:.1f} ({late:.1f})" for median, late in (one.latency or {}).values()),
+            None if one.memory is None else f"{one.memory / 2**20:,.0f} MiB",
+            f"{one.load:.1f} s",
+            f"{one.worst_cosine:.6f}" + ("" if one.equal is None else f", {one.equal:.1%} equal decisions"),
+        )
+        for one in found
+        if not one.refused
+    ]
+    output.table(columns, rows_of_table)
+    for one in found:
+        if one.refused:
+            output.line(f"{one.engine} {one.precision}: {one.refused}")
+    output.line(f"\n{recommendation(found, WORST_COSINE, EQUAL_DECISIONS)}")

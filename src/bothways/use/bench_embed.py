@@ -1,0 +1,239 @@
+"""How fast a model runs on this machine: each engine and precision for some seconds, in a process of its own.
+
+The texts are real ones of many lengths. What an engine computes is compared with plain float32 before it is
+recommended: speed that changes the answers is none.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bothways.errors import BothwaysError
+from bothways.progress import progress, silent
+
+if TYPE_CHECKING:
+    from bothways.run.model import Model
+
+SIDES = (("reference", "float32"), ("packed", "float32"), ("packed", "bf16"), ("packed", "int8"))
+"""Engines and precisions that a model with weights is measured in."""
+ASKED = (1, 8, 32)
+"""How many texts are asked for at once where the time of an answer is measured."""
+_SHORT = 20
+"""Words of a text in such a question, at most."""
+_EXACT = ("reference", "float32")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What one engine and precision came to.
+
+    Attributes:
+        engine: Its name.
+        precision: What it multiplies.
+        tokens_per_second: Of real tokens, over texts of many lengths.
+        latency: Milliseconds until the answer to 1, 8 and 32 short texts: for each the median and the 99th percentile.
+        memory: Peak bytes of the process; None where that is not known.
+        load: Seconds from the start of the process to the first vector.
+        worst_cosine: Of its vectors with those of plain float32.
+        mean_cosine: The same on average.
+        equal: The least share of equal decisions of a head; None for a model without heads that decide.
+        refused: Why it cannot be used, where it cannot; then all numbers are 0.
+    """
+
+    engine: str
+    precision: str
+    tokens_per_second: float = 0.0
+    latency: dict[int, tuple[float, float]] | None = None
+    memory: int | None = None
+    load: float = 0.0
+    worst_cosine: float = 0.0
+    mean_cosine: float = 0.0
+    equal: float | None = None
+    refused: str = ""
+
+
+def bench_embed(
+    model: str | Path,
+    texts: Sequence[str] | None = None,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    seconds: float = 10.0,
+) -> list[Embedded]:
+    """Measures how fast a model runs here.
+
+    Args:
+        model: A model folder or a hub id; also an exported one, which has one engine and precision.
+        texts: What is embedded; English texts of many lengths that Python brings when not given.
+        engine: Only this one.
+        precision: Only this one.
+        threads: As many as the process may use when not given.
+        seconds: For which the throughput of each is measured.
+
+    Returns:
+        What was measured, the exact one first.
+
+    Raises:
+        BothwaysError: The model cannot be opened, or no engine remains.
+    """
+    from bothways.run.engines.choice import check_engine
+    from bothways.run.exported import is_exported
+    from bothways.run.hub import find_model
+
+    if not 0 < seconds < float("inf"):
+        raise BothwaysError(f"the seconds to measure must be above 0, not {seconds}")
+    folder = find_model(model, False)
+    if not is_exported(folder):
+        check_engine(engine)
+    sides: list[tuple[str | None, str]] = [
+        (name, kind) for name, kind in SIDES if engine in (None, name) and precision in (None, "auto", kind)
+    ]
+    if is_exported(folder):
+        sides = [(None, "float32")]
+    if not sides:
+        raise BothwaysError(f"the engine {engine!r} does not compute in {precision}; leave one of them out")
+    found = []
+    with progress("Measuring", total=len(sides), unit="engines") as bar:
+        for name, kind in sides:
+            asked = {"engine": name, "precision": kind, "threads": threads, "seconds": seconds}
+            found.append(_in_process(str(folder), asked, None if texts is None else list(texts)))
+            bar.advance(1, note=f"{found[-1].engine} {kind} {found[-1].tokens_per_second:,.0f} tokens/s")
+    return found
+
+
+def recommendation(found: Sequence[Embedded], worst_cosine: float, equal_decisions: float) -> str:
+    """What to choose, in a sentence: the fastest that stays within a bound.
+
+    Args:
+        found: What was measured.
+        worst_cosine: The bound of vectors, for models without heads that decide.
+        equal_decisions: The bound of decisions.
+    """
+    able = [one for one in found if not one.refused]
+    within = [
+        one for one in able if (one.worst_cosine >= worst_cosine if one.equal is None else one.equal >= equal_decisions)
+    ]
+    if not within:
+        return "none stays within the bound; take float32"
+    best = max(within, key=lambda one: one.tokens_per_second)
+    told = f"{best.engine} in {best.precision}: {best.tokens_per_second:,.0f} tokens a second"
+    exact = next((one for one in able if (one.engine, one.precision) == _EXACT), None)
+    if exact is not None and best is not exact:
+        told += f", {best.tokens_per_second / exact.tokens_per_second:.1f}× plain torch in float32"
+    like = f"worst cosine {best.worst_cosine:.5f}" if best.equal is None else f"{best.equal:.1%} equal decisions"
+    return f"{told}, {like}: --precision {best.precision}"
+
+
+def _in_process(model: str, asked: dict[str, Any], texts: list[str] | None) -> Embedded:
+    task = {"model": model, "asked": asked, "texts": texts, "started": time.time()}
+    done = subprocess.run(
+        [sys.executable, "-m", __name__], input=json.dumps(task), capture_output=True, text=True, encoding="utf-8"
+    )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        if done.returncode < 0:
+            raise BothwaysError(
+                f"{asked} was ended by signal {-done.returncode}, probably for want of memory"
+            ) from None
+        raise RuntimeError(f"the measured process failed:\n{done.stderr[-3000:]}") from None
+    if "refused" in answer:
+        return Embedded(asked["engine"] or "exported", asked["precision"], refused=answer["refused"])
+    latency = {int(count): tuple(times) for count, times in answer.pop("latency").items()}
+    return Embedded(**answer, latency=latency)
+
+
+# -- the process that is measured
+
+
+def main() -> None:
+    """What the measured process does: runs the model, and prints a line of JSON."""
+    task = json.loads(sys.stdin.read())
+    silent()
+    try:
+        answer = _measure(**task)
+    except BothwaysError as mistake:
+        answer = {"refused": str(mistake)}
+    print(json.dumps(answer))  # noqa: T201 - to the process that asked
+
+
+def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started: float) -> dict[str, Any]:
+    import bothways as bw
+    from bothways.run.machine import peak_memory
+
+    if asked["threads"]:
+        import torch
+
+        torch.set_num_threads(asked["threads"])
+    from bothways.run.exporting.check import real_texts
+
+    opened = bw.load(model, engine=asked["engine"], precision=asked["precision"], truncation="head")
+    opened.embed("the first vector")
+    load = time.time() - started
+    texts = texts or real_texts(min(opened.max_length or 512, 256))
+    tokens = len(opened.encode(texts).token_ids)
+    rates = [tokens / one for one in _times(lambda: opened.embed(texts), asked["seconds"])]
+    short = [" ".join(text.split()[:_SHORT]) for text in texts]
+    latency = {}
+    for count in ASKED:
+        some = [short[place % len(short)] for place in range(count)]
+        times = list(_times(lambda some=some: opened.embed(some), asked["seconds"] / 5))  # type: ignore[misc]
+        latency[count] = [float(np.percentile(times, at)) * 1e3 for at in (50, 99)]
+    memory = peak_memory()  # here: comparing is not running
+    return {
+        "engine": opened.engine.name,
+        "precision": opened.engine.precision,
+        "tokens_per_second": float(np.median(rates)),
+        "latency": latency,
+        "memory": memory,
+        "load": load,
+        **_alike(opened, texts),
+    }
+
+
+def _times(work: Callable[[], Any], seconds: float) -> Iterator[float]:
+    """How long some work takes, again and again for so many seconds; the first time does not count."""
+    work()
+    began = time.perf_counter()
+    while True:
+        before = time.perf_counter()
+        work()
+        yield time.perf_counter() - before
+        if time.perf_counter() - began > seconds:
+            return
+
+
+def _alike(model: Model, texts: list[str]) -> dict[str, Any]:
+    """How like plain float32 the outputs are; an exported model was compared when it was made."""
+    from bothways.run.engines.protocol import VECTOR
+    from bothways.run.exported import Exported
+
+    if isinstance(model, Exported):
+        check = model.exported["check"]
+    else:
+        from bothways.run.engines.outputs import Parts
+        from bothways.run.engines.reference import ReferenceEngine
+        from bothways.run.exporting.check import compare_engines
+
+        exact = ReferenceEngine(Parts(model.encoder, model.heads, model.head_configs), "float32")
+        check = compare_engines(model, exact, model.engine, texts[:: max(1, len(texts) // 64)])
+    decisions = [check[kind]["equal"] for kind in model.head_configs if kind in check and "equal" in check[kind]]
+    return {
+        "worst_cosine": check[VECTOR]["worst_cosine"],
+        "mean_cosine": check[VECTOR]["mean_cosine"],
+        "equal": min(decisions, default=None),
+    }
+
+
+if __name__ == "__main__":
+    main()

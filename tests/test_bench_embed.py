@@ -1,0 +1,57 @@
+"""`bothways bench embed`: real processes, small ones; and what is recommended of their figures."""
+
+import json
+
+import pytest
+
+import tiny
+from bothways.cli import main
+from bothways.errors import BothwaysError
+from bothways.use.bench_embed import Embedded, bench_embed, recommendation
+
+
+def test_each_engine_is_measured_and_compared(tmp_path):
+    folder = tiny.folder(tmp_path / "model", ("classify",))
+    found = bench_embed(folder, tiny.sentences(20), seconds=0.05, engine="packed", precision="float32", threads=1)
+    (one,) = found
+    assert (one.engine, one.precision, one.refused) == ("packed", "float32", "")
+    assert one.tokens_per_second > 0
+    assert one.load > 0
+    assert one.worst_cosine > 0.99999
+    assert one.equal == 1.0
+    assert sorted(one.latency) == [1, 8, 32]
+    assert all(0 < median <= late for median, late in one.latency.values())
+
+
+def test_the_command_prints_a_table_or_json(tmp_path, capsys):
+    folder = tiny.folder(tmp_path / "model", ())
+    (tmp_path / "texts.csv").write_text("text\nthe red river\nan old house\n")
+    asked = ["bench", "embed", str(folder), str(tmp_path / "texts.csv"), "--seconds", "0.05", "--engine", "reference"]
+    assert main([*asked, "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["engine"] == "reference"
+    assert one["worst_cosine"] > 0.99999
+
+
+def test_what_cannot_be_measured_is_one_sentence(tmp_path):
+    folder = tiny.folder(tmp_path / "model", ())
+    with pytest.raises(BothwaysError, match="must be above 0"):
+        bench_embed(folder, seconds=0)
+    with pytest.raises(BothwaysError, match="'reference' does not compute in int8"):
+        bench_embed(folder, engine="reference", precision="int8")
+    with pytest.raises(BothwaysError, match="there is no model folder"):
+        bench_embed(tmp_path / "nowhere")
+
+
+def test_the_fastest_within_the_bound_is_recommended():
+    exact = Embedded("reference", "float32", 1000.0, worst_cosine=1.0)
+    rough = Embedded("packed", "int8", 9000.0, worst_cosine=0.9)
+    fine = Embedded("packed", "bf16", 5000.0, worst_cosine=0.9995)
+    refused = Embedded("packed", "int8", refused="no")
+    assert recommendation([exact, rough, fine, refused], 0.999, 0.995) == (
+        "packed in bf16: 5,000 tokens a second, 5.0× plain torch in float32, worst cosine 0.99950: --precision bf16"
+    )
+    assert "int8" in recommendation([exact, rough, fine], 0.5, 0.995)
+    deciding = [Embedded("packed", "int8", 9000.0, worst_cosine=0.9, equal=1.0), exact]
+    assert "100.0% equal decisions" in recommendation(deciding, 0.999, 0.995)
+    assert recommendation([rough], 0.999, 0.995) == "none stays within the bound; take float32"
