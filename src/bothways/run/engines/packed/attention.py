@@ -21,6 +21,8 @@ from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
 
+_FEW = 128
+"""Tokens for which looking for the bound takes longer than softmax does."""
 _SAFE = 60.0
 """Scores up to this size: their exponentials, and sums of thousands of them, are far from the ends of float32."""
 
@@ -44,10 +46,10 @@ class PackedAttention(nn.Module):
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
-        pieces = split(context.plan, heads)
-        bound = _bound(qkv_T3D, heads)
-        out_TD = torch.empty_like(qkv_T3D[:, : qkv_T3D.shape[1] // 3], memory_format=torch.contiguous_format)
-        for piece in groups(tuple(pieces), heads) if score is None and len(pieces) > 1 else pieces:
+        bound = _bound(qkv_T3D, heads) if len(qkv_T3D) > _FEW else math.inf
+        out_TD = qkv_T3D[:, -(qkv_T3D.shape[1] // 3) :].clone()  # a token alone is given its own value
+        longer = [piece for piece in split(context.plan, heads) if piece.length > 1]
+        for piece in groups(tuple(longer), heads) if score is None and len(longer) > 1 else longer:
             rows = slice(piece.start, piece.start + piece.tokens)
             if isinstance(piece, Group):
                 out_TD[rows] = _group(qkv_T3D[rows], piece, heads, bound)
