@@ -65,8 +65,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        if "exported" in own_file(folder):
-            raise BothwaysError(f"{folder} is exported, so it only answers; take the folder that it was exported from")
         raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
     config = read_json(path)
     if not isinstance(config, dict):
@@ -91,7 +89,10 @@ def encoder_config(folder: Path) -> EncoderConfig:
     Raises:
         BothwaysError: The family is not supported, or a key is not understood.
     """
-    own = own_file(folder).get("encoder")
+    known = own_file(folder)
+    if "exported" in known:
+        raise BothwaysError(f"{folder} is exported, so it only answers; take the folder that it was exported from")
+    own = known.get("encoder")
     if own is not None:  # a composition that no published class computes
         return EncoderConfig.from_dict(own, str(folder / OWN_FILE))
     config = read_config(folder)
