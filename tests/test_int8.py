@@ -157,7 +157,7 @@ def test_a_model_in_int8_answers_and_remembers_its_check(tmp_path):
     import bothways as bw
 
     again = bw.load(tmp_path / "model", precision="int8")
-    assert again._known.lower["kept"] == model._known.lower["kept"]
+    assert again._known.lower == model._known.lower
     assert np.abs(again.embed(texts) - model.embed(texts)).max() < 1e-3
 
 
@@ -170,3 +170,23 @@ def test_where_int8_cannot_be_one_sentence_says_so(monkeypatch):
     monkeypatch.setattr(guard, "can_int8", lambda: False)
     with pytest.raises(BothwaysError, match="has no fast int8 products; use float32 or bf16"):
         tiny.model((), precision="int8").embed("a")
+
+
+def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
+    from bothways.errors import BothwaysWarning
+    from bothways.run import model as module
+
+    monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
+    near = tiny.model((), precision="auto")
+    near.embed("the river")
+    assert near.engine.describe()["precision"] == "bf16"
+    assert near._known.lower["bf16"]["check"]["vector"]["worst_cosine"] > 0.999
+    monkeypatch.setattr(guard, "WORST_COSINE", 1.1)
+    far = tiny.model((), precision="auto")
+    with pytest.warns(BothwaysWarning, match="beyond the bound .*; use float32, as is done now"):
+        far.embed("the river")
+    assert far.engine.describe()["precision"] == far.precision == "float32"
+
+
+class Native:
+    name = "bf16"

@@ -8,7 +8,7 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.evaluate import Settings, named
-from bothways.cli.options import DeviceName, Json, Label, PrecisionName, Seed, Text, TextPair, Threads, data, written
+from bothways.cli.options import DeviceName, Json, Label, RunPrecision, Seed, Text, TextPair, Threads, data, written
 
 EXAMPLES = [
     "bothways compare first second --on test.csv",
@@ -28,7 +28,7 @@ def compare(
     show: Annotated[int, written("--show", "N", "How many to show that one has right and the other wrong.")] = 5,
     seed: Seed = 0,
     device: DeviceName = None,
-    precision: PrecisionName = "float32",
+    precision: RunPrecision = "float32",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

@@ -10,12 +10,13 @@ import typer
 from bothways.cli import output
 from bothways.cli.options import (
     DeviceName,
+    EngineName,
     Json,
     Lines,
     ModelSource,
     On,
     Overwrite,
-    PrecisionName,
+    RunPrecision,
     ResumeOut,
     ShardRows,
     Text,
@@ -52,7 +53,8 @@ def embed(
     ] = None,
     truncation: TrainedTruncation = None,
     device: DeviceName = None,
-    precision: PrecisionName = "float32",
+    engine: EngineName = None,
+    precision: RunPrecision = "float32",
     threads: Threads = None,
     shard_rows: ShardRows = None,
     on: On = None,
@@ -67,7 +69,7 @@ def embed(
     from bothways.use.target import find_target
 
     find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
+    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation)
     result = bulk.embed(
         loaded,
         source,

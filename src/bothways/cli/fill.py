@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import DeviceName, Json, ModelSource, PrecisionName, Threads, plain
+from bothways.cli.options import DeviceName, Json, ModelSource, RunPrecision, Threads, plain
 
 EXAMPLES = [
     'bothways fill quickstart/model "Return the [MASK] of the list."',
@@ -21,7 +21,7 @@ def fill(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Texts with [MASK], or - for lines of stdin.")],
     top: Annotated[int, plain("--top", "N", "How many words for each place.", min=1)] = 5,
     device: DeviceName = None,
-    precision: PrecisionName = "float32",
+    precision: RunPrecision = "float32",
     threads: Threads = None,
     json: Json = False,
 ) -> None:

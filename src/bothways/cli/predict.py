@@ -11,12 +11,13 @@ from bothways.cli import output
 from bothways.cli.options import (
     Adapter,
     DeviceName,
+    EngineName,
     Json,
     Lines,
     ModelSource,
     On,
     Overwrite,
-    PrecisionName,
+    RunPrecision,
     ResumeOut,
     ShardRows,
     Text,
@@ -60,7 +61,8 @@ def predict(
     ] = None,
     several: Annotated[bool, option("Zero-shot", "--several", None, "A text may have several of them.")] = False,
     device: DeviceName = None,
-    precision: PrecisionName = "float32",
+    engine: EngineName = None,
+    precision: RunPrecision = "float32",
     threads: Threads = None,
     out: Annotated[
         Path,
@@ -84,7 +86,7 @@ def predict(
     from bothways.use.target import find_target
 
     find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, precision=precision, truncation=truncation, adapter=adapter)
+    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation, adapter=adapter)
     result = bulk.predict(
         loaded,
         source,

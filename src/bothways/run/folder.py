@@ -72,7 +72,10 @@ def encoder_config(folder: Path) -> EncoderConfig:
     Raises:
         BothwaysError: The family is not supported, or a key is not understood.
     """
-    own = own_file(folder).get("encoder")
+    known = own_file(folder)
+    if "exported" in known:
+        raise BothwaysError(f"{folder} is exported, so it only answers; take the folder that it was exported from")
+    own = known.get("encoder")
     if own is not None:  # a composition that no published class computes
         return EncoderConfig.from_dict(own, str(folder / OWN_FILE))
     config = read_config(folder)

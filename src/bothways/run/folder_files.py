@@ -19,8 +19,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        if "exported" in own_file(folder):
-            raise BothwaysError(f"{folder} is exported, so it only answers; take the folder that it was exported from")
         raise BothwaysError(f"{folder} is not a model folder: it has no config.json")
     config = read_json(path)
     if not isinstance(config, dict):

@@ -84,7 +84,7 @@ def checked(
         BothwaysError: The processor or this torch lacks the precision, or the bound cannot be held; the sentence names
             the layer that hurts most.
     """
-    bound = bound or Bound()
+    bound = bound or Bound(WORST_COSINE, EQUAL_DECISIONS)
     texts = list(texts or real_texts(model.max_length))
     exact = _Remembered(PackedEngine(parts, "float32", threads))
     if precision == "bf16":

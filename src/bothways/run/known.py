@@ -22,8 +22,8 @@ class Known:
         truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
         task: What it was fine-tuned for.
         decoding: How numbers of heads become answers, by kind of head; plain data.
-        lower: What a check of lower precision found: which layers stay in higher precision, and how like float32 the
-            outputs are; plain data, empty where none was made.
+        lower: By precision what a comparison with float32 found: which layers are ``kept`` in higher precision, and
+            how like the outputs are (``check``); plain data, empty where none was made.
     """
 
     head_configs: dict[str, HeadConfig]

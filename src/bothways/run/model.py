@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from bothways.chance import derived_seed
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
@@ -25,6 +26,7 @@ from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
 from bothways.run.engines.choice import Kept, check_engine
 from bothways.run.engines.outputs import Parts
+from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.protocol import Engine
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
@@ -57,7 +59,7 @@ def load(
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
         precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
             vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
-            multiplies it natively).
+            multiplies it natively, if it stays within that bound).
         engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); None takes the
             fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
@@ -105,6 +107,7 @@ class Model(Questions):
         apply_thread_limit()
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = precision if precision == "int8" else resolve_precision(precision, self.device).name
+        self._auto = precision == "auto"
 
     @classmethod
     def random(
@@ -146,16 +149,27 @@ class Model(Questions):
     def engine(self) -> Engine:
         """What runs it: made at the first question, and again when the weights have changed."""
         parts = Parts(self.encoder, self.heads, self.head_configs)
-        return self._kept.engine(parts, self._asked, self.precision, lambda: self._int8(parts))
+        return self._kept.engine(parts, self._asked, self.precision, lambda: self._packed(parts))
 
-    def _int8(self, parts: Parts) -> Engine:
-        """An engine that was checked against float32, or as an earlier check found it."""
+    def _packed(self, parts: Parts) -> Engine:
+        """Lower precision that was not asked for as it is, bf16 by ``auto`` or int8, is compared with float32 first."""
+        if self.precision == "float32" or (self.precision == "bf16" and not self._auto):
+            return PackedEngine(parts, self.precision)
         from bothways.run.guard import checked
 
-        known = self._known.lower
-        found = checked(self, parts, "int8", kept=known.get("kept"))
-        if not known:
-            known.update(precision="int8", kept=list(found.kept), check=found.check)
+        known = self._known.lower.get(self.precision)
+        if known is not None and self.precision == "bf16":
+            return PackedEngine(parts, "bf16")
+        try:
+            found = checked(self, parts, self.precision, kept=known and known["kept"])
+        except BothwaysError as error:
+            if not self._auto:
+                raise
+            warnings.warn(BothwaysWarning(f"{error}, as is done now"), stacklevel=2)
+            self.precision = "float32"
+            return PackedEngine(parts, "float32")
+        if known is None:
+            self._known.lower[self.precision] = {"kept": list(found.kept), "check": found.check}
         return found.engine
 
     @property

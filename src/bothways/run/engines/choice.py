@@ -9,7 +9,6 @@ from torch import nn
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.protocol import Engine
 from bothways.run.engines.reference import ReferenceEngine
 
@@ -38,14 +37,14 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()  # in another process the engine is made again
 
-    def engine(self, parts: Parts, name: str | None, precision: str, int8: Callable[[], Engine]) -> Engine:
+    def engine(self, parts: Parts, name: str | None, precision: str, packed: Callable[[], Engine]) -> Engine:
         """The engine for modules as they are now.
 
         Args:
             parts: The model's modules.
             name: Of the engine; None: the fastest for their device.
             precision: What it multiplies.
-            int8: Makes the engine of that precision, which is checked on texts.
+            packed: Makes the packed engine.
 
         Raises:
             BothwaysError: The engine does not run on the device, or not in the precision.
@@ -61,8 +60,7 @@ class Kept:
         with self._lock:
             now = (precision, _state(parts))
             if self._engine is None or now != self._made_of:
-                self._engine = int8() if precision == "int8" else PackedEngine(parts, precision)
-                self._made_of = now
+                self._engine, self._made_of = packed(), now
             return self._engine
 
 

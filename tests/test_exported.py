@@ -1,0 +1,381 @@
+"""An exported folder answers as its model does, without torch; what does not fit is told in one sentence."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import bothways as bw
+import tiny
+from bothways.batch import make_batch
+from bothways.cli import main
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.model.build import build_head
+from bothways.model.config import HeadConfig
+from bothways.run import exported as exported_module
+from bothways.run.exported import Exported
+from bothways.run.exporting.check import compare_engines, real_texts
+from bothways.run.folder import read_folder
+from bothways.run.likeness import decisions_alike, vectors_alike
+from bothways.run.model import Model
+from bothways.run.sentence_folder import SentenceRecipe
+
+HEADS = ("mlm", "nsp", "classify", "tag", "answer", "choose")
+TEXTS = tiny.sentences(40, longest=60)
+TAGS = ("O", "B-place", "I-place")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Every head that BERT has, a CRF, and settings that only `bothways.json` keeps."""
+    saved = tiny.saved(HEADS, recipe=SentenceRecipe("max", normalize=True, stated=True), max_length=48)
+    saved.head_configs["tag"] = saved.head_configs["tag"].derive(labels=TAGS)
+    crf = HeadConfig(kind="crf", labels=TAGS)
+    saved.head_configs["crf"], saved.heads["crf"] = crf, tiny.randomise(build_head(crf, saved.encoder.config), 9)
+    saved.heads["crf"].constrain(
+        *(np.array(value, dtype=bool) for value in ([[1, 1, 0], [1, 1, 1], [1, 1, 1]], [1, 1, 0], [1, 1, 1]))
+    )
+    saved.task, saved.truncation = "tag", "head_tail"
+    saved.decoding = {"answer": {"threshold": 0.1}, "tag": {"scheme": "bio"}}
+    return Model(saved, device="cpu", name="tiny")
+
+
+@pytest.fixture(scope="module")
+def folders(model, tmp_path_factory):
+    """The same model in every form that it is exported in."""
+    made = tmp_path_factory.mktemp("exported")
+    model.export(made / "onnx")
+    model.export(made / "openvino", to="openvino", texts=TEXTS[:5])
+    with pytest.warns(BothwaysWarning, match="int8 changes decisions of answer"):  # of random weights
+        model.export(made / "int8", precision="int8", texts=TEXTS[:5])
+    return made
+
+
+@pytest.fixture
+def folder(folders, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(folders / "onnx", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def spoil(folder, **changes):
+    path = folder / "bothways.json"
+    own = json.loads(path.read_text())
+    own["exported"] |= changes
+    path.write_text(json.dumps(own))
+    return folder
+
+
+def near(found, wanted):
+    """Whether two answers are the same but for rounding: the same words, numbers that are near."""
+    if isinstance(wanted, float | np.ndarray):
+        return np.shape(found) == np.shape(wanted) and np.abs(np.asarray(found) - wanted).max(initial=0) < 1e-4
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(near(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list | tuple):
+        return len(found) == len(wanted) and all(map(near, found, wanted))
+    if hasattr(wanted, "__dataclass_fields__"):
+        return type(found) is type(wanted) and near(vars(found), vars(wanted))
+    return found == wanted
+
+
+QUESTIONS = {
+    "embed": lambda model: model.embed(TEXTS),
+    "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize_vectors=False),
+    "embed one": lambda model: model.embed(TEXTS[0]),
+    "hidden": lambda model: model.hidden(TEXTS),
+    "classify": lambda model: model.classify(TEXTS),
+    "tag": lambda model: model.tag(TEXTS),
+    "answer": lambda model: model.answer(["which river"] * 9, TEXTS[:9], top=2),
+    "choose": lambda model: model.choose("the river", TEXTS[:3]),
+    "follows": lambda model: model.follows(TEXTS[:9], TEXTS[9:18]),
+    "fill_mask": lambda model: model.fill_mask(["the [MASK] of the town", "a [MASK] or [MASK] house"], 3),
+    "zero_shot": lambda model: model.zero_shot(TEXTS[:4], ["river", "music"], entailment="good"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_every_question_has_the_same_answer(model, folders, to, question):
+    ask = QUESTIONS[question]
+    found, wanted = ask(bw.load(folders / to)), ask(model)
+    assert near(found, wanted), (found, wanted)
+
+
+def test_long_texts_are_read_in_windows_alike(model, folders, monkeypatch):
+    opened, long = bw.load(folders / "onnx", truncation="window"), [" ".join(TEXTS), TEXTS[0]]
+    monkeypatch.setattr(model, "truncation", "window")
+    assert near(opened.embed(long), model.embed(long))
+    assert near(opened.classify(long), model.classify(long))
+
+
+def test_everything_that_is_known_of_the_model_comes_back(model, folders):
+    opened = bw.load(folders / "onnx")
+    assert isinstance(opened, Exported)
+    assert opened.config == model.config
+    assert opened.head_configs == model.head_configs
+    assert opened.sentence == model.sentence
+    assert (opened.max_length, opened.truncation, opened.task) == (48, "head_tail", "tag")
+    assert opened.decoding == model.decoding
+    assert opened.tokenizer.fingerprint == model.tokenizer.fingerprint
+
+
+def test_the_folder_says_how_like_the_model_it_is(folders):
+    said = json.loads((folders / "onnx/bothways.json").read_text())["exported"]["check"]
+    assert said["texts"] == 64
+    assert set(said) == {"texts", "tokens", "hidden", "vector", *HEADS}
+    assert said["vector"]["worst_cosine"] > 0.999999
+    assert {said[kind]["equal"] for kind in HEADS} == {1.0}
+    rounded = json.loads((folders / "int8/bothways.json").read_text())["exported"]["check"]
+    assert 0.99 < rounded["vector"]["worst_cosine"] < said["vector"]["worst_cosine"]
+
+
+def test_eight_bits_answer_nearly_the_same_from_a_smaller_folder(model, folders):
+    opened = bw.load(folders / "int8")
+    assert opened.precision == opened.engine.precision == "int8"
+    assert vectors_alike(opened.embed(TEXTS), model.embed(TEXTS)).worst_cosine > 0.99
+    sizes = [sum(path.stat().st_size for path in (folders / name).glob("model.*")) for name in ("int8", "onnx")]
+    assert sizes[0] < sizes[1]
+
+
+def test_the_real_texts_have_all_lengths():
+    texts = real_texts(512)
+    assert texts == real_texts(512)
+    counts = [len(text.split()) for text in texts]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1], len(texts)) == (1, 512, 64)
+    assert len(set(" ".join(texts).split())) > 500
+
+
+def test_a_damaged_graph_is_noticed_before_a_folder_is_there(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "bothways.run.exporting.graph.PaddedOutput.pool", lambda output, way: output.sequence[:1] * 0 + 1
+    )
+    with pytest.raises(BothwaysError, match=r"does not compute what the model does \(worst cosine of vector"):
+        model.export(tmp_path / "out", texts=TEXTS[:3])
+    assert not list(tmp_path.iterdir())
+
+
+# -- without torch
+
+
+BLOCKED = """
+import sys
+for name in ("torch", "pyarrow", "rich", "typer", "onnx", "openvino"):
+    sys.modules[name] = None
+import bothways as bw
+model = bw.load(sys.argv[1])
+assert model.embed(["a red river"]).shape == (1, model.config.width)
+print(model.classify("a red river").label, *model.tag("a red river").tags)
+print(model.fill_mask("the [MASK] town", 1)[0].token)
+"""
+
+
+def test_an_exported_model_answers_where_there_is_no_torch(model, folders):
+    done = subprocess.run([sys.executable, "-c", BLOCKED, folders / "onnx"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tags, fill = model.tag("a red river").tags, model.fill_mask("the [MASK] town", 1)[0].token
+    assert done.stdout.split() == [model.classify("a red river").label, *tags, fill]
+
+
+def test_the_command_line_needs_no_torch_either(model, folders, tmp_path):
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:5]))
+    block = "import sys; sys.modules['torch'] = None; from bothways.cli import main; sys.exit(main(sys.argv[1:]))"
+    for command in (
+        ["embed", folders / "onnx", "in.jsonl", "out.npy"],
+        ["predict", folders / "onnx", "in.jsonl", "--out", "out.jsonl"],
+    ):
+        done = subprocess.run([sys.executable, "-c", block, *command], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert np.abs(np.load(tmp_path / "out.npy") - model.embed(TEXTS[:5])).max() < 1e-5
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+
+
+# -- what does not fit
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.onnx.data", "tables.safetensors"])
+def test_a_file_that_is_missing_is_named(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(BothwaysError, match=f"lacks {file}, so it is not whole; export the model again"):
+        bw.load(folder).tag("a red river")
+
+
+def test_a_damaged_graph_is_told_in_a_sentence(folder):
+    (folder / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(BothwaysError, match=r"model.onnx cannot be run \(.*\); export the model again"):
+        bw.load(folder).embed("a red river")
+
+
+def test_a_folder_of_a_later_version_is_refused(folder):
+    with pytest.raises(BothwaysError, match=r"in form 2, and this version \(.*\) reads form 1; export the model again"):
+        bw.load(spoil(folder, form=2))
+
+
+def test_a_folder_for_another_processor_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(exported_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx2"])
+    with pytest.raises(BothwaysError, match=r"for processors with avx512_vnni or avx_vnni, and this one would compute"):
+        bw.load(spoil(folder, precision="int8", needs=["avx512_vnni", "avx_vnni"]))
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx2", "avx_vnni"])
+    assert bw.load(folder).precision == "int8"
+
+
+def test_weights_have_seven_bits_where_the_processor_sums_in_sixteen(monkeypatch):
+    monkeypatch.setattr(exported_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx2"])
+    assert exported_module.exact_int8() == (False, [])
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx512_vnni"])
+    assert exported_module.exact_int8()[0]
+    monkeypatch.setattr(exported_module.platform, "machine", lambda: "arm64")
+    assert exported_module.exact_int8()[0]
+
+
+def test_precision_is_what_was_exported_but_openvino_rounds_to_bf16_where_the_processor_does(folders, monkeypatch):
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx512_bf16"])
+    assert bw.load(folders / "openvino").precision == "float32"
+    assert bw.load(folders / "openvino", precision="auto").precision == "bf16"
+    assert bw.load(folders / "openvino", precision="bf16").precision == "bf16"
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx2"])
+    assert bw.load(folders / "openvino", precision="auto").precision == "float32"
+    with pytest.raises(BothwaysError, match="this processor does not multiply bf16 natively"):
+        bw.load(folders / "openvino", precision="bf16")
+    for name, precision in (("onnx", "bf16"), ("onnx", "int8"), ("int8", "bf16"), ("openvino", "int8")):
+        with pytest.raises(BothwaysError, match=f"and is not computed in {precision}; leave precision out"):
+            bw.load(folders / name, precision=precision)
+
+
+def test_an_engine_runs_what_was_exported_to_it(folders, tmp_path):
+    assert bw.load(folders / "onnx", engine="onnx").engine.name == "onnx"
+    with pytest.raises(BothwaysError, match="was exported to onnx and cannot run on the engine 'openvino'"):
+        bw.load(folders / "onnx", engine="openvino")
+    plain = tiny.folder(tmp_path / "plain")
+    with pytest.raises(BothwaysError, match=r"is not an exported folder, .*bothways export .* --to openvino"):
+        bw.load(plain, engine="openvino")
+
+
+def test_devices_and_adapters_belong_to_the_original(folders, tmp_path):
+    with pytest.raises(BothwaysError, match="is exported and runs on the CPU, not on 'cuda'"):
+        bw.load(folders / "onnx", device="cuda")
+    with pytest.raises(BothwaysError, match="is exported, so no adapter can be merged"):
+        bw.load(folders / "onnx", adapter=tmp_path)
+
+
+def test_an_exported_model_has_no_weights_to_train_or_save(folders, tmp_path):
+    opened = bw.load(folders / "onnx")
+    with pytest.raises(BothwaysError, match=r"is exported: it answers questions, but has no weights .*\(save\)"):
+        opened.save(tmp_path / "again")
+    assert not hasattr(opened, "encoder")
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = opened.nonsense
+    with pytest.raises(
+        BothwaysError, match="is exported, so it only answers; take the folder that it was exported from"
+    ):
+        read_folder(folders / "onnx")
+
+
+def test_an_opened_model_travels_to_another_process(folders):
+    opened = bw.load(folders / "onnx")
+    vector = opened.embed("a red river")
+    assert (pickle.loads(pickle.dumps(opened)).embed("a red river") == vector).all()
+
+
+@pytest.mark.parametrize(
+    ("module", "to", "extra"), [("onnxscript", "onnx", "onnx"), ("openvino", "openvino", "openvino")]
+)
+def test_a_missing_library_is_named_with_what_installs_it(model, tmp_path, monkeypatch, module, to, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        BothwaysError, match=rf"needs {module}, which is not installed: pip install 'bothways\[{extra}\]'"
+    ):
+        model.export(tmp_path / "out", to=to)
+
+
+@pytest.mark.parametrize(
+    ("to", "module", "extra"), [("onnx", "onnxruntime", "light"), ("openvino", "openvino", "openvino")]
+)
+def test_a_missing_runtime_is_named_with_what_installs_it(folders, monkeypatch, to, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        BothwaysError, match=rf"needs {module}, which is not installed: pip install 'bothways\[{extra}\]'"
+    ):
+        bw.load(folders / to).embed("a red river")
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"to": "onxx"}, "exported to onnx or openvino, not to 'onxx'; did you mean 'onnx'"),
+        (
+            {"to": "openvino", "precision": "int8"},
+            "openvino is exported to in float32, not in 'int8'; OpenVINO computes",
+        ),
+        ({"precision": "bf16"}, "onnx is exported to in float32 or int8, not in 'bf16'"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused_before_work_begins(model, tmp_path, wish, said):
+    with pytest.raises(BothwaysError, match=said):
+        model.export(tmp_path / "out", **wish)
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(model, folder, tmp_path):
+    with pytest.raises(BothwaysError, match="exists already"):
+        model.export(folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    with pytest.raises(BothwaysError, match="holds something else than an exported model"):
+        model.export(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine/letter.txt").read_text() == "dear"
+
+
+def test_the_command_exports_and_says_how_like_it_is(tmp_path, capsys):
+    tiny.folder(tmp_path / "model", ("classify",), layers=1)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:4]))
+    typed = ["export", tmp_path / "model", tmp_path / "out", "--texts", tmp_path / "texts.txt", "--json"]
+    assert main([str(word) for word in typed]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["to"], said["precision"], said["check"]["texts"]) == ("onnx", "float32", 4)
+    assert said["check"]["classify"]["equal"] == 1.0
+    assert near(bw.load(tmp_path / "out").embed(TEXTS), bw.load(tmp_path / "model").embed(TEXTS))
+
+
+# -- likeness
+
+
+def test_likeness_tells_what_changed():
+    exact = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], dtype=np.float32)
+    alike = vectors_alike(exact * 3, exact)
+    assert (alike.worst_cosine, alike.compared, alike.largest) == (1.0, 3, 4.0)
+    turned = exact.copy()
+    turned[1] = [2, 0]
+    assert vectors_alike(turned, exact).worst_cosine == 0.0
+    assert vectors_alike(turned, exact).mean_cosine == pytest.approx(2 / 3)
+    assert vectors_alike(np.full((1, 2), np.nan), exact[:1]).worst_cosine == -1.0
+    batch = make_batch([[1, 2], [1, 2, 3]])
+    one, several = (
+        HeadConfig(kind="classify", labels=("a", "b")),
+        HeadConfig(kind="classify", labels=("a", "b"), problem="several"),
+    )
+    scores = np.array([[0.2, 0.1], [-3.0, 1.0]])
+    assert decisions_alike(scores + 1, scores, one, batch).equal == 1.0
+    assert decisions_alike(scores + 1, scores, several, batch).equal == 1.0 - 0 / 4
+    assert decisions_alike(scores - 0.15, scores, several, batch).equal == 0.75
+    assert decisions_alike(scores[:, ::-1], scores, one, batch).equal == 0.0
+    assert decisions_alike(scores, scores, HeadConfig(kind="classify", problem="scores"), batch).equal is None
+    places = np.zeros((5, 2))
+    places[[1, 4], [0, 1]] = 1
+    other = places.copy()
+    other[3, 0] = 2
+    assert decisions_alike(other, places, HeadConfig(kind="answer"), batch).equal == 0.75
+
+
+def test_engines_are_compared_by_all_that_they_give(model):
+    with torch.no_grad():
+        said = compare_engines(model, model.engine, model.engine, TEXTS[:5])
+    assert said["vector"] == {"compared": 5, "worst_cosine": 1.0, "mean_cosine": 1.0, "largest": 0.0} | said["vector"]
+    assert {said[kind]["largest"] for kind in HEADS} == {0.0}
