@@ -149,7 +149,7 @@ def test_heads_are_judged_by_what_they_decide():
 
 def test_a_model_in_int8_answers_and_remembers_its_check(tmp_path):
     texts = tiny.sentences(20, seed=8)
-    model = tiny.model(("classify",), precision="int8")
+    model = Model(tiny.saved(("classify",)), precision="int8", engine="packed")
     assert model.engine.describe()["precision"] == "int8"
     exact = Model(model._saved, engine="reference")
     assert off(model.embed(texts), exact.embed(texts)) < 0.1
@@ -162,14 +162,14 @@ def test_a_model_in_int8_answers_and_remembers_its_check(tmp_path):
 
 
 def test_where_int8_cannot_be_one_sentence_says_so(monkeypatch):
-    reference = Model(tiny.saved(()), precision="int8", engine="reference")
+    reference = Model(tiny.saved(()), precision="int8")
     with pytest.raises(BothwaysError, match="'reference' does not compute in int8; choose 'packed'"):
         reference.embed("a")
     with pytest.raises(BothwaysError, match="no layer of tiny can be computed in int8 yet"):
-        tiny.model((), precision="int8", norm="pre").embed("a")
+        Model(tiny.saved((), norm="pre"), precision="int8", engine="packed", name="tiny").embed("a")
     monkeypatch.setattr(guard, "can_int8", lambda: False)
     with pytest.raises(BothwaysError, match="has no fast int8 products; use float32 or bf16"):
-        tiny.model((), precision="int8").embed("a")
+        Model(tiny.saved(()), precision="int8", engine="packed").embed("a")
 
 
 def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
@@ -177,12 +177,12 @@ def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
     from bothways.run import model as module
 
     monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
-    near = tiny.model((), precision="auto")
+    near = Model(tiny.saved(()), precision="auto", engine="packed")
     near.embed("the river")
     assert near.engine.describe()["precision"] == "bf16"
     assert near._known.lower["bf16"]["check"]["vector"]["worst_cosine"] > 0.999
     monkeypatch.setattr(guard, "WORST_COSINE", 1.1)
-    far = tiny.model((), precision="auto")
+    far = Model(tiny.saved(()), precision="auto", engine="packed")
     with pytest.warns(BothwaysWarning, match="beyond the bound .*; use float32, as is done now"):
         far.embed("the river")
     assert far.engine.describe()["precision"] == far.precision == "float32"

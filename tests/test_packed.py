@@ -146,7 +146,7 @@ def test_the_bound_on_scores_holds():
 
 
 def test_weights_that_change_are_seen():
-    model = tiny.model(("classify",))
+    model = Model(tiny.saved(("classify",)), engine="packed")
     assert model.engine.describe()["engine"] == "packed"
     before, same = model.embed("the river"), model.engine
     assert model.engine is same
@@ -154,7 +154,31 @@ def test_weights_that_change_are_seen():
         model.encoder.stack.blocks[0].feed_forward.inner.weight.add_(0.1)
     after = model.embed("the river")
     assert not np.allclose(before, after, atol=1e-4)
-    assert np.abs(after - Model(model._saved, engine="reference").embed("the river")).max() < 1e-5
+    assert np.abs(after - Model(model._saved).embed("the river")).max() < 1e-5
+
+
+@pytest.mark.parametrize("how", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_weights_that_an_optimizer_changed_are_seen(how):
+    """The fused one does not tell its tensors."""
+    model = Model(tiny.saved(("classify",)), engine="packed")
+    before = model.class_probabilities(["the river"])
+    weights = [*model.encoder.parameters(), *model.heads["classify"].parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=0.05, **how)
+    batch = model.encode(["the river"]).batch([0])
+    model.heads["classify"](model.encoder(batch)).sum().backward()
+    optimizer.step()
+    found = model.class_probabilities(["the river"])
+    assert not np.allclose(found, before, atol=1e-3)
+    assert np.abs(found - Model(model._saved).class_probabilities(["the river"])).max() < 1e-5
+
+
+def test_what_is_opened_runs_packed_and_what_is_made_in_plain_torch(tmp_path):
+    import bothways as bw
+
+    folder = tiny.folder(tmp_path / "model")
+    assert bw.load(folder).engine.name == "packed"
+    assert bw.load(folder, engine="reference").engine.name == "reference"
+    assert tiny.model().engine.name == "reference"
 
 
 def test_without_the_operators_plain_layers_do_the_same(monkeypatch):
@@ -189,7 +213,7 @@ def test_an_unknown_engine_lists_those_there_are(tmp_path):
     tiny.folder(tmp_path / "model")
     import bothways as bw
 
-    with pytest.raises(BothwaysError, match="there is no engine 'paked'; there are reference, packed"):
+    with pytest.raises(BothwaysError, match="there is no engine 'paked'; there are auto, reference, packed"):
         bw.load(tmp_path / "model", engine="paked")
 
 

@@ -36,13 +36,16 @@ from bothways.learn.state import History, LoopState, Taken
 from bothways.learn.tally import Tally, count_items
 from bothways.learn.used_rows import UsedRows
 from bothways.progress import progress
-from bothways.run.memory import kept_memory
+from bothways.run.memory import give_back, kept_memory
 from bothways.run.precision import Precision, resolve_precision
 from bothways.run.roof import roof as measured_roof
 
 __all__ = ["Callback", "Evaluation", "History", "Item", "LoopSettings", "Objective", "StepEvent", "Stream", "train"]
 
 T = TypeVar("T")
+
+_TIDY_EVERY = 64
+"""Steps between those after which free memory is given back: batches of other sizes leave holes in it."""
 
 
 def train(
@@ -171,6 +174,8 @@ def train(
                 bar.advance(1, note=live.after(taken))
                 state.stopped = _end(state, settings, event)
                 keeper.save_if_due()
+                if state.step % _TIDY_EVERY == 0:
+                    give_back()
 
         if evaluate and state.stopped and state.evaluated < state.step:  # the run ended before its last step
             evaluated()

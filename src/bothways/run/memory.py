@@ -2,11 +2,11 @@
 
 The C library of Linux gives large blocks back to the system as they are freed, and the system clears every page of
 such a block when it is asked for again. A training step allocates the same gigabyte over and over: on a processor that
-costs about a fifth of its time. While `kept_memory` holds, freed blocks stay with the process. The most that it ever
-holds hardly changes, since no step needs more than another.
+costs about a fifth of its time. While `kept_memory` holds, freed blocks stay with the process.
 
-Where batches are of ever other sizes, as in bulk, the blocks that they free leave holes that later ones do not fit in,
-and the process grows by some hundred megabytes. There `give_back` is called from time to time.
+Where batches are of ever other sizes, as in bulk and in fine-tuning, the blocks that they free leave holes that later
+ones do not fit in, and the process grows by some hundred megabytes, or a gigabyte in training. So `give_back` is called
+from time to time.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Gives back to the system what is free, wherever it lies, unless it is kept; takes some hundredths of a second."""
+    """Gives back to the system what is free now, wherever it lies; takes some hundredths of a second."""
     library = _glibc()
-    if library is not None and not _holders:
+    if library is not None:
         library.malloc_trim(0)
 
 

@@ -47,7 +47,7 @@ def load(
     *,
     device: str | None = None,
     precision: str = "float32",
-    engine: str | None = None,
+    engine: str = "auto",
     offline: bool = False,
     truncation: str | None = None,
     adapter: str | Path | None = None,
@@ -60,7 +60,7 @@ def load(
         precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
             vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
             multiplies it natively, if it stays within that bound).
-        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); None takes the
+        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); ``"auto"`` takes the
             fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
         truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
@@ -95,7 +95,7 @@ class Model(Questions):
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
-        engine: str | None = None,
+        engine: str = "reference",
         truncation: str | None = None,
         name: str = "this model",
     ) -> None:
@@ -147,7 +147,10 @@ class Model(Questions):
 
     @property
     def engine(self) -> Engine:
-        """What runs it: made at the first question, and again when the weights have changed."""
+        """What runs it: made at the first question, and again when the weights have changed.
+
+        A model that was not opened but made or trained runs in plain torch, unless it was told otherwise.
+        """
         parts = Parts(self.encoder, self.heads, self.head_configs)
         return self._kept.engine(parts, self._asked, self.precision, lambda: self._packed(parts))
 

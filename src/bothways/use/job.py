@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from bothways.errors import BothwaysError
 from bothways.progress import progress, say
 from bothways.run import stream
+from bothways.run.memory import give_back
 from bothways.run.stream import Done, Threads, Workers, in_order
 from bothways.text.truncation import Truncation
 from bothways.use.amount import expected, rows_of
@@ -146,6 +147,7 @@ def _answer(
             columns = shape(together(part.rows, done.answers))
             output.append(columns, len(part.rows), part.digest, done.tokens, done.truncation)
             computed = output.state.tokens - tokens
+            give_back()
             job.reach(output.state.rows, f"{computed / max(job.seconds, 1e-9):,.0f} tokens/s")
 
 

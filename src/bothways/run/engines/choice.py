@@ -12,16 +12,16 @@ from bothways.run.engines.outputs import Parts
 from bothways.run.engines.protocol import Engine
 from bothways.run.engines.reference import ReferenceEngine
 
-ENGINES = ("reference", "packed")
+ENGINES = ("auto", "reference", "packed")
 
 
-def check_engine(name: str | None) -> str | None:
-    """Returns the name if there is such an engine, or None.
+def check_engine(name: str) -> str:
+    """Returns the name if there is such an engine.
 
     Raises:
         BothwaysError: There is none; those there are, are listed.
     """
-    if name is not None and name not in ENGINES:
+    if name not in ENGINES:
         raise BothwaysError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}{closest(name, ENGINES)}")
     return name
 
@@ -37,12 +37,12 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()  # in another process the engine is made again
 
-    def engine(self, parts: Parts, name: str | None, precision: str, packed: Callable[[], Engine]) -> Engine:
+    def engine(self, parts: Parts, name: str, precision: str, packed: Callable[[], Engine]) -> Engine:
         """The engine for modules as they are now.
 
         Args:
             parts: The model's modules.
-            name: Of the engine; None: the fastest for their device.
+            name: Of the engine; ``"auto"``: the fastest for their device.
             precision: What it multiplies.
             packed: Makes the packed engine.
 
@@ -50,7 +50,8 @@ class Kept:
             BothwaysError: The engine does not run on the device, or not in the precision.
         """
         kind = parts.encoder.device.type
-        name = name or ("packed" if kind == "cpu" else "reference")
+        if name == "auto":
+            name = "packed" if kind == "cpu" else "reference"
         if name == "packed" and kind != "cpu":
             raise BothwaysError(f"the engine 'packed' runs on a processor, not on {kind!r}; choose 'reference'")
         if name == "reference":
@@ -65,13 +66,15 @@ class Kept:
 
 
 def _state(parts: Parts) -> tuple[object, ...]:
-    """Differs when a weight was changed in its place, or a module by another one."""
+    """Differs when a weight was changed in its place, or a module by another one.
+
+    Not every optimizer tells a tensor that it was changed, so some numbers are looked at as well.
+    """
     modules: list[nn.Module] = [parts.encoder, *parts.heads.values()]
-    changes, first = 0, None
+    values = []
     for module in modules:  # by hand: `parameters` takes a tenth of a short text's time
         modules += [child for child in module._modules.values() if child is not None]
-        for value in module._parameters.values():
-            if value is not None:
-                first = value if first is None else first
-                changes += value._version
-    return (*map(id, modules), None if first is None else first.data_ptr(), changes)
+        values += [value for value in module._parameters.values() if value is not None]
+    changes = sum(value._version for value in values)
+    looked_at = (values[0].data_ptr(), *(float(value.detach().view(-1)[-1]) for value in values[:: len(values) // 16 or 1]))
+    return (*map(id, modules), changes, *looked_at)

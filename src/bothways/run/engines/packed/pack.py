@@ -67,8 +67,14 @@ def _copy(module: Any) -> Any:
     return copy.deepcopy(module, shared)
 
 
-def _usual(block: nn.Module) -> bool:
-    return type(block) is PostNormBlock and type(block.attention) in _PLAIN and type(block.feed_forward) is FeedForward
+def _usual(block: Any) -> bool:
+    if type(block) is not PostNormBlock or type(block.attention) not in _PLAIN:
+        return False
+    attention, feed_forward = block.attention, block.feed_forward
+    linear = (attention.query, attention.key, attention.value, attention.output)
+    return type(feed_forward) is FeedForward and all(
+        type(layer) is nn.Linear for layer in (*linear, feed_forward.inner, feed_forward.output)
+    )
 
 
 def _block(block: Any, name: str, dtype: torch.dtype, scales: Mapping[str, InputScale]) -> nn.Module:
