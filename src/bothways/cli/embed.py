@@ -10,6 +10,7 @@ import typer
 from bothways.cli import output
 from bothways.cli.options import (
     DeviceName,
+    EngineName,
     Json,
     Lines,
     ModelSource,
@@ -52,6 +53,7 @@ def embed(
     ] = None,
     truncation: TrainedTruncation = None,
     device: DeviceName = None,
+    engine: EngineName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,
     shard_rows: ShardRows = None,
@@ -67,7 +69,7 @@ def embed(
     from bothways.use.target import find_target
 
     find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
+    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation)
     result = bulk.embed(
         loaded,
         source,

@@ -103,6 +103,10 @@ PrecisionName = Annotated[
     Precision,
     machine("--precision", None, "Numbers to multiply in; auto takes bf16 where the device multiplies it natively."),
 ]
+EngineName = Annotated[
+    str | None,
+    machine("--engine", "NAME", "packed, reference; for exported models onnx, openvino; the fastest there is."),
+]
 Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]

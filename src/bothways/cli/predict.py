@@ -10,6 +10,7 @@ import typer
 from bothways.cli import output
 from bothways.cli.options import (
     DeviceName,
+    EngineName,
     Json,
     Lines,
     ModelSource,
@@ -57,6 +58,7 @@ def predict(
     ] = None,
     several: Annotated[bool, option("Zero-shot", "--several", None, "A text may have several of them.")] = False,
     device: DeviceName = None,
+    engine: EngineName = None,
     precision: PrecisionName = "float32",
     threads: Threads = None,
     out: Annotated[
@@ -81,7 +83,7 @@ def predict(
     from bothways.use.target import find_target
 
     find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, precision=precision, truncation=truncation)
+    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation)
     result = bulk.predict(
         loaded,
         source,
