@@ -88,7 +88,7 @@ def checked(
     if precision == "bf16":
         engine = PackedEngine(parts, "bf16", threads)
         check = compare_engines(model, exact, engine, texts)
-        if not _holds(check, bound, model):
+        if not holds(check, bound, model):
             raise BothwaysError(
                 f"{model.name} in bf16 is {_said(check)}, beyond the bound ({_asked(bound)}); use float32"
             )
@@ -139,14 +139,14 @@ class _Remembered:
 def _search(search: _Search) -> Checked:
     """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
     found = search.tried(search.scales)
-    if _holds(found.check, search.bound, search.model):
+    if holds(found.check, search.bound, search.model):
         return found
     some = search.texts[1::_SOME]
     alone = {name: search.tried([name], some).check for name in search.scales}
     hurting = sorted(search.scales, key=lambda name: _loss(alone[name], search.model), reverse=True)
     for count in range(1, len(hurting)):
         found = search.tried([name for name in search.scales if name not in hurting[:count]])
-        if _holds(found.check, search.bound, search.model):
+        if holds(found.check, search.bound, search.model):
             return Checked(found.engine, tuple(hurting[:count]), found.check)
     worst = hurting[0]
     raise BothwaysError(
@@ -171,7 +171,8 @@ def _judged(check: dict[str, Any], model: Runner) -> dict[str, dict[str, Any]]:
     return heads or {VECTOR: check[VECTOR]}
 
 
-def _holds(check: dict[str, Any], bound: Bound, model: Runner) -> bool:
+def holds(check: dict[str, Any], bound: Bound, model: Runner) -> bool:
+    """Whether what a model is used for stays within a bound, by what `compare_engines` found."""
     return all(
         found.get("worst_cosine", 1.0) >= bound.worst_cosine and found.get("equal", 1.0) >= bound.equal_decisions
         for found in _judged(check, model).values()
