@@ -45,39 +45,33 @@ def test_a_cluster_makes_the_bytes_that_one_process_makes(tmp_path, model):
 
 
 def test_workers_that_are_killed_are_replaced_and_every_row_is_answered_once(tmp_path, model, monkeypatch):
-    bulk.predict(model, TEXTS, tmp_path / "here.jsonl", labels=None)
-    killed = []
+    bulk.predict(model, TEXTS, tmp_path / "here.jsonl")
 
     class Mortal(cluster._Actor):
-        def __init__(self, answer):
-            super().__init__(answer)
-            self.answered = 0
-
-        def answer(self, columns):
-            self.answered += 1
-            if self.answered == 3 and not os.path.exists(killed_once):
-                open(killed_once, "w").close()
+        def answer(self, columns, sent):
+            if TEXTS[150] in columns[0] and not once.exists():
+                once.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().answer(columns)
+            return super().answer(columns, sent)
 
-    killed_once = str(tmp_path / "killed")
+    once = tmp_path / "killed"
     monkeypatch.setattr(cluster, "_Actor", Mortal)
     bulk.predict(model, TEXTS, tmp_path / "ray.jsonl", on="ray", workers=2)
-    assert os.path.exists(killed_once)
+    assert once.exists()
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
     assert [json.loads(line)["text"] for line in (tmp_path / "ray.jsonl").read_text().splitlines()] == TEXTS
 
 
 def test_a_window_that_kills_every_worker_is_told_and_the_rows_before_are_kept(tmp_path, model, monkeypatch):
     class Doomed(cluster._Actor):
-        def answer(self, columns):
+        def answer(self, columns, sent):
             if TEXTS[47] in columns[0]:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().answer(columns)
+            return super().answer(columns, sent)
 
     monkeypatch.setattr(cluster, "_TRIES", 1)
-    with monkeypatch.context() as patch, pytest.raises(BothwaysError, match="workers have died 2 times") as told:
-        patch.setattr(cluster, "_Actor", Doomed)
+    monkeypatch.setattr(cluster, "_Actor", Doomed)
+    with pytest.raises(BothwaysError, match="workers have died 2 times") as told:
         bulk.embed(model, iter(TEXTS), tmp_path / "out.npy", on="ray", workers=1)
     assert "40 rows are kept" in str(told.value)
     assert bulk.embed(model, iter(TEXTS), tmp_path / "out.npy").resumed == 40

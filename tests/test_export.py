@@ -133,12 +133,14 @@ def test_the_vector_of_a_graph_is_the_models_own_and_normalised(tmp_path):
 @pytest.mark.parametrize("name", ["albert"])
 def test_eight_bit_weights_stay_close_where_blocks_and_tables_are_shared(name, tmp_path):
     parts = parts_of(name, layers=2)
-    write_graph(parts, RECIPE, tmp_path / "model.onnx")
-    before = (tmp_path / "model.onnx.data").stat().st_size
-    quantize(tmp_path / "model.onnx", reduce_range=True)
-    assert (tmp_path / "model.onnx.data").stat().st_size < before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
-    engine, exact = OnnxEngine(tmp_path, 0, "int8"), ReferenceEngine(parts, "float32")
+    plain, small = tmp_path / "plain", tmp_path / "small"
+    plain.mkdir(), small.mkdir()
+    write_graph(parts, RECIPE, plain / "model.onnx")
+    quantize(plain / "model.onnx", small / "model.onnx", reduce_range=True)
+    sizes = [(folder / "model.onnx.data").stat().st_size for folder in (small, plain)]
+    assert sizes[0] < sizes[1]
+    assert sorted(path.name for path in small.iterdir()) == ["model.onnx", "model.onnx.data"]
+    engine, exact = OnnxEngine(small, 0, "int8"), ReferenceEngine(parts, "float32")
     batch = batch_of(parts, (5, 9, 30, 40))
     for output in outputs_of(parts):
         ((_, got),), ((_, wanted),) = engine.run([batch], output), exact.run([batch], output)

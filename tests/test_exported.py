@@ -14,13 +14,18 @@ import bothways as bw
 import tiny
 from bothways.batch import make_batch
 from bothways.cli import main
-from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.errors import BothwaysError
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
 from bothways.run import exported as exported_module
+from bothways.run.engines.onnx import OnnxEngine
+from bothways.run.engines.outputs import Parts
 from bothways.run.exported import Exported
 from bothways.run.exporting.check import compare_engines, real_texts
+from bothways.run.exporting.export import write_graph
+from bothways.run.exporting.kept import quantize_within
 from bothways.run.folder import read_folder
+from bothways.run.guard import Bound
 from bothways.run.likeness import decisions_alike, vectors_alike
 from bothways.run.model import Model
 from bothways.run.sentence_folder import SentenceRecipe
@@ -51,8 +56,7 @@ def folders(model, tmp_path_factory):
     made = tmp_path_factory.mktemp("exported")
     model.export(made / "onnx")
     model.export(made / "openvino", to="openvino", texts=TEXTS[:5])
-    with pytest.warns(BothwaysWarning, match="int8 changes decisions of answer"):  # of random weights
-        model.export(made / "int8", precision="int8", texts=TEXTS[:5])
+    model.export(made / "int8", precision="int8", texts=TEXTS[:5], equal_decisions=0.5)
     return made
 
 
@@ -159,6 +163,36 @@ def test_a_damaged_graph_is_noticed_before_a_folder_is_there(model, tmp_path, mo
     with pytest.raises(BothwaysError, match=r"does not compute what the model does \(worst cosine of vector"):
         model.export(tmp_path / "out", texts=TEXTS[:3])
     assert not list(tmp_path.iterdir())
+
+
+def test_eight_bits_keep_the_layers_that_lose_most_or_are_refused(tmp_path):
+    """One layer is spoilt: a single huge weight leaves no digits for the others of its row."""
+    model = tiny.model((), layers=2)
+    spoilt = model.encoder.stack.blocks[1].feed_forward.inner
+    with torch.no_grad():
+        spoilt.weight[:, 0] = 40.0
+        spoilt.bias -= 40.0 * model.encoder.stack.blocks[1].attention_norm.bias[0]
+    parts = Parts(model.encoder, model.heads, model.head_configs)
+    write_graph(parts, model.sentence, tmp_path / "plain.onnx")
+
+    def kept(worst_cosine):
+        bound = Bound(worst_cosine=worst_cosine)
+        out = tmp_path / f"int8-{worst_cosine}"
+        out.mkdir()
+        found = quantize_within(model, parts, tmp_path / "plain.onnx", out, TEXTS, bound, reduce_range=False)
+        alike = compare_engines(model, model.engine, OnnxEngine(out, 0, "int8"), TEXTS)["vector"]["worst_cosine"]
+        assert alike >= worst_cosine
+        return found, alike
+
+    none, alike = kept(0.0)
+    assert none == []
+    some, better = kept(alike + 1e-6)
+    assert some[0] == "encoder.stack.blocks.1.feed_forward.inner"
+    assert better > alike
+    with pytest.raises(
+        BothwaysError, match=r"beyond the bound \(worst cosine 1.0.*blocks.1.feed_forward.inner loses most"
+    ):
+        kept(1.0)
 
 
 # -- without torch

@@ -12,7 +12,7 @@ from bothways.cli.options import Adapter, Json, ModelSource, Overwrite, Threads,
 
 EXAMPLES = [
     "bothways export my-classifier exported --to onnx",
-    "bothways export my-embedder small --to onnx --precision int8",
+    "bothways export my-embedder small --to onnx --precision int8 --worst-cosine 0.99",
     "bothways export my-tagger graph --to openvino",
 ]
 
@@ -27,6 +27,12 @@ def export(
     texts: Annotated[
         Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
     ] = None,
+    worst_cosine: Annotated[
+        float, plain("--worst-cosine", "COSINE", "What int8 must keep of every vector, of a model without heads.")
+    ] = 0.999,
+    equal_decisions: Annotated[
+        float, plain("--equal-decisions", "SHARE", "Decisions of each head that int8 must not change.")
+    ] = 0.995,
     adapter: Adapter = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -42,11 +48,21 @@ def export(
         if not lines:
             raise BothwaysError(f"{texts} holds no text; give a file with a text on each line")
     loaded = bw.load(model, device="cpu", adapter=adapter)
-    made = loaded.export(out, to=to, precision=precision, texts=lines, overwrite=overwrite)
+    made = loaded.export(
+        out,
+        to=to,
+        precision=precision,
+        texts=lines,
+        worst_cosine=worst_cosine,
+        equal_decisions=equal_decisions,
+        overwrite=overwrite,
+    )
     figures = {"out": made.folder, "to": made.to, "precision": made.precision, "megabytes": made.megabytes}
     if json:
-        output.as_json(figures | {"check": made.check})
+        output.as_json(figures | {"kept": made.kept, "check": made.check})
         return
+    if precision == "int8":
+        figures["in_float32"] = ", ".join(made.kept) or "no layer"
     vectors = made.check["vector"]["worst_cosine"]
     equal = {kind: alike["equal"] for kind, alike in made.check.items() if isinstance(alike, dict) and "equal" in alike}
     compared = f"worst cosine of vectors {vectors:.6f}"

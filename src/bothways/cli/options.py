@@ -103,10 +103,9 @@ PrecisionName = Annotated[
     Precision,
     machine("--precision", None, "Numbers to multiply in; auto takes bf16 where the device multiplies it natively."),
 ]
-Engine = Literal["auto", "reference", "packed", "onnx", "openvino"]
 EngineName = Annotated[
-    Engine | None,
-    machine("--engine", None, "What runs the model: packed (the fastest on a processor), reference; as exported."),
+    str | None,
+    machine("--engine", "NAME", "packed, reference; for exported models onnx, openvino; the fastest there is."),
 ]
 RunPrecision = Annotated[
     Literal["auto", "float32", "bf16", "int8"],

@@ -90,7 +90,7 @@ def checked(
     if precision == "bf16":
         engine = PackedEngine(parts, "bf16", threads)
         check = compare_engines(model, exact, engine, texts)
-        if not _holds(check, bound):
+        if not holds(check, bound):
             raise BothwaysError(
                 f"{model.name} in bf16 is {_said(check)}, beyond the bound ({_asked(bound)}); use float32"
             )
@@ -141,14 +141,14 @@ class _Remembered:
 def _search(search: _Search) -> Checked:
     """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
     found = search.tried(search.scales)
-    if _holds(found.check, search.bound):
+    if holds(found.check, search.bound):
         return found
     some = search.texts[1::_SOME]
     alone = {name: search.tried([name], some).check for name in search.scales}
     hurting = sorted(search.scales, key=lambda name: _loss(alone[name]), reverse=True)
     for count in range(1, len(hurting)):
         found = search.tried([name for name in search.scales if name not in hurting[:count]])
-        if _holds(found.check, search.bound):
+        if holds(found.check, search.bound):
             return Checked(found.engine, tuple(hurting[:count]), found.check)
     worst = hurting[0]
     raise BothwaysError(
@@ -172,7 +172,8 @@ def _judged(check: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: check[kind] for kind in _DECIDING if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
 
 
-def _holds(check: dict[str, Any], bound: Bound) -> bool:
+def holds(check: dict[str, Any], bound: Bound) -> bool:
+    """Whether what a model is used for stays within a bound, by what `compare_engines` found."""
     return all(
         found.get("worst_cosine", inf) >= bound.worst_cosine and found.get("equal", inf) >= bound.equal_decisions
         for found in _judged(check).values()

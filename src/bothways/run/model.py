@@ -230,6 +230,8 @@ class Model(Questions):
         to: str = "onnx",
         precision: str = "float32",
         texts: Sequence[str] | None = None,
+        worst_cosine: float = 0.999,
+        equal_decisions: float = 0.995,
         overwrite: bool = False,
     ) -> ExportReport:
         """Writes the whole model as a graph that runs without torch: `bothways.load` opens it for the same questions.
@@ -242,15 +244,27 @@ class Model(Questions):
             to: ``"onnx"`` for ONNX Runtime, or ``"openvino"``.
             precision: ``"float32"``, or for onnx ``"int8"``: 8-bit weights, a quarter of the size.
             texts: What it is compared on; None takes English texts of 1 word to as many as the model takes.
+            worst_cosine: What int8 must keep of every vector, where the model has no heads. Layers that lose most stay
+                float32 until it does.
+            equal_decisions: The share of equal decisions that int8 must keep, of each head.
             overwrite: Whether an exported folder of that name is replaced.
 
         Raises:
             BothwaysError: The attention of the family cannot be exported, a library is missing, the folder exists
-                already, or the disk is full; nothing half-written stays.
+                already, the disk is full, or int8 cannot keep what it must; nothing half-written stays.
         """
         from bothways.run.exporting.export import export
 
-        return export(self, folder, to=to, precision=precision, texts=texts, overwrite=overwrite)
+        return export(
+            self,
+            folder,
+            to=to,
+            precision=precision,
+            texts=texts,
+            worst_cosine=worst_cosine,
+            equal_decisions=equal_decisions,
+            overwrite=overwrite,
+        )
 
     def save_adapter(self, adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> None:
         """Writes what LoRA learned, and the heads beside it, so that `load` and the library `peft` add it to its base.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.run.pooling import check_pooling
 from bothways.use.formats import Slice
-from bothways.use.job import BulkResult, How, run_job, settings_of
+from bothways.use.identity import settings_of
+from bothways.use.job import BulkResult, How, run_job
 from bothways.use.predictions import ENDINGS
 from bothways.use.predictions import question as ask
 from bothways.use.predictions.shared import Question, Wish, ask_texts

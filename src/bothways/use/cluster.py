@@ -24,16 +24,21 @@ class RayWorkers:
 
     Attributes:
         ahead: Two windows a worker, so that none waits for its next one.
+
+    Args:
+        ray: The module.
+        actors: The workers.
+        sent: A reference to what is made of a window.
     """
 
-    def __init__(self, ray: Any, actors: list[Any]) -> None:
-        self._ray, self.actors = ray, actors
+    def __init__(self, ray: Any, actors: list[Any], sent: Any) -> None:
+        self._ray, self._sent = ray, sent
         self._next = cycle(actors)
         self.ahead = 2 * len(actors)
 
     def submit(self, *columns: Any) -> Future[Done]:
         """As `Workers.submit` says."""
-        reference = next(self._next).answer.remote(columns)
+        reference = next(self._next).answer.remote(columns, [self._sent])
         return _Found(self._ray, reference)
 
 
@@ -86,9 +91,8 @@ def ray_workers(answer: Callable[..., Any], workers: int | None) -> Iterator[Wor
     try:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         kind = ray.remote(max_restarts=-1, max_task_retries=_TRIES)(_Actor)
-        sent = ray.put(answer)
-        actors = [kind.remote(sent) for _ in range(count)]
-        yield RayWorkers(ray, actors)
+        actors = [kind.remote() for _ in range(count)]
+        yield RayWorkers(ray, actors, ray.put(answer))
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -97,11 +101,20 @@ def ray_workers(answer: Callable[..., Any], workers: int | None) -> Iterator[Wor
 
 
 class _Actor:
-    """A worker."""
+    """A worker, or one that replaces it."""
 
-    def __init__(self, answer: Callable[..., Any]) -> None:
-        self._answer = answer
+    def __init__(self) -> None:
+        self._answer: Callable[..., Any] | None = None
 
-    def answer(self, columns: tuple[Any, ...]) -> Done:
-        """Answers a window."""
+    def answer(self, columns: tuple[Any, ...], sent: list[Any]) -> Done:
+        """Answers a window.
+
+        Args:
+            columns: The window.
+            sent: A list of one reference to what is made of it, so that Ray leaves it alone; fetched once.
+        """
+        if self._answer is None:
+            import ray
+
+            self._answer = ray.get(sent[0])
         return done(self._answer, columns)

@@ -7,7 +7,6 @@ run that goes on knows whether they are the same as before, wherever they come f
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ from bothways.use.amount import expected, rows_of
 from bothways.use.draft import NotWrittenError, State, kept, open_draft
 from bothways.use.formats import JsonLines, Slice, make_format
 from bothways.use.predictions.shared import Asked, Question, together
-from bothways.use.target import STDOUT, Target, find_target
+from bothways.use.target import Target, find_target
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
@@ -274,36 +273,3 @@ def _workers(answer: Callable[..., Slice], how: How) -> AbstractContextManager[W
     from bothways.use.cluster import ray_workers
 
     return ray_workers(answer, how.workers)
-
-
-def settings_of(model: Questions) -> dict[str, Any]:
-    """What decides on a model's answers, as plain data, and a hash of the rest."""
-    engine = model.engine
-    return {
-        "model": _identity(model),
-        "engine": engine.name,
-        "precision": engine.precision,
-        "max_length": model.max_length,
-        "truncation": model.truncation,
-    }
-
-
-def _identity(model: Questions) -> str:
-    """A hash of a model: its configuration, tokenizer, decoding, and a sample of each of its weights."""
-    found = hashlib.blake2b(digest_size=16)
-    plain = (model.config, sorted(model.head_configs.items()), model.sentence, model.tokenizer.fingerprint)
-    found.update(repr(plain).encode("utf-8", "surrogatepass"))
-    found.update(json.dumps(model.decoding, sort_keys=True, default=str).encode())
-    modules = [getattr(model, "encoder", None), *dict(getattr(model, "heads", {})).values()]
-    if modules[0] is None:  # an exported model, told by where it is
-        found.update(repr((model.name, model.engine.describe())).encode())
-        return found.hexdigest()
-    for module in modules:
-        for name, value in sorted(module.named_parameters()):
-            sample = value.detach().reshape(-1)
-            found.update(name.encode())
-            found.update(sample[:: max(1, len(sample) // 64)].float().cpu().numpy().tobytes())
-    return found.hexdigest()
-
-
-__all__ = ["STDOUT", "BulkResult", "How", "run_job", "settings_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bothways.errors import BothwaysError, BothwaysWarning, closest, need
+from bothways.errors import BothwaysError, closest, need
 from bothways.run.engines import onnx as onnx_engine
 from bothways.run.engines import openvino as openvino_engine
 from bothways.run.engines.outputs import Parts
@@ -23,8 +24,9 @@ from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exported import TARGETS, Exported, exact_int8, is_exported, write_description
 from bothways.run.exporting.check import compare_engines, real_texts
 from bothways.run.exporting.graph import PLACES, Graph, refuse_unable
-from bothways.run.exporting.quantize import quantize
+from bothways.run.exporting.kept import quantize_within
 from bothways.run.files import new_folder
+from bothways.run.guard import EQUAL_DECISIONS, WORST_COSINE, Bound
 from bothways.run.sentence_folder import SentenceRecipe
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 _EXACT = 0.9999
 """The least cosine of any two vectors of a float32 graph; less means a mistake, not rounding."""
-_BOUND, _EQUAL = 0.999, 0.995
-"""What lower precision should keep: the worst cosine of vectors, the share of equal decisions."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ExportReport:
         to: ``"onnx"`` or ``"openvino"``.
         precision: Of the graph.
         megabytes: Of the folder.
+        kept: Layers whose weights stayed float32 in an int8 graph, those that lose most first.
         check: For each output how like the original's it is.
     """
 
@@ -52,6 +53,7 @@ class ExportReport:
     to: str
     precision: str
     megabytes: float
+    kept: tuple[str, ...]
     check: dict[str, Any]
 
 
@@ -62,6 +64,8 @@ def export(
     to: str = "onnx",
     precision: str = "float32",
     texts: Sequence[str] | None = None,
+    worst_cosine: float = WORST_COSINE,
+    equal_decisions: float = EQUAL_DECISIONS,
     overwrite: bool = False,
 ) -> ExportReport:
     """Writes a model as a graph that another runtime runs; as `Model.export` says."""
@@ -74,25 +78,33 @@ def export(
     if model.device.type != "cpu":
         model = model.copy().to("cpu")
     parts = Parts(model.encoder, model.heads, model.head_configs)
+    texts = list(texts or real_texts(model.max_length))
     with new_folder(folder, "the exported model", overwrite=overwrite) as half:
-        write_graph(parts, model.sentence, half / onnx_engine.GRAPH)
-        exact, needs = exact_int8() if precision == "int8" else (True, [])
-        if precision == "int8":
-            quantize(half / onnx_engine.GRAPH, reduce_range=not exact)
+        said: dict[str, Any] = {"to": to, "precision": precision, "needs": [], "kept": []}
+        plain = half if (to, precision) == ("onnx", "float32") else half / "plain"
+        plain.mkdir(exist_ok=True)
+        write_graph(parts, model.sentence, plain / onnx_engine.GRAPH)
         if to == "openvino":
-            _to_openvino(half)
+            _to_openvino(plain, half)
+        elif precision == "int8":
+            exact, said["needs"] = exact_int8()
+            bound = Bound(worst_cosine, equal_decisions)
+            said["kept"] = quantize_within(
+                model, parts, plain / onnx_engine.GRAPH, half, texts, bound, reduce_range=not exact
+            )
+        if plain != half:
+            shutil.rmtree(plain)
         model.tokenizer.save(half)
         _write_tables(model, half)
-        said: dict[str, Any] = {"to": to, "precision": precision, "needs": needs, "graph": _hash(half)}
+        said["graph"] = _hash(half)
         write_description(half, model._known, model.config, said)
         made = Exported(half, name=str(folder))
-        check = compare_engines(
-            made, ReferenceEngine(parts, "float32"), made.engine, texts or real_texts(model.max_length)
-        )
-        _judge(check, precision, str(folder))
+        check = compare_engines(made, ReferenceEngine(parts, "float32"), made.engine, texts)
+        if precision == "float32":
+            _refuse_wrong(check, str(folder))
         write_description(half, model._known, model.config, {**said, "check": check})
         size = sum(path.stat().st_size for path in half.rglob("*") if path.is_file())
-    return ExportReport(folder, to, precision, round(size / 1e6, 1), check)
+    return ExportReport(folder, to, precision, round(size / 1e6, 1), tuple(said["kept"]), check)
 
 
 def _check_wish(model: Model, to: str, precision: str) -> None:
@@ -165,13 +177,11 @@ def _hash(folder: Path) -> str:
     return found.hexdigest()
 
 
-def _to_openvino(folder: Path) -> None:
+def _to_openvino(plain: Path, folder: Path) -> None:
     import openvino
 
-    made = openvino.convert_model(folder / onnx_engine.GRAPH)
+    made = openvino.convert_model(plain / onnx_engine.GRAPH)
     openvino.save_model(made, folder / openvino_engine.GRAPH, compress_to_fp16=False)
-    for path in folder.glob(f"{onnx_engine.GRAPH}*"):
-        path.unlink()
 
 
 def _write_tables(model: Model, folder: Path) -> None:
@@ -185,28 +195,15 @@ def _write_tables(model: Model, folder: Path) -> None:
         )
 
 
-def _judge(check: dict[str, Any], precision: str, name: str) -> None:
-    """Refuses a graph that computes something else; warns of one whose precision costs more than it should.
+def _refuse_wrong(check: dict[str, Any], name: str) -> None:
+    """Refuses a float32 graph that computes something else.
 
     Raises:
-        BothwaysError: A float32 graph's vectors are not those of the original.
+        BothwaysError: A vector or hidden state is another one.
     """
-    said = {output: alike for output, alike in check.items() if isinstance(alike, dict)}
-    worst = min((alike["worst_cosine"], output) for output, alike in said.items() if "worst_cosine" in alike)
-    if precision == "float32" and not worst[0] >= _EXACT:
+    worst, output = min((check[output]["worst_cosine"], output) for output in ("vector", "hidden"))
+    if not worst >= _EXACT:
         raise BothwaysError(
-            f"the graph of {name} does not compute what the model does (worst cosine of {worst[1]} {worst[0]:.6f}), so "
+            f"the graph of {name} does not compute what the model does (worst cosine of {output} {worst:.6f}), so "
             "nothing was exported; this is a mistake of bothways or of the runtime: please report it"
         )
-    vector = said["vector"]["worst_cosine"]
-    if precision != "float32" and vector < _BOUND:
-        warnings.warn(
-            BothwaysWarning(f"{precision} changes vectors of {name}: worst cosine {vector:.4f}, below {_BOUND}"),
-            stacklevel=4,
-        )
-    for output, alike in said.items():
-        if precision != "float32" and alike.get("equal", 1.0) < _EQUAL:
-            warnings.warn(
-                BothwaysWarning(f"{precision} changes decisions of {output} of {name}: {alike['equal']:.1%} are equal"),
-                stacklevel=4,
-            )
