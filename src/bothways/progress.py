@@ -106,10 +106,10 @@ def _drawn(what: str, total: float | None, unit: str, before: float) -> Iterator
         def update(self, note: str | None = None) -> None:
             super().update(note)
             speed = "" if unit == "s" else f"{_figure(self.rate)} {unit}/s"
-            display.update(bar, completed=self.done, speed=speed, note=self.note)
+            display.update(bar, completed=int(self.done), speed=speed, note=self.note)
 
     job = Drawn(what, total, unit, before)
-    bar = display.add_task(what, total=total, completed=before, speed="", note="")
+    bar = display.add_task(what, total=total, completed=int(before), speed="", note="")
     with display:
         yield job
     tail = f"  [dim]{job.note}[/dim]" if job.note else ""

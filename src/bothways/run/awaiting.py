@@ -46,9 +46,9 @@ class Awaiting(Runner):
         return await self._ask("choose", prompt, [choices] if isinstance(prompt, str) else choices, two=True)
 
     async def _ask(self, method: str, first: Any, second: Any, *, two: bool = False, **options: Any) -> Any:
-        columns: list[list[Any] | None] = [as_list(first)]
+        columns: list[list[Any] | None] = [list(as_list(first))]
         if two:
-            columns.append(None if second is None else as_list(second))
+            columns.append(None if second is None else list(as_list(second)))
         if self._turns.requests is None:
             from bothways.run.waiting import RequestQueue
 

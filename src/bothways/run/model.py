@@ -60,8 +60,8 @@ def load(
         precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
             vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
             multiplies it natively, if it stays within that bound).
-        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); ``"auto"`` takes the
-            fastest for the device.
+        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); ``"auto"`` takes
+            the fastest for the device.
         offline: Keeps hub ids to what was downloaded before.
         truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
             None does as the model was trained.

@@ -61,7 +61,7 @@ def load(
         source,
         device=device,
         precision=precision,
-        engine=None if engine == "auto" else engine,
+        engine=engine or "auto",
         offline=offline,
         truncation=truncation,
         adapter=adapter,

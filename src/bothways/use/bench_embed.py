@@ -93,7 +93,7 @@ def bench_embed(
     if not 0 < seconds < float("inf"):
         raise BothwaysError(f"the seconds to measure must be above 0, not {seconds}")
     folder = find_model(model, False)
-    if not is_exported(folder):
+    if not is_exported(folder) and engine is not None:
         check_engine(engine)
     sides: list[tuple[str | None, str]] = [
         (name, kind) for name, kind in SIDES if engine in (None, name) and precision in (None, "auto", kind)

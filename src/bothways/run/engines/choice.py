@@ -76,8 +76,6 @@ def _state(parts: Parts) -> tuple[object, ...]:
         modules += [child for child in module._modules.values() if child is not None]
         values += [value for value in module._parameters.values() if value is not None]
     changes = sum(value._version for value in values)
-    looked_at = (
-        values[0].data_ptr(),
-        *(float(value.detach().view(-1)[-1]) for value in values[:: len(values) // 16 or 1]),
-    )
-    return (*map(id, modules), changes, *looked_at)
+    some = values[:: len(values) // 16 or 1]
+    looked_at = [float(value.detach().reshape(-1)[-1]) for value in some]
+    return (*map(id, modules), values[0].data_ptr(), changes, *looked_at)
