@@ -42,8 +42,8 @@ def write_description(folder: Path, known: Known, config: EncoderConfig, exporte
         folder: Of the exported model.
         known: What is known of the model.
         config: What its encoder is.
-        exported: ``to``, ``precision``, ``needs``, layers ``kept`` in float32, a hash of the ``graph`` and the ``check``
-            of its outputs.
+        exported: ``to``, ``precision``, ``needs``, layers ``kept`` in float32, a hash of the ``graph`` and the
+            ``check`` of its outputs.
     """
     import bothways
 

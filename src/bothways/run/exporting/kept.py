@@ -66,8 +66,8 @@ def quantize_within(
     )
     raise BothwaysError(
         f"{model.name} in int8 is beyond the bound (worst cosine {bound.worst_cosine}, {bound.equal_decisions:.1%} "
-        f"equal decisions) even with half of its layers in float32 ({said}); {order[0]} loses most; export it in float32, or "
-        "allow more: worst_cosine, equal_decisions"
+        f"equal decisions) even with half of its layers in float32 ({said}); {order[0]} loses most; export it in "
+        "float32, or allow more: worst_cosine, equal_decisions"
     )
 
 
