@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-import bothways as bw
 from bothways.progress import silent
 from bothways.run import stream
+from bothways.run.opening import load
 from bothways.use import bulk
 
 WINDOW = 40
@@ -25,7 +25,7 @@ OUTPUTS = (("out.npy", None), ("out.parquet", None), ("out.jsonl", 150))
 def job(model, source, out, shard_rows=None):
     stream.WINDOW = WINDOW
     silent()
-    bulk.embed(bw.load(model, engine="reference"), source, out, shard_rows=shard_rows)
+    bulk.embed(load(model, engine="reference"), source, out, shard_rows=shard_rows)
     silent(False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
@@ -116,11 +117,9 @@ def test_a_blank_line_is_a_text_so_that_lines_and_vectors_keep_step(tmp_path, mo
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.embed(["the river", "", "the stone"]), atol=1e-5)
 
 
-def test_lines_of_standard_input_are_texts_when_told_so(tmp_path, model, right):
-    model.save(tmp_path / "model")
-    typed = [sys.executable, "-m", "bothways", "embed", str(tmp_path / "model"), "-", str(tmp_path / "out.npy")]
-    done = subprocess.run([*typed, "--lines"], input="\n".join(TEXTS), text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
+def test_lines_of_standard_input_are_texts_when_told_so(tmp_path, model, right, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode())))
+    bulk.embed(model, "-", tmp_path / "out.npy", lines=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -211,6 +210,8 @@ def _processor_line(key: str, root: Path) -> str:
 def _sysctl(name: str) -> str:
     if platform.system() != "Darwin":
         return ""
+    import subprocess
+
     try:
         return subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
