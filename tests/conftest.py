@@ -1,8 +1,31 @@
 """What holds for every test."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from bothways.progress import silent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_torch_answers():
+    """Most tests compare answers to the bit, before saving and after: what is opened runs in plain torch."""
+    if find_spec("torch") is None:
+        yield
+        return
+    from bothways.run.engines import choice
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(choice.FASTEST, "cpu", "reference")
+        yield
+
+
+@pytest.fixture
+def fastest(monkeypatch):
+    """What is opened runs as fast as it can, as it does for everybody."""
+    from bothways.run.engines import choice
+
+    monkeypatch.setitem(choice.FASTEST, "cpu", "packed")
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,7 @@ def test_the_threshold_that_is_fitted_is_the_best_for_the_dev_set(trained):
 
 def test_a_saved_model_answers_as_before_and_keeps_its_settings(trained):
     found, out = trained
-    again = bw.load(out, engine="reference")
+    again = bw.load(out)
     assert again.task == "answer"
     assert again.decoding == found.model.decoding
     assert again.decoding["answer"]["longest_answer"] == 4

@@ -111,7 +111,7 @@ def test_it_pre_trains_fine_tunes_and_is_the_same_after_saving(name, corpus, row
     assert finetuned.scores["accuracy"] > 0.6
 
     texts = [row["text"] for row in dev]
-    loaded = bw.load(tmp_path / "finetuned" / "model", device="cpu", engine="reference")
+    loaded = bw.load(tmp_path / "finetuned" / "model", device="cpu")
     assert loaded.labels == PACKAGES
     assert loaded.config == finetuned.model.config
     assert np.array_equal(loaded.class_probabilities(texts), finetuned.model.class_probabilities(texts))

@@ -172,6 +172,7 @@ def test_weights_that_an_optimizer_changed_are_seen(how):
     assert np.abs(found - Model(model._saved).class_probabilities(["the river"])).max() < 1e-5
 
 
+@pytest.mark.usefixtures("fastest")
 def test_what_is_opened_runs_packed_and_what_is_made_in_plain_torch(tmp_path):
     import bothways as bw
 

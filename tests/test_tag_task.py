@@ -215,6 +215,7 @@ def test_what_others_trained_is_taken_at_its_word(tagger):
     model = tagger.model.copy()
     model.decoding.clear()
     model.heads.pop("crf", None)
+    model.head_configs.pop("crf", None)
     with torch.no_grad():
         output = model.heads["tag"].output
         output.bias[2] += 30  # I-LOC everywhere

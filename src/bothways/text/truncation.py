@@ -82,6 +82,10 @@ class TooLongError(BothwaysError):
             "or choose truncation 'warn', 'head', 'head_tail' or 'window'"
         )
         super().__init__(f"text {place} {self.told}")
+        self._made_of = (place, tokens, room, count)
+
+    def __reduce__(self) -> tuple[type[TooLongError], tuple[int, int, int, int]]:
+        return TooLongError, self._made_of  # so that another process can say it
 
 
 class Runs(NamedTuple):
