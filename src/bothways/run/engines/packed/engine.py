@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from typing import Any
 
@@ -56,8 +56,6 @@ class PackedEngine:
         self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
         self._parts = pack(parts, self._dtype, scales)
         self._parts.eval()
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
 
     def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
         """As `Engine.run` says."""
@@ -71,8 +69,8 @@ class PackedEngine:
 
     def _at_once(self, batches: Iterator[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
         """A batch a thread, and a few ready for those that finish first."""
-        pool, running = self._workers(), deque[tuple[TokenBatch, Future[np.ndarray]]]()
-        try:
+        running = deque[tuple[TokenBatch, Future[np.ndarray]]]()
+        with _workers(self.threads) as pool:
             for batch in batches:
                 running.append((batch, pool.submit(self._answer, batch, output)))
                 if len(running) > 2 * self.threads:
@@ -81,21 +79,6 @@ class PackedEngine:
             while running:
                 done, found = running.popleft()
                 yield done, found.result()
-        finally:
-            for _, found in running:
-                found.cancel()
-
-    def _workers(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                threads = torch.get_num_threads()
-                self._pool = ThreadPoolExecutor(self.threads, "bothways-engine", lambda: torch.set_num_threads(1))
-                ready = threading.Barrier(self.threads + 1)
-                for _ in range(self.threads):
-                    self._pool.submit(ready.wait)
-                ready.wait()
-                torch.set_num_threads(threads)  # what a worker says of itself, torch takes for all new threads
-            return self._pool
 
     def _answer(self, batch: TokenBatch, output: Output) -> np.ndarray:
         count = fillers(batch.tokens)
@@ -119,3 +102,23 @@ class PackedEngine:
             "threads": self.threads,
             "packed": can_pack(self._dtype),
         }
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute alone, each with one core; what is not begun when the block is left, is not done.
+
+    They end with the block: while they exist, OpenMP lets threads that share a batch sleep sooner, and a short text takes
+    twice as long.
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "bothways-engine", lambda: torch.set_num_threads(1))
+    try:
+        ready = threading.Barrier(count + 1)
+        for _ in range(count):
+            pool.submit(ready.wait)
+        ready.wait()
+        torch.set_num_threads(threads)  # what a worker says of itself, torch takes for all new threads
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
