@@ -108,8 +108,8 @@ class PackedEngine:
 def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that compute alone, each with one core; what is not begun when the block is left, is not done.
 
-    They end with the block: while they exist, OpenMP lets threads that share a batch sleep sooner, and a short text takes
-    twice as long.
+    They end with the block: while they exist, OpenMP lets threads that share a batch sleep sooner, and a short text
+    takes twice as long.
     """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "bothways-engine", lambda: torch.set_num_threads(1))
