@@ -52,25 +52,7 @@ def load(
     truncation: str | None = None,
     adapter: str | Path | None = None,
 ) -> Model:
-    """Opens a saved model.
-
-    Args:
-        source: A model folder, the output folder of a run, or a hub id. A path never touches the network.
-        device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
-        precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"`` (on a processor; what hurts stays in bf16, so that
-            vectors and decisions stay within the bound of `bothways.run.guard`), or ``"auto"`` (bf16 where the device
-            multiplies it natively, if it stays within that bound).
-        engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); ``"auto"`` takes
-            the fastest for the device.
-        offline: Keeps hub ids to what was downloaded before.
-        truncation: What happens to texts that are too long: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``;
-            None does as the model was trained.
-        adapter: The folder of a LoRA adapter, of `finetune` or of the library `peft`, that is merged into the weights.
-
-    Raises:
-        BothwaysError: There is no such model, its family is not supported, or its files do not fit together; or the
-            adapter was made for another model.
-    """
+    """Opens a folder with weights, or a hub id; as `bothways.run.opening.load` says, which opens exported ones too."""
     folder = find_model(source, offline)
     saved = read_folder(folder)
     if adapter is not None:

@@ -46,7 +46,8 @@ class PackedAttention(nn.Module):
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
-        bound = _bound(qkv_T3D, heads) if len(qkv_T3D) > _FEW else math.inf
+        seeks = len(qkv_T3D) > _FEW and qkv_T3D.dtype != torch.float32  # whose softmax is fast
+        bound = _bound(qkv_T3D, heads) if seeks else math.inf
         out_TD = qkv_T3D[:, -(qkv_T3D.shape[1] // 3) :].clone()  # a token alone is given its own value
         longer = [piece for piece in split(context.plan, heads) if piece.length > 1]
         for piece in groups(tuple(longer), heads) if score is None and len(longer) > 1 else longer:
@@ -96,7 +97,7 @@ def _group(qkv: Tensor, group: Group, heads: int, bound: float) -> Tensor:
 
 def _mix(scores: Tensor, v: Tensor, bound: float) -> Tensor:
     """The values ``(N, H, L, K)`` in the shares that the scores ``(N, H, L, L)`` say; the scores are overwritten."""
-    if scores.dtype == torch.float32 or bound > _SAFE:
+    if bound > _SAFE:
         return torch.softmax(scores, -1) @ v
     raised = scores.exp_()
     sums = raised.sum(-1, keepdim=True, dtype=torch.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,41 +108,20 @@ class Int8Linear(nn.Module):
     def forward(self, x_TI: Tensor) -> Tensor:
         """From ``(T, I)``, numbers or this layer's levels, to ``(T, O)``."""
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
-            self.integers(x_TI),
-            self.scale.step,
-            self.scale.zero,
-            self._weight,
-            self._steps,
-            self._zeros,
-            self.bias,
-            *self._out,
-            self.dtype,
-            self._kernel,
-            [],
-            self._algorithm,
+            *self._factors(x_TI), self.bias, *self._out, self.dtype, self._kernel, [], self._algorithm
         )
         return out
 
     def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
+        plain: tuple[Any, ...] = (1.0, 0)  # a scale and a zero that change nothing
         out: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
-            self.integers(x_TI),
-            self.scale.step,
-            self.scale.zero,
-            self._weight,
-            self._steps,
-            self._zeros,
-            other_TO.to(self.dtype),
-            self.bias,
-            1.0,
-            0,
-            self.dtype,
-            1.0,
-            0,
-            "add",
-            1.0,
-            "none",
-            [],
-            "",
+            *(*self._factors(x_TI), other_TO.to(self.dtype), self.bias, *plain, self.dtype, *plain),
+            *("add", 1.0, "none", [], ""),
         )
         return out
+
+    def _factors(self, x_TI: Tensor) -> tuple[Any, ...]:
+        """Both sides of the product, each with its scale and its zero."""
+        x_TI = self.integers(x_TI)
+        return x_TI, self.scale.step, self.scale.zero, self._weight, self._steps, self._zeros
