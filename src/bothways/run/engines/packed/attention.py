@@ -1,8 +1,9 @@
 """Attention for inference: queries, keys and values are one product, and each rectangle a few large operations.
 
-Softmax is the dearest part for short sequences in torch on a processor. Where the scores are small enough that their
-exponentials can be summed as they are, which a bound on the lengths of queries and keys tells, the exponentials are
-multiplied by the values and divided by their sum afterwards: the same numbers without looking for the largest first.
+Softmax is the dearest part of it in torch on a processor. So exponentials are taken of the scores as they are,
+multiplied by the values and divided by their sum afterwards: the same numbers without looking for the largest score
+first. Where the sums show that the exponentials came near the ends of what can be written, softmax is taken after all.
+In float32 torch's fused kernel is faster, but for short sequences.
 
 Shapes: T tokens, H heads, K head width, D = H · K; in a rectangle N sequences of L tokens.
 """
@@ -10,9 +11,11 @@ Shapes: T tokens, H heads, K head width, D = H · K; in a rectangle N sequences 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bothways.batch import Rectangle
 from bothways.model.parts.attend import Score, split
@@ -21,10 +24,10 @@ from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
 
-_FEW = 128
-"""Tokens for which looking for the bound takes longer than softmax does."""
-_SAFE = 60.0
-"""Scores up to this size: their exponentials, and sums of thousands of them, are far from the ends of float32."""
+_LEAST, _MOST = 1e-30, 1e35
+"""Sums of exponentials between which nothing was lost or grew beyond measure."""
+_LONG, _SHORT = 32, 16
+"""Tokens from which the fused kernel is faster in float32, and below which its softmax is slow."""
 
 
 class PackedAttention(nn.Module):
@@ -46,16 +49,15 @@ class PackedAttention(nn.Module):
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
-        seeks = len(qkv_T3D) > _FEW and qkv_T3D.dtype != torch.float32  # whose softmax is fast
-        bound = _bound(qkv_T3D, heads) if seeks else math.inf
-        out_TD = qkv_T3D[:, -(qkv_T3D.shape[1] // 3) :].clone()  # a token alone is given its own value
-        longer = [piece for piece in split(context.plan, heads) if piece.length > 1]
-        for piece in groups(tuple(longer), heads) if score is None and len(longer) > 1 else longer:
+        out_TD = qkv_T3D.new_empty(len(qkv_T3D), qkv_T3D.shape[1] // 3)
+        pieces = split(context.plan, heads)
+        alone, longer = ([piece for piece in pieces if (piece.length == 1) is single] for single in (True, False))
+        together: Sequence[Rectangle | Group] = longer
+        if score is None and len(longer) > 1:
+            together = groups(tuple(longer), heads)
+        for piece in (*alone, *together):
             rows = slice(piece.start, piece.start + piece.tokens)
-            if isinstance(piece, Group):
-                out_TD[rows] = _group(qkv_T3D[rows], piece, heads, bound)
-            else:
-                out_TD[rows] = _rectangle(qkv_T3D[rows], piece, heads, score, bound)
+            out_TD[rows] = _piece(qkv_T3D[rows], piece, heads, score)
         return out_TD
 
 
@@ -71,34 +73,47 @@ def scaled(attention: Attention) -> tuple[Tensor, Tensor | None]:
     return weight, torch.cat([layer.bias.detach() * by for layer, by in zip(layers, factors, strict=True)])
 
 
-def _bound(qkv_T3D: Tensor, heads: int) -> float:
-    """No product of a query and a key is larger: the longest query times the longest key."""
-    q_k = qkv_T3D[:, : 2 * (qkv_T3D.shape[1] // 3)].unflatten(1, (2, heads, -1))
-    longest = torch.linalg.vector_norm(q_k, dim=-1, dtype=torch.float32).amax((0, 2)) if len(q_k) else torch.zeros(2)
-    return float(longest[0] * longest[1])
+def _piece(qkv: Tensor, piece: Rectangle | Group, heads: int, score: Score | None) -> Tensor:
+    """The mixed values ``(T, D)`` of one rectangle."""
+    if isinstance(piece, Group):
+        shape, mask = piece.shape, piece.mask.to(qkv.dtype)
+        return _padded(qkv.index_select(0, piece.places), shape, heads, mask).index_select(0, piece.real)
+    if piece.length == 1:  # a token alone is given its own value
+        return qkv[:, -(qkv.shape[1] // 3) :]
+    return _padded(qkv, (piece.sequences, piece.length), heads, None, score)
 
 
-def _rectangle(qkv: Tensor, piece: Rectangle, heads: int, score: Score | None, bound: float) -> Tensor:
-    shaped = qkv.view(piece.sequences, piece.length, 3, heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-    q, k, v = shaped.unbind(0)  # each (N, H, L, K)
-    scores = q @ k.transpose(-1, -2)
-    if score is not None:
-        scores += score(q, k)
-    return _mix(scores, v, bound if score is None else math.inf).transpose(1, 2).flatten(2).flatten(0, 1)
+def _padded(qkv: Tensor, shape: tuple[int, int], heads: int, mask: Tensor | None, score: Score | None = None) -> Tensor:
+    """The mixed values ``(N · L, D)`` of a rectangle of N sequences."""
+    by_head = qkv.view(*shape, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (3, N, H, L, K)
+    if score is None and qkv.dtype == torch.float32 and shape[1] >= _LONG:
+        q, k, v = by_head.unbind(0)
+        whole = None if mask is None else mask.expand(-1, -1, shape[1], -1)
+        mixed = functional.scaled_dot_product_attention(q, k, v, whole, scale=1.0)
+        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+    q, k, v = by_head.contiguous().unbind(0)
+
+    def scores() -> Tensor:
+        found = q @ k.transpose(-1, -2)
+        return found if score is None else found.add_(score(q, k))
+
+    return _mix(scores, v, mask).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _group(qkv: Tensor, group: Group, heads: int, bound: float) -> Tensor:
-    padded = qkv.index_select(0, group.places).view(*group.shape, 3, heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-    q, k, v = padded.unbind(0)
-    scores = q @ k.transpose(-1, -2)
-    scores += group.mask.to(scores.dtype)
-    return _mix(scores, v, bound).transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, group.real)
+def _mix(scores: Callable[[], Tensor], v: Tensor, mask: Tensor | None) -> Tensor:
+    """The values ``(N, H, L, K)`` in the shares that the scores ``(N, H, L, L)`` say.
 
-
-def _mix(scores: Tensor, v: Tensor, bound: float) -> Tensor:
-    """The values ``(N, H, L, K)`` in the shares that the scores ``(N, H, L, L)`` say; the scores are overwritten."""
-    if bound > _SAFE:
-        return torch.softmax(scores, -1) @ v
-    raised = scores.exp_()
-    sums = raised.sum(-1, keepdim=True, dtype=torch.float32)
-    return (raised @ v) / sums.to(v.dtype)
+    Args:
+        scores: Makes them.
+        v: ``(N, H, L, K)``.
+        mask: ``(N, 1, 1, L)`` 0 at tokens, -inf at padding; None: there is none.
+    """
+    if v.dtype != torch.float32 or v.shape[2] < _SHORT:
+        raised = scores().exp_()
+        counted = raised.new_ones(raised.shape[-1], 1) if mask is None else mask.exp().transpose(-1, -2)
+        sums = raised @ counted
+        least, most = sums.aminmax()
+        if least > _LEAST and most < _MOST:  # false where one is not a number
+            return (raised @ (v if mask is None else v * counted)).div_(sums)
+    found = scores()
+    return torch.softmax(found if mask is None else found.add_(mask), -1) @ v
