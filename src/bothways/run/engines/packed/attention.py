@@ -53,7 +53,7 @@ class PackedAttention(nn.Module):
         pieces = split(context.plan, heads)
         alone, longer = ([piece for piece in pieces if (piece.length == 1) is single] for single in (True, False))
         together: Sequence[Rectangle | Group] = longer
-        if score is None and len(longer) > 1:
+        if len(longer) > 1:
             together = groups(tuple(longer), heads)
         for piece in (*alone, *together):
             rows = slice(piece.start, piece.start + piece.tokens)
@@ -76,28 +76,36 @@ def scaled(attention: Attention) -> tuple[Tensor, Tensor | None]:
 def _piece(qkv: Tensor, piece: Rectangle | Group, heads: int, score: Score | None) -> Tensor:
     """The mixed values ``(T, D)`` of one rectangle."""
     if isinstance(piece, Group):
-        shape, mask = piece.shape, piece.mask.to(qkv.dtype)
-        return _padded(qkv.index_select(0, piece.places), shape, heads, mask).index_select(0, piece.real)
+        padded, mask = qkv.index_select(0, piece.places), piece.mask.to(qkv.dtype)
+        return _padded(padded, piece.shape, heads, score, mask).index_select(0, piece.real)
     if piece.length == 1:  # a token alone is given its own value
         return qkv[:, -(qkv.shape[1] // 3) :]
-    return _padded(qkv, (piece.sequences, piece.length), heads, None, score)
+    return _padded(qkv, (piece.sequences, piece.length), heads, score, None)
 
 
-def _padded(qkv: Tensor, shape: tuple[int, int], heads: int, mask: Tensor | None, score: Score | None = None) -> Tensor:
+def _padded(qkv: Tensor, shape: tuple[int, int], heads: int, score: Score | None, mask: Tensor | None) -> Tensor:
     """The mixed values ``(N · L, D)`` of a rectangle of N sequences."""
     by_head = qkv.view(*shape, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (3, N, H, L, K)
-    if score is None and qkv.dtype == torch.float32 and shape[1] >= _LONG:
-        q, k, v = by_head.unbind(0)
-        whole = None if mask is None else mask.expand(-1, -1, shape[1], -1)
-        mixed = functional.scaled_dot_product_attention(q, k, v, whole, scale=1.0)
-        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-    q, k, v = by_head.contiguous().unbind(0)
+    if qkv.dtype == torch.float32 and shape[1] >= _LONG:
+        mixed = _fused(*by_head.unbind(0), score, mask)
+    else:
+        mixed = _plain(*by_head.contiguous().unbind(0), score, mask)
+    return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, score: Score | None, mask: Tensor | None) -> Tensor:
+    added = mask if score is None else score(q, k) if mask is None else score(q, k) + mask
+    if added is not None:
+        added = added.expand(torch.broadcast_shapes(added.shape, (1, 1, q.shape[2], q.shape[2])))
+    return functional.scaled_dot_product_attention(q, k, v, added, scale=1.0)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, score: Score | None, mask: Tensor | None) -> Tensor:
     def scores() -> Tensor:
         found = q @ k.transpose(-1, -2)
         return found if score is None else found.add_(score(q, k))
 
-    return _mix(scores, v, mask).transpose(1, 2).flatten(2).flatten(0, 1)
+    return _mix(scores, v, mask)
 
 
 def _mix(scores: Callable[[], Tensor], v: Tensor, mask: Tensor | None) -> Tensor:
