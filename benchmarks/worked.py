@@ -213,7 +213,7 @@ EXAMPLES = {
     "clauses": Example(
         "classify",
         clauses,
-        "--max-length 128 --reads mean --learning-rate 3e-4 --epochs 8",
+        "--max-length 128 --reads mean --learning-rate 3e-4 --epochs 4",
         ".jsonl",
         ("macro_f1", "accuracy"),
     ),
