@@ -90,7 +90,7 @@ def near(found, wanted):
 
 QUESTIONS = {
     "embed": lambda model: model.embed(TEXTS),
-    "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize_vectors=False),
+    "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize=False),
     "embed one": lambda model: model.embed(TEXTS[0]),
     "hidden": lambda model: model.hidden(TEXTS),
     "classify": lambda model: model.classify(TEXTS),

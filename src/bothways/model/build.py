@@ -22,6 +22,7 @@ from bothways.model.heads.crf import TagChain
 from bothways.model.heads.mlm import MaskedTokenHead
 from bothways.model.heads.nsp import TwoTextsHead
 from bothways.model.heads.rtd import ReplacedTokenHead
+from bothways.model.heads.sentence import DenseHead
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.buckets import BucketAttention, DistanceBias
@@ -154,6 +155,8 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
             return AnswerHead(width, 2, head, config.norm_eps)
         case "choose":
             return ChooseHead(width, 1, head, config.norm_eps)
+        case "dense":
+            return DenseHead(head.inputs, head.outputs, head.hidden, head.bias)
 
 
 def initialise(module: nn.Module, std: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, closest
 from bothways.run.files import read_json, write_json
 
 _POOLING_KEYS = {
@@ -16,19 +17,55 @@ _POOLING_KEYS = {
 }
 
 
+_OTHER_NAMES = {"query": (), "document": ("passage", "corpus")}
+"""What any model can be asked for, and what else published models call it."""
+
+
 @dataclass(frozen=True)
 class SentenceRecipe:
     """How texts become vectors.
 
     Attributes:
-        pooling: ``"mean"``, ``"cls"`` or ``"max"``.
+        pooling: A name of `bothways.run.pooling.POOLINGS`, or several joined by ``+``.
         normalize: Whether vectors are scaled to length 1.
         stated: Whether the folder says so, rather than this being the default.
+        prompts: What is put before a text, by name, such as ``{"query": "query: "}``.
+        default_prompt: The name of the one that is put before texts for which none is named.
+        similarity: How two vectors are compared: a name of `bothways.run.similarity.SIMILARITIES`.
     """
 
     pooling: str = "mean"
     normalize: bool = False
     stated: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str = "cosine"
+
+    def prompt(self, wanted: str | None) -> str:
+        """The text that is put before texts.
+
+        Args:
+            wanted: A prompt's name or the text itself; None for the default one. A model without prompts for queries
+                and documents puts nothing before them, so ``"query"`` and ``"document"`` can always be asked for.
+
+        Raises:
+            BothwaysError: `wanted` looks like a name, a single word, and there is no prompt of that name.
+        """
+        name = self.default_prompt if wanted is None else wanted
+        if not name:
+            return ""
+        for known in (name, *_OTHER_NAMES.get(name, ())):
+            if known in self.prompts:
+                return self.prompts[known]
+        if name in _OTHER_NAMES:
+            return ""
+        if name.isidentifier():
+            names = sorted({*self.prompts, *_OTHER_NAMES})
+            raise BothwaysError(
+                f"there is no prompt named {name!r}; there are {', '.join(names)}{closest(name, names)} (the text of a "
+                "prompt itself ends with a space or a sign)"
+            )
+        return name
 
 
 def encoder_folder(folder: Path) -> Path:

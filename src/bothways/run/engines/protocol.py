@@ -1,6 +1,7 @@
 """What an engine is: something that takes token batches and gives arrays, and says what it is.
 
-Shapes: T tokens of the packed batch, S sequences, D width, C classes, V vocabulary, M places.
+Shapes: T tokens of the packed batch, S sequences, D width, C classes, V vocabulary, M places; P width of pooled
+vectors, E of those behind a dense layer.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ class Output:
     """What is wanted of a batch.
 
     Attributes:
-        kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, D)``,
+        kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, P)``,
             not normalised; or the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
             ``"nsp"`` ``(S, C)``, ``"choose"`` ``(S,)``, ``"tag"`` ``(T, C)``, ``"answer"`` ``(T, 2)``, ``"rtd"``
             ``(T,)``, ``"mlm"`` ``(M, V)``.
         pooling: How the tokens of a sequence become its vector.
+        dense: Whether the model's dense layer makes ``(S, E)`` of it.
         token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.
     """
 
     kind: str
     pooling: str = ""
+    dense: bool = False
     token: int = -1
 
 
