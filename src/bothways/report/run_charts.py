@@ -26,6 +26,7 @@ KINDS = {
     "tag": "Tags",
     "answer": "Answers",
     "choose": "Choices",
+    "rerank": "Texts of a query",
 }
 """What kinds of losses are called on the page."""
 _NOT_NATS = ("", "regress", "cosine", "embeddings", "states", "scores")

@@ -13,11 +13,11 @@ import numpy as np
 from bothways.run import similarity, stream
 from bothways.run.answering import answer, choose, classify, fill, sequences, tag, vectors, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
-from bothways.run.awaiting import Awaiting
+from bothways.run.ranking_questions import RankingQuestions
 from bothways.run.spot import Spot
 
 
-class Questions(Awaiting):
+class Questions(RankingQuestions):
     """A model that runs, and the questions it answers through its heads."""
 
     @overload

@@ -21,6 +21,7 @@ _PIPELINES = {
     "tag": "token-classification",
     "answer": "question-answering",
     "choose": "multiple-choice",
+    "rerank": "text-ranking",
 }
 _OURS = {
     "classify": 'model.classify("a text")',
@@ -28,6 +29,7 @@ _OURS = {
     "regress": 'model.score("a text")  # of pairs: model.score("a text", "another text")',
     "tag": 'model.tag("a text").spans',
     "answer": 'model.answer("a question?", "a text that may answer it")',
+    "rerank": 'model.rerank("a query", ["one text", "another text"])',
     "choose": 'model.choose("a beginning", ["one end", "another end"])',
 }
 _CLASSES = {

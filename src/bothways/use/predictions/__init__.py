@@ -20,6 +20,7 @@ _WHERE = {
     "tag": "tags",
     "answer": "answers",
     "choose": "choices",
+    "rerank": "rankings",
 }
 """For each task the file; the function is called as the task."""
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".conll", ".json")
