@@ -30,10 +30,13 @@ from bothways.cli import (
     pretrain,
     quickstart,
     report,
+    rerank,
     tokenizer,
     tune,
 )
 from bothways.cli.finetuning import answer, choose, classify, pairs, regress, tag
+from bothways.cli.finetuning import embed as finetune_embed
+from bothways.cli.finetuning import rerank as finetune_rerank
 from bothways.cli.options import Debug, Quiet
 from bothways.progress import silent
 
@@ -46,6 +49,8 @@ _FINETUNING: dict[str, tuple[Command, list[str]]] = {
     "tag": (tag.tag, tag.EXAMPLES),
     "answer": (answer.answer, answer.EXAMPLES),
     "choose": (choose.choose, choose.EXAMPLES),
+    "rerank": (finetune_rerank.rerank, finetune_rerank.EXAMPLES),
+    "embed": (finetune_embed.embed, finetune_embed.EXAMPLES),
 }
 # in the order of help; a name of two words is a command in a group
 COMMANDS: dict[str, tuple[Command, list[str]]] = {
@@ -62,6 +67,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
+    "rerank": (rerank.rerank, rerank.EXAMPLES),
     "fill": (fill.fill, fill.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),
     "export": (export.export, export.EXAMPLES),

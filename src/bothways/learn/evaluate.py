@@ -12,7 +12,7 @@ from bothways.learn.judging.judgement import Before, judge, write_metrics
 from bothways.learn.judging.origin import Origin, before_training, find_origin, settings_of_run
 from bothways.learn.record import LOG, METRICS
 from bothways.learn.report import PAGE, write_judgement
-from bothways.learn.tasks import make_task, settings_of
+from bothways.learn.tasks import make_task, measured_on, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.run.model import Model, load
 from bothways.run.task import task_name
@@ -62,6 +62,7 @@ def evaluate(
         raise BothwaysError(f"{model.name} is loaded already: merge the adapter with bw.load(base, adapter=...)")
     task = task_of(model, own)
     test = data if isinstance(data, Data) else task.read(data)
+    task, _ = measured_on(task, test)
     origin = find_origin(model.name, task) if train is None else Origin(train=task.read(train))
     copies = None if origin.train is None else warn_of_overlap(origin.train, test)
     model.truncated = Truncation()

@@ -16,12 +16,12 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
-from bothways.learn.protocol import Callback, Evaluation
+from bothways.learn.protocol import Callback, Evaluation, Objective
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
-from bothways.learn.tasks import make_task, settings_of
+from bothways.learn.tasks import make_task, measured_on, metric_of, settings_of
 from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
 from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
@@ -146,8 +146,11 @@ def finetune(
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    max_length = given["max_length"] = max_length or suited_length(chosen.name, start.config.longest)
+    max_length = given["max_length"] = max_length or suited_length(
+        chosen.name, start.config.longest, _own_length(start)
+    )
     train_data, dev_data = with_dev(chosen, train, dev, seed)
+    chosen, best = measured_on(chosen, dev_data, best)
     model, inferred = untrained(
         chosen,
         start,
@@ -176,7 +179,8 @@ def finetune(
         metric=best,
     )
     recompute_layers(model.encoder, gradient_checkpointing)
-    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
+    beside = objective.modules() if hasattr(objective, "modules") else {}
+    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **beside}).to(model.device)
     say(f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name}); {inferred}")
     say(
         recipe_told(
@@ -193,7 +197,7 @@ def finetune(
         say(hint)
     history = loop.train(
         trained,
-        wrap_objective(Together([objective]), tuning),
+        wrap_objective(objective if isinstance(objective, Objective) else Together([objective]), tuning),
         stream,
         settings,
         out=folder,
@@ -234,6 +238,11 @@ def finetune(
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
 
 
+def _own_length(start: Model) -> int | None:
+    """How long texts are that a model of sentence vectors was made for."""
+    return start.max_length if start.sentence.stated else None
+
+
 def _check_numbers(given: dict[str, Any]) -> None:
     """A number that is given is never taken for one that is not: zero epochs are a mistake."""
     for name in ("epochs", "steps", "max_length", "learning_rate"):
@@ -253,7 +262,8 @@ def choose(
         few_shot: Whether the task is learned from pairs.
 
     Returns:
-        The task, the settings of fine-tuning, and the metric by its name.
+        The task, the settings of fine-tuning, and the metric by its name; where the data decide about metrics, as it
+        was given (`measured_on`).
 
     Raises:
         BothwaysError: There is no such task, setting or metric; the sentence has the closest that there is.
@@ -265,12 +275,7 @@ def choose(
             raise BothwaysError(f"finetune {chosen.name} has no setting {name!r}{closest(name, known)}")
     if few_shot and not hasattr(chosen, "settle"):
         chosen = cast(Task, FewShot(chosen))
-    best = chosen.metrics[0] if metric == "best" else metric
-    if best is not None and best not in chosen.metrics:
-        near = closest(best, chosen.metrics)
-        known = list(chosen.metrics)
-        raise BothwaysError(f"{chosen.name} is not measured by {best!r}; its metrics are {', '.join(known)}{near}")
-    return chosen, picked(TuningSettings, own), best
+    return chosen, picked(TuningSettings, own), metric if hasattr(chosen, "judged_on") else metric_of(chosen, metric)
 
 
 def with_dev(task: Task, train: Any, dev: Any, seed: int) -> tuple[Data, Data]:
@@ -317,6 +322,8 @@ def untrained(
     heads = [head.derive(dropout=rate) for head in task.heads(start, train)]
     model = Model.random(config, start.tokenizer, heads, seed=seed, device=device)
     model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
+    if hasattr(task, "carry"):
+        task.carry(start, model)
     model.max_length, model.truncation, model.task = max_length, truncation, task.name
     inferred = task.begin(model, train)
     prepare_model(model, start, tuning, seed)
@@ -329,7 +336,8 @@ def _lessons(
     """What is learned, the stream that it is learned from, and how many examples an epoch has."""
     examples, objective = task.examples(model, train), task.objective(model, train)
     numbers = task.numbers(examples, seed)
-    stream = Stream(
+    made = getattr(task, "stream", Stream)
+    stream = made(
         examples,
         objective.prepare,
         numbers=numbers,

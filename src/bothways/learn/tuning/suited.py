@@ -100,12 +100,15 @@ def mean_told(start: Model, model: Model, reads: str | None) -> str:
     )
 
 
-def suited_length(task: str, longest: int | None) -> int:
+def suited_length(task: str, longest: int | None, own: int | None = None) -> int:
     """The most tokens of a sequence: 384 where answers are looked for (Devlin et al. 2018's code), else 128.
 
     Args:
         task: Its name.
         longest: As many as the base takes, where that is limited.
+        own: What the base was made for as a model of sentence vectors; trained further, it keeps that.
     """
+    if task == "embed" and own is not None:
+        return own
     length = 384 if task == "answer" else 128
     return length if longest is None else min(length, longest)
