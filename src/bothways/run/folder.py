@@ -21,7 +21,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family
-from bothways.run import sentence_folder
+from bothways.run import cross_encoder_folder, sentence_dense, sentence_folder
 from bothways.run.files import new_folder, write_json
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
@@ -109,6 +109,10 @@ def read_folder(folder: Path) -> Saved:
     if positions is not None and not config.embeddings.positions_added:  # kept for a head that reads them
         config = config.derive(embeddings__positions=len(positions))
     head_configs = heads_of(folder, tensors, members)
+    sentence = sentence_folder.read(root)
+    if sentence.stated and (dense := sentence_dense.read(root)) is not None:
+        head_configs["dense"], layer = dense
+        tensors |= layer
     encoder = build_encoder(config)
     heads = {kind: build_head(head, config).eval() for kind, head in head_configs.items()}
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
@@ -121,8 +125,9 @@ def read_folder(folder: Path) -> Saved:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
-    sentence = sentence_folder.read(root)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
+    if longest is None and tokenizer is not None and cross_encoder_folder.is_scorer(head_configs):
+        longest = tokenizer.max_length
     return Saved(
         encoder=encoder.eval(),
         heads=heads,
@@ -132,7 +137,7 @@ def read_folder(folder: Path) -> Saved:
         max_length=longest,
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
-        decoding=own.get("decoding", {}),
+        decoding=own.get("decoding", cross_encoder_folder.read(folder, head_configs)),
         lower=own.get("lower", {}),
         report=report,
     )
@@ -162,10 +167,12 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         "task": saved.task,
         "decoding": saved.decoding,
         **({"lower": saved.lower} if saved.lower else {}),
-        "heads": [head.to_dict() for head in saved.head_configs.values()],
+        "heads": [head.to_dict() for kind, head in saved.head_configs.items() if kind != "dense"],
     }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}
     for kind, head in saved.heads.items():
+        if kind == "dense":  # lies in a folder of its own
+            continue
         tensors |= {f"{kind}.{name}": value for name, value in head.state_dict().items()}
     if is_published(config):
         sentence = _write_published(saved, members, tensors, folder, title)
@@ -176,8 +183,14 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         sentence = f"{title} is a composition that no published class computes: bothways alone opens it"
     write_json(folder / OWN_FILE, known)
     if saved.tokenizer is not None:
-        saved.tokenizer.save(folder)
-    sentence_folder.write(saved.sentence, folder, config.width, saved.max_length or config.longest)
+        # a scorer is opened elsewhere by what the tokenizer says of its longest text
+        scorer = saved.max_length is not None and cross_encoder_folder.is_scorer(saved.head_configs)
+        (saved.tokenizer.with_max_length(saved.max_length) if scorer else saved.tokenizer).save(folder)
+    dense = saved.head_configs.get("dense")
+    longest = saved.max_length or config.longest
+    sentence_folder.write(saved.sentence, folder, config.width, longest, dense=dense is not None)
+    if dense is not None:
+        sentence_dense.write(dense, saved.heads["dense"], folder)
     return sentence
 
 

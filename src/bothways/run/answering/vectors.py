@@ -9,7 +9,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.run.answers import mean_by_text
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
 from bothways.run.pooling import check_pooling, normalize
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def check(model: Runner, wish: Wish) -> tuple[Output, int, str]:
 def width(model: Runner, way: str) -> int:
     """The width of a model's vectors."""
     if _is_dense(model, way):
-        return model.head_configs["dense"].outputs
+        return model.head_configs[DENSE].outputs
     return model.config.width * len(way.split("+"))
 
 
 def _is_dense(model: Runner, way: str) -> bool:
     """Whether a model's dense layer reads vectors pooled in a way."""
-    return "dense" in model.head_configs and way == model.sentence.pooling
+    return DENSE in model.head_configs and way == model.sentence.pooling

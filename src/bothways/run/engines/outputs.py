@@ -13,7 +13,7 @@ from bothways.model.config import HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.sentence import sentence_vectors
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     if output.kind == HIDDEN:
         return encoded.sequence
     if output.kind == VECTOR:
-        return sentence_vectors(encoded.sequence, batch, output.pooling, parts.heads["dense"] if output.dense else None)
+        return sentence_vectors(encoded.sequence, batch, output.pooling, parts.heads[DENSE] if output.dense else None)
     head = parts.heads[output.kind]
     found: Tensor = head.scores(encoded.sequence) if output.kind == "tag" else head(encoded)  # type: ignore[operator]
     return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 
-HIDDEN, VECTOR = "hidden", "vector"
+HIDDEN, VECTOR, DENSE = "hidden", "vector", "dense"
 
 
 @dataclass(frozen=True)
