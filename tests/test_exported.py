@@ -422,7 +422,7 @@ def test_a_sentence_model_is_exported_whole(to, tmp_path):
     saved = tiny.saved((), recipe=recipe, max_length=48)
     head = HeadConfig(kind="dense", inputs=96, outputs=16, hidden="tanh")
     saved.head_configs["dense"], saved.heads["dense"] = head, tiny.randomise(build_head(head, saved.encoder.config), 9)
-    model = Model(saved, device="cpu", name="tiny")
+    model = Model(saved, device="cpu", name="tiny", truncation="window")
     model.export(tmp_path / "out", to=to, texts=TEXTS[:5])
     opened = bw.load(tmp_path / "out")
     for asked in ({}, {"normalize": False}, {"pooling": "last+weighted_mean"}, {"prompt": "query"}, {"dims": 3}):

@@ -61,6 +61,15 @@ TrainedTruncation = Annotated[
     data("--truncation", None, "Longer texts: warn, error, head, head_tail or window; by default as in training."),
 ]
 
+Pooling = Annotated[
+    str | None,
+    option("Vectors", "--pooling", "WAY", "mean, cls, max, mean_sqrt, last, weighted_mean, attention, or cls+mean."),
+]
+Prompt = Annotated[
+    str | None, option("Vectors", "--prompt", "NAME|TEXT", "What is put before texts: query, document, or a text.")
+]
+Dims = Annotated[int | None, option("Vectors", "--dims", "N", "Keep the first N values of a vector (Matryoshka).")]
+
 Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways families")]
 FamilyOrBase = Annotated[
     str | None, option("Model", "--family", "NAME", "See: bothways families; bert, or what --base is.")

@@ -157,6 +157,18 @@ def judgement(found: Mapping[str, Any]) -> None:
         line("\n" + "\n".join(found["notes"]))
 
 
+def measured(found: Mapping[str, Any]) -> None:
+    """Prints what vectors are worth.
+
+    Args:
+        found: As `bothways.learn.measures.evaluate.evaluate_vectors` gives it.
+    """
+    from bothways.report.vectors_page import measured_rows, measured_sentence
+
+    line(measured_sentence(found) + "\n")
+    table(("", found["measure"], "95 % interval"), measured_rows(found))
+
+
 def scores(found: Mapping[str, Any]) -> None:
     """Prints scores without intervals: the metrics where they stand alone, each class, what is taken for what.
 
