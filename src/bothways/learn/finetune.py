@@ -146,9 +146,9 @@ def finetune(
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    max_length = given["max_length"] = max_length or suited_length(
-        chosen.name, start.config.longest, _own_length(start)
-    )
+    learns_on = chosen.name == "embed" and start.sentence.stated
+    own_length = start.max_length if learns_on else None
+    max_length = given["max_length"] = max_length or own_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)
     chosen, best = measured_on(chosen, dev_data, best)
     model, inferred = untrained(
@@ -174,7 +174,7 @@ def finetune(
         LoopSettings,
         given,
         steps=total,
-        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay),
+        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay, learns_on),
         evaluate_every=evaluate_every or max(1, round(total / epochs)),
         metric=best,
     )
@@ -189,7 +189,7 @@ def finetune(
             passes=epochs if steps is None else total * batch_size / count,
             batch_size=batch_size,
             examples=None if given["epochs"] or steps or few_shot else len(train_data),
-            width=None if learning_rate else model.config.width,
+            width=None if learning_rate or learns_on else model.config.width,
             learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
         )
     )
@@ -236,11 +236,6 @@ def finetune(
         }
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
-
-
-def _own_length(start: Model) -> int | None:
-    """How long texts are that a model of sentence vectors was made for."""
-    return start.max_length if start.sentence.stated else None
 
 
 def _check_numbers(given: dict[str, Any]) -> None:

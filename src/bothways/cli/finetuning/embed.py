@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from bothways.cli.finetuning.options import Negatives
 from bothways.cli.finetuning.shared import command
 from bothways.cli.options import Label, Text, TextPair, data, option, training
 
@@ -22,9 +23,7 @@ def embed(
     *,
     text: Text = None,
     text_pair: TextPair = None,
-    negatives: Annotated[
-        list[str] | None, data("--negatives", "COLUMN", "A column of texts that do not belong; give it for each.")
-    ] = None,
+    negatives: Negatives = None,
     label: Label = None,
     score_range: Annotated[
         tuple[float, float] | None, data("--score-range", "LOW HIGH", "What scores go from and to; 0 to 1.")
