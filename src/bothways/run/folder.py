@@ -21,7 +21,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family
-from bothways.run import cross_encoder_folder, sentence_dense, sentence_folder
+from bothways.run import cross_encoder_folder, sentence_dense, sentence_folder, sparse_folder
 from bothways.run.files import new_folder, write_json
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
@@ -137,7 +137,7 @@ def read_folder(folder: Path) -> Saved:
         max_length=longest,
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
-        decoding=own.get("decoding", cross_encoder_folder.read(folder, head_configs)),
+        decoding=own.get("decoding", cross_encoder_folder.read(folder, head_configs) | sparse_folder.read(root)),
         lower=own.get("lower", {}),
         report=report,
     )
@@ -189,6 +189,7 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
     dense = saved.head_configs.get("dense")
     longest = saved.max_length or config.longest
     sentence_folder.write(saved.sentence, folder, config.width, longest, dense=dense is not None)
+    sparse_folder.write(saved.decoding, folder, config.embeddings.vocab_size, longest)
     if dense is not None:
         sentence_dense.write(dense, saved.heads["dense"], folder)
     return sentence

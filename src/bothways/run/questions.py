@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from bothways.run import similarity, stream
-from bothways.run.answering import answer, choose, classify, fill, sequences, tag, vectors, zero_shot
+from bothways.run.answering import answer, choose, classify, fill, rerank, sequences, tag, vectors, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
 from bothways.run.ranking_questions import RankingQuestions
 from bothways.run.spot import Spot
@@ -111,7 +111,7 @@ class Questions(RankingQuestions):
         Raises:
             BothwaysError: The model has no head for it, or more than two classes.
         """
-        found = classify.score_pairs(self, as_list(a), as_list(b))
+        found = rerank.pair_scores(self, as_list(a), as_list(b)).told
         return float(found[0]) if isinstance(a, str) else found
 
     def zero_shot(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from bothways.run.answering import rerank
-from bothways.run.answers import Ranked
+from bothways.run.answering import rerank, sparse
+from bothways.run.answers import Ranked, as_list
 from bothways.run.awaiting import Awaiting
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class RankingQuestions(Awaiting):
@@ -37,3 +40,39 @@ class RankingQuestions(Awaiting):
         alone = isinstance(query, str)
         found = rerank.rerank(self, [query] if alone else query, [texts] if alone else texts, top)
         return found[0] if alone else found
+
+    def sparse_vectors(self, texts: str | Sequence[str], *, top: int | None = None) -> csr_array:
+        """Texts as weights of the words of the vocabulary, most of them 0 (SPLADE, Formal et al. 2021).
+
+        Args:
+            texts: One text or several.
+            top: How many words of each text are kept at most, the heaviest; None keeps all.
+
+        Returns:
+            ``(texts, V)`` float32, one row for a single text too; how well two texts go together is the product of
+            their rows. The windows of a long text give each word the largest of their weights.
+
+        Raises:
+            BothwaysError: The model has no masked-token head.
+        """
+        return sparse.sparse_vectors(self, as_list(texts), top)
+
+    @overload
+    def sparse_terms(self, texts: str, top: int = 20) -> dict[str, float]: ...  # type: ignore[overload-overlap]
+    @overload
+    def sparse_terms(self, texts: Sequence[str], top: int = 20) -> list[dict[str, float]]: ...
+    def sparse_terms(self, texts: Any, top: int = 20) -> Any:
+        """The words that a text is found by, with their weights.
+
+        Args:
+            texts: One text or several.
+            top: How many words at most.
+
+        Returns:
+            For one text its words as in the vocabulary, the heaviest first; for several a list of such dictionaries.
+
+        Raises:
+            BothwaysError: The model has no masked-token head.
+        """
+        found = sparse.sparse_terms(self, as_list(texts), top)
+        return found[0] if isinstance(texts, str) else found

@@ -20,6 +20,7 @@ _WHERE = {
     "answer": ("answer", "AnswerQuestions"),
     "choose": ("choose", "Choose"),
     "rerank": ("rerank", "Rerank"),
+    "sparse": ("sparse", "Sparse"),
     "embed": ("embed", "Embed"),
 }
 """For each name on the command line the file and the class; a new task is one file and one line here."""

@@ -6,12 +6,13 @@ Shapes: N pairs of a query and a text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.run.answering import classify
+from bothways.run.answering.sparse import sparse_vectors
 from bothways.run.answers import Ranked
 
 if TYPE_CHECKING:
@@ -40,8 +41,16 @@ def pair_scores(model: Runner, queries: Sequence[str], texts: Sequence[str]) -> 
     if head is not None and head.problem == "scores":
         raw = classify.raw_scores(model, queries, texts)
         return PairScores(raw, classify.activated(model, raw))
+    if head is None and "sparse" in model.decoding:
+        raw = _row_products(sparse_vectors(model, queries), sparse_vectors(model, texts))
+        return PairScores(raw, raw)
     shares = classify.score_pairs(model, queries, texts)
     return PairScores(shares, shares)
+
+
+def _row_products(one: Any, other: Any) -> np.ndarray:
+    """``(N,)`` float32 products of sparse rows that stand beside each other."""
+    return np.asarray(one.multiply(other).sum(axis=1), dtype=np.float32).reshape(-1)
 
 
 def rerank(

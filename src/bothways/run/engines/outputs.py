@@ -13,7 +13,8 @@ from bothways.model.config import HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.sentence import sentence_vectors
-from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
+from bothways.model.heads.sparse import sparse_vectors
+from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
         return encoded.sequence
     if output.kind == VECTOR:
         return sentence_vectors(encoded.sequence, batch, output.pooling, parts.heads[DENSE] if output.dense else None)
+    if output.kind == SPARSE:
+        return sparse_vectors(
+            parts.heads["mlm"],  # type: ignore[arg-type]
+            encoded.sequence,
+            parts.encoder.token_table,
+            batch.starts,
+            output.pooling,
+        )
     head = parts.heads[output.kind]
     found: Tensor = head.scores(encoded.sequence) if output.kind == "tag" else head(encoded)  # type: ignore[operator]
     return found

@@ -15,6 +15,7 @@ import numpy as np
 from bothways.batch import TokenBatch
 
 HIDDEN, VECTOR, DENSE = "hidden", "vector", "dense"
+SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Output:
 
     Attributes:
         kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, P)``,
-            not normalised; or the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
+            not normalised; ``"sparse"``: what the masked-token head makes of all tokens of a sequence ``(S, V)``; or
+            the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
             ``"nsp"`` ``(S, C)``, ``"choose"`` ``(S,)``, ``"tag"`` ``(T, C)``, ``"answer"`` ``(T, 2)``, ``"rtd"``
             ``(T,)``, ``"mlm"`` ``(M, V)``.
-        pooling: How the tokens of a sequence become its vector.
+        pooling: How the tokens of a sequence become its vector, dense or sparse.
         dense: Whether the model's dense layer makes ``(S, E)`` of it.
         token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.
     """

@@ -18,7 +18,7 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
 _CALL = 64
 """Padding tokens that take about as long as one more call."""
@@ -52,7 +52,15 @@ class RectangleEngine(ABC):
         """Some outputs of the graph, for all of its inputs."""
 
     def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
-        """As `Engine.run` says; one batch after the other."""
+        """As `Engine.run` says; one batch after the other.
+
+        Raises:
+            BothwaysError: Sparse vectors are asked for, which graphs do not give.
+        """
+        if output.kind == SPARSE:
+            raise BothwaysError(
+                f"{self.folder} is exported and gives no sparse vectors; open the folder that it was exported from"
+            )
         for batch in batches:
             answers = [self._answer(batch, first, last, output) for first, last in cut(batch.lengths)]
             yield batch, np.concatenate(answers)

@@ -44,3 +44,6 @@ def _asked(rows: Iterator[Ranking], keep: bool, listed: bool) -> Iterator[Asked]
         texts: Any = list(one.texts) if listed else one.texts[0]
         beside = one.row if keep else {"query": one.query} | ({} if listed else {"text": texts})
         yield Asked((one.query, one.texts), beside)
+
+
+late = sparse = rerank
