@@ -19,6 +19,11 @@ def as_json(data: Any) -> None:
     print(json.dumps(plain(data), indent=2, ensure_ascii=False))
 
 
+def json_line(data: Any) -> None:
+    """Prints a result as one line of JSON."""
+    print(json.dumps(plain(data), ensure_ascii=False))
+
+
 def plain(value: Any) -> Any:
     """A value of strings, finite numbers, lists and dictionaries; anything else becomes its text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
