@@ -68,7 +68,7 @@ def evaluate_vectors(
     """
     began = time.monotonic()
     measure, read = _read(data, measure, split, text, text_pair, label)
-    embed, likeness = _vectors(model, pooling, dims), model.sentence.similarity
+    embed, likeness = vectors_of(model, pooling, dims), model.sentence.similarity
     match measure:
         case "retrieval":
             found = measure_retrieval(embed, read, likeness)
@@ -139,8 +139,14 @@ def _fitting(read: VectorData, measure: str) -> VectorData:
     return read
 
 
-def _vectors(model: Questions, pooling: str | None, dims: int | None) -> Vectors:
-    """What makes vectors, a window of texts at a time, so that memory holds little but them."""
+def vectors_of(model: Questions, pooling: str | None, dims: int | None) -> Vectors:
+    """What makes vectors, a window of texts at a time, so that memory holds little but them.
+
+    Args:
+        model: Any.
+        pooling: As in `Questions.embed`.
+        dims: As in `Questions.embed`.
+    """
 
     def embed(texts: Sequence[str], prompt: str) -> np.ndarray:
         wish: Mapping[str, Any] = {"pooling": pooling, "dims": dims, "prompt": prompt or None}

@@ -23,6 +23,12 @@ def measure_similarity(embed: Vectors, data: VectorData, likeness: str) -> Measu
     return of_examined(examined, ("spearman", "pearson"))
 
 
+def correlation(data: VectorData, a_NE: np.ndarray, b_NE: np.ndarray) -> float:
+    """Spearman's correlation of scores, or labels, with the cosines of ``(N, E)`` vectors with ``(N, E)`` others."""
+    scored = VectorData("scored", data.texts, data.starts, data.scores().tolist(), data.name, data.where)
+    return float(judged(scored, paired(a_NE, b_NE).tolist()).scores["spearman"])
+
+
 def measure_labelled(embed: Vectors, data: VectorData, likeness: str) -> Measured:
     """Pairs that belong together or do not: average precision, F1 and accuracy at the threshold that suits best."""
     examined = judged(data, _likenesses(embed, data, likeness).tolist())
