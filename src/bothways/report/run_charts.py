@@ -28,6 +28,7 @@ KINDS = {
     "choose": "Choices",
     "rerank": "Texts of a query",
     "sparse": "Texts in the batch",
+    "late": "Texts in the batch",
     "flops": "Sparseness",
 }
 """What kinds of losses are called on the page."""

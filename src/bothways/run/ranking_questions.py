@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from bothways.run.answering import rerank, sparse
+import numpy as np
+
+from bothways.run.answering import late, rerank, sparse
 from bothways.run.answers import Ranked, as_list
 from bothways.run.awaiting import Awaiting
 
@@ -76,3 +78,36 @@ class RankingQuestions(Awaiting):
         """
         found = sparse.sparse_terms(self, as_list(texts), top)
         return found[0] if isinstance(texts, str) else found
+
+    @overload
+    def token_vectors(self, texts: str, *, query: bool = False) -> np.ndarray: ...  # type: ignore[overload-overlap]
+    @overload
+    def token_vectors(self, texts: Sequence[str], *, query: bool = False) -> list[np.ndarray]: ...
+    def token_vectors(self, texts: Any, *, query: bool = False) -> Any:
+        """A vector for each token, for late interaction (ColBERT, Khattab and Zaharia 2020).
+
+        Args:
+            texts: One text or several.
+            query: Whether they are queries, which are read otherwise: short, and filled up with mask tokens where that
+                is how the model was trained. Punctuation in texts has no vector.
+
+        Returns:
+            ``(L, P)`` float32 of length 1 for one text, a list of them for several.
+
+        Raises:
+            BothwaysError: The model has no head for it.
+        """
+        found = late.token_vectors(self, as_list(texts), query)
+        return found[0] if isinstance(texts, str) else found
+
+    def maxsim(self, queries: Sequence[np.ndarray], texts: Sequence[np.ndarray]) -> np.ndarray:
+        """How well texts answer queries: for each token of a query its best product with one of a text, summed.
+
+        Args:
+            queries: ``(L, P)`` each, as `token_vectors` gives them with ``query=True``.
+            texts: ``(L, P)`` each.
+
+        Returns:
+            ``(queries, texts)`` float32.
+        """
+        return late.maxsim(queries, texts)

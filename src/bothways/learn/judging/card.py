@@ -24,6 +24,7 @@ _PIPELINES = {
     "embed": "sentence-similarity",
     "rerank": "text-ranking",
     "sparse": "feature-extraction",
+    "late": "feature-extraction",
 }
 _OURS = {
     "classify": 'model.classify("a text")',
@@ -31,6 +32,7 @@ _OURS = {
     "regress": 'model.score("a text")  # of pairs: model.score("a text", "another text")',
     "tag": 'model.tag("a text").spans',
     "answer": 'model.answer("a question?", "a text that may answer it")',
+    "late": 'model.rerank("a query", ["one text", "another text"])',
     "sparse": 'model.sparse_terms("a text")',
     "rerank": 'model.rerank("a query", ["one text", "another text"])',
     "embed": 'model.embed(["a text", "another text"])  # (2, E), a row a text',

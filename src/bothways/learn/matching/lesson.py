@@ -30,19 +30,16 @@ STARTS, ORDER, IDS, GROUPS, PROGRESS = (f"match.{name}" for name in ("starts", "
 
 
 class Matcher(Protocol):
-    """How texts are compared.
+    """How texts are compared; one with further losses also names them: ``others``.
 
     Attributes:
         name: Of the loss in the log.
-        by_token: Whether a text is represented by a row a token, ``(T, ...)``, rather than one row ``(S, ...)``.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
-    @property
-    def by_token(self) -> bool: ...  # noqa: D102
     def represent(self, model: nn.ModuleDict, batch: TokenBatch) -> Tensor:
-        """``(T, ...)`` or ``(S, ...)`` float32 of a batch, in its order."""
+        """A row a token ``(T, ...)``, or a row a text ``(S, ...)``, float32, in the order of the batch."""
         ...
 
     def scores(self, states: Tensor, batch: TokenBatch, asked: np.ndarray, candidates: np.ndarray) -> Tensor:

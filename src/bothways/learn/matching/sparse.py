@@ -36,7 +36,6 @@ class SparseMatcher:
     query_flops: float
     document_flops: float
     name = "sparse"
-    by_token = False
     others = ("flops",)
 
     def represent(self, model: nn.ModuleDict, batch: TokenBatch) -> Tensor:

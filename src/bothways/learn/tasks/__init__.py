@@ -21,6 +21,7 @@ _WHERE = {
     "choose": ("choose", "Choose"),
     "rerank": ("rerank", "Rerank"),
     "sparse": ("sparse", "Sparse"),
+    "late": ("late", "Late"),
     "embed": ("embed", "Embed"),
 }
 """For each name on the command line the file and the class; a new task is one file and one line here."""

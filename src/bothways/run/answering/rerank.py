@@ -12,6 +12,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.run.answering import classify
+from bothways.run.answering.late import pair_maxsim
 from bothways.run.answering.sparse import sparse_vectors
 from bothways.run.answers import Ranked
 
@@ -41,6 +42,9 @@ def pair_scores(model: Runner, queries: Sequence[str], texts: Sequence[str]) -> 
     if head is not None and head.problem == "scores":
         raw = classify.raw_scores(model, queries, texts)
         return PairScores(raw, classify.activated(model, raw))
+    if head is None and "late" in model.head_configs:
+        raw = pair_maxsim(model, queries, texts)
+        return PairScores(raw, raw)
     if head is None and "sparse" in model.decoding:
         raw = _row_products(sparse_vectors(model, queries), sparse_vectors(model, texts))
         return PairScores(raw, raw)

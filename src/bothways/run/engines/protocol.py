@@ -27,7 +27,7 @@ class Output:
             not normalised; ``"sparse"``: what the masked-token head makes of all tokens of a sequence ``(S, V)``; or
             the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
             ``"nsp"`` ``(S, C)``, ``"choose"`` ``(S,)``, ``"tag"`` ``(T, C)``, ``"answer"`` ``(T, 2)``, ``"rtd"``
-            ``(T,)``, ``"mlm"`` ``(M, V)``.
+            ``(T,)``, ``"mlm"`` ``(M, V)``, ``"late"`` ``(T, P)``.
         pooling: How the tokens of a sequence become its vector, dense or sparse.
         dense: Whether the model's dense layer makes ``(S, E)`` of it.
         token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.

@@ -22,7 +22,7 @@ from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
 _CALL = 64
 """Padding tokens that take about as long as one more call."""
-BY_TOKEN = (HIDDEN, "tag", "answer", "rtd")
+BY_TOKEN = (HIDDEN, "tag", "answer", "rtd", "late")
 TABLES_FILE = "tables.safetensors"
 
 

@@ -166,4 +166,4 @@ class Graph(nn.Module):
                 states_MD = output.sequence.index_select(0, places_M)
             return head(states_MD, self.encoder.token_table)
         found: Tensor = head.scores(output.sequence) if kind == "tag" else head(output)  # type: ignore[operator]
-        return output.plan.rectangle(found) if kind in ("tag", "answer", "rtd") else found
+        return output.plan.rectangle(found) if kind in ("tag", "answer", "rtd", "late") else found
