@@ -27,7 +27,7 @@ BUDGET = "budget"
 PACK = 4
 """Texts of one class that come together (Hermans et al. 2017, section 4, K)."""
 _WAITING = 4
-"""Groups that wait for another step, at most so many times the size of one."""
+"""Groups that wait for another step: at most so many times the size of one, and this part of all."""
 
 Group = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray]
 """Token ids and segment ids of each text of a group, and the places of the texts in the data."""
@@ -151,10 +151,11 @@ class Apart(Steps):
         return items
 
     def _next_key(self) -> Key | None:
+        most = min(_WAITING * (self.batch_size or 1), len(self.numbers) // _WAITING)
         while (key := self._again.pop(0) if self._again else super()._next_key()) is not None:
             own = set(self._ids[self.examples.sequence(*key)[2]].tolist())
             waiting = len(self._waiting) + len(self._again)
-            if own & self._taken and waiting < _WAITING * (self.batch_size or 1):
+            if own & self._taken and waiting < most:
                 self._waiting.append(key)
                 continue
             self._taken |= own

@@ -113,7 +113,7 @@ class LearnVectors:
 
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of an item's products, as `bothways.learn.utilisation` counts them."""
-        config = model["encoder"].config  # type: ignore[union-attr]
+        config = model["encoder"].config
         return TRAINED * batch_work(config, item[0].plan)  # type: ignore[arg-type]
 
     def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
