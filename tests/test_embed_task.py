@@ -16,6 +16,8 @@ from bothways.learn.tasks.embed import Embed
 from bothways.learn.vectors.data import read_vectors
 from bothways.learn.vectors.examples import BUDGET, Apart, GroupExamples, Packs
 from bothways.learn.vectors.judge import average_precision, best_thresholds, guesses_of, judged
+from bothways.learn.vectors.losses.in_batch import InBatch
+from bothways.learn.vectors.step import Step
 from bothways.run.model import load
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -75,15 +77,15 @@ def gradients(base, data, micro_tokens, **settings):
 
 @pytest.mark.parametrize("loss", list(DATA))
 def test_every_loss_learns_from_its_data_within_steps_and_saves_a_sentence_model(loss, tmp_path):
-    run = trained(DATA[loss], loss=loss, out=tmp_path / "run", learning_rate=1e-3, steps=6)
+    run = trained(DATA[loss], loss=loss, out=tmp_path / "run", learning_rate=1e-3, report=loss == "mnrl")
     found = load(tmp_path / "run" / "model")
     assert found.task == "embed"
     assert found.sentence.stated
     assert np.allclose(found.embed(TEXTS[:5]), run.model.embed(TEXTS[:5]), atol=1e-5)
     assert not np.allclose(found.embed(TEXTS[:5]), tiny.model(heads=()).embed(TEXTS[:5]), atol=1e-3)
-    assert (tmp_path / "run" / "report.html").exists()
-    card = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert "SentenceTransformer" in card
+    if loss == "mnrl":
+        assert (tmp_path / "run" / "report.html").exists()
+        assert "SentenceTransformer" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
 def test_in_batch_negatives_bring_pairs_together():
@@ -278,11 +280,10 @@ def test_prompts_stand_before_texts_in_training_and_are_kept():
     assert begins.count("red") >= 16
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls+max"])
-def test_sentence_transformers_opens_what_is_saved_with_the_same_vectors(pooling, tmp_path):
+def test_sentence_transformers_opens_what_is_saved_with_the_same_vectors(tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    run = trained(PAIRS, pooling=pooling, normalize=True, out=tmp_path / "run", report=False)
+    run = trained(PAIRS, pooling="cls+max", normalize=True, out=tmp_path / "run", report=False)
     theirs = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode(TEXTS, show_progress_bar=False)
     assert np.allclose(run.model.embed(TEXTS), theirs, atol=1e-5)
 
@@ -323,42 +324,43 @@ def test_lora_learns_and_is_merged():
 
 
 _PROCESS = """
-import os, sys, torch, numpy as np
+import sys, torch, numpy as np
 import torch.distributed as dist
 from bothways.learn.vectors.losses.in_batch import InBatch
 from bothways.learn.vectors.step import Step
-rank, folder, symmetric = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
+rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method="file://" + folder + "/meet", rank=rank, world_size=2)
-every = torch.load(folder + "/vectors.pt")
-counts = [3, 2]
-begin = 2 * sum(counts[:rank])
-own = every[begin : begin + 2 * counts[rank]].clone().requires_grad_()
-ids = np.array([0, 1, 2, 3, 4, 5, 6, 3, 8, 9])[begin : begin + 2 * counts[rank]]
-loss = InBatch(scale=2.0, symmetric=symmetric).loss(Step(own, np.arange(0, len(own) + 1, 2), ids), None).loss
-(loss * counts[rank]).backward()
-torch.save((loss.item(), own.grad), folder + f"/out{rank}.pt")
+every, ids, counts = torch.load(folder + "/all.pt"), np.load(folder + "/ids.npy"), [3, 2]
+here = slice(2 * sum(counts[:rank]), 2 * sum(counts[: rank + 1]))
+found = []
+for symmetric in (False, True):
+    own = every[here].clone().requires_grad_()
+    step = Step(own, np.arange(0, len(own) + 1, 2), ids[here])
+    loss = InBatch(scale=2.0, symmetric=symmetric).loss(step, None).loss * counts[rank]
+    loss.backward()
+    found.append((loss.item(), own.grad))
+torch.save(found, folder + f"/out{rank}.pt")
+dist.barrier()
+dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_two_processes_find_the_gradients_of_one_with_all_texts(symmetric, tmp_path):
-    from bothways.learn.vectors.losses.in_batch import InBatch
-    from bothways.learn.vectors.step import Step
-
+def test_two_processes_find_the_gradients_of_one_with_all_texts(tmp_path):
     every = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
-    torch.save(every, tmp_path / "vectors.pt")
-    script = tmp_path / "process.py"
-    script.write_text(_PROCESS)
-    arguments = [sys.executable, str(script)]
-    both = [subprocess.Popen([*arguments, str(rank), str(tmp_path), str(int(symmetric))]) for rank in range(2)]
-    assert [each.wait(timeout=120) for each in both] == [0, 0]
-    alone = every.clone().requires_grad_()
     ids = np.array([0, 1, 2, 3, 4, 5, 6, 3, 8, 9])
-    loss = InBatch(scale=2.0, symmetric=symmetric).loss(Step(alone, np.arange(0, 11, 2), ids), None).loss
-    (loss * 5).backward()
-    found = [torch.load(tmp_path / f"out{rank}.pt") for rank in range(2)]
-    assert (3 * found[0][0] + 2 * found[1][0]) / 5 == pytest.approx(loss.item(), rel=1e-5)
-    assert torch.allclose(torch.cat([found[0][1], found[1][1]]), alone.grad, atol=1e-6)
+    torch.save(every, tmp_path / "all.pt")
+    np.save(tmp_path / "ids.npy", ids)
+    (tmp_path / "process.py").write_text(_PROCESS)
+    run = [sys.executable, str(tmp_path / "process.py")]
+    both = [subprocess.Popen([*run, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    parts = [torch.load(tmp_path / f"out{rank}.pt") for rank in range(2)]
+    for place, symmetric in enumerate((False, True)):
+        alone = every.clone().requires_grad_()
+        loss = InBatch(scale=2.0, symmetric=symmetric).loss(Step(alone, np.arange(0, 11, 2), ids), None).loss * 5
+        loss.backward()
+        assert parts[0][place][0] + parts[1][place][0] == pytest.approx(loss.item(), rel=1e-5)
+        assert torch.allclose(torch.cat([part[place][1] for part in parts]), alone.grad, atol=1e-6)
 
 
 # -- what is refused
