@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bothways import __version__
 from bothways.cli import (
+    augment,
     bench,
     bench_embed,
     cluster,
@@ -77,6 +78,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "compare": (compare.compare, compare.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "rerank": (rerank.rerank, rerank.EXAMPLES),
+    "augment": (augment.augment, augment.EXAMPLES),
     "mine": (mine.mine, mine.EXAMPLES),
     "fill": (fill.fill, fill.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),
