@@ -11,7 +11,10 @@ import torch
 
 import tiny
 from bothways.errors import BothwaysError
+from bothways.learn.curve import learning_curve
 from bothways.learn.finetune import finetune
+from bothways.learn.folds import cross_validate
+from bothways.learn.several import finetune_seeds
 from bothways.learn.tasks.embed import Embed
 from bothways.learn.vectors.data import read_vectors
 from bothways.learn.vectors.examples import BUDGET, Apart, GroupExamples, Packs
@@ -314,6 +317,17 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
         trained(rows, **given, callbacks=[interrupt])
     again = trained(rows, **given)
     assert np.array_equal(whole.model.embed(TEXTS), again.model.embed(TEXTS))
+
+
+def test_seeds_folds_and_parts_of_the_data_are_measured_as_the_data_want(tmp_path):
+    given = {"base": tiny.model(heads=()), "steps": 2, "batch_size": 8}
+    seeds = finetune_seeds("embed", train=DATA["triplet"], seeds=2, **given)
+    assert set(seeds.spread) == {"mrr@10", "recall@1", "recall@10", "accuracy"}
+    folds = cross_validate("embed", train=DATA["cosine+angle"], folds=3, metric="pearson", **given)
+    assert folds.metric == "pearson"
+    assert folds.scores["examples"] == 60
+    curve = learning_curve("embed", train=DATA["mined"], halvings=1, **given)
+    assert all(0 <= point["map@r"] <= 1 for point in curve.points)
 
 
 def test_lora_learns_and_is_merged():

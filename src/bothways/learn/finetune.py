@@ -47,6 +47,7 @@ class Finetuned:
         out: The folder of the run, or None.
         judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
         adapter: What LoRA learned, which is in the model's weights too; saved in ``out/adapter``. None without LoRA.
+        metrics: The names of the task's metrics on that dev set.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Finetuned:
     out: Path | None
     judgement: dict[str, Any] | None = None
     adapter: Adapter | None = None
+    metrics: tuple[str, ...] = ()
 
 
 def finetune(
@@ -96,7 +98,7 @@ def finetune(
     """Fine-tunes an encoder on labelled data.
 
     Args:
-        task: ``classify``, ``pairs``, ``regress``, ``tag``, ``answer`` or ``choose``, or one that is made already.
+        task: A name such as ``classify`` or ``embed`` (`bothways.learn.tasks`), or one that is made already.
         base: A model, its folder, or a hub id. It is not changed.
         train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators, or
             files of the task's own forms.
@@ -235,7 +237,7 @@ def finetune(
             | {"steps": history.steps, "seconds": history.seconds},
         }
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
-    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
+    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter, chosen.metrics)
 
 
 def _check_numbers(given: dict[str, Any]) -> None:
