@@ -261,7 +261,7 @@ def similar(model: Any, data: Path) -> float:
 
     with gzip.open(data / "stsb" / "test.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
-    a, b = (model.embed([row[f"text_{side}"] for row in rows], "mean", normalize_vectors=True) for side in "ab")
+    a, b = (model.embed([row[f"text_{side}"] for row in rows], "mean", normalize=True) for side in "ab")
     return float(spearmanr((a * b).sum(1), [float(row["score"]) for row in rows]).statistic)
 
 

@@ -368,7 +368,7 @@ def test_predictions_go_to_standard_output_when_no_file_is_named(said, place):
 
 def test_vectors_in_every_format_equal_those_of_the_library(said, place):
     texts = [line.split(",")[0] for line in (place / "table.csv").read_text().splitlines()[1:]]
-    expected = bw.load("bert").embed(texts, pooling="cls", normalize_vectors=True)
+    expected = bw.load("bert").embed(texts, pooling="cls", normalize=True)
     for suffix in ("npy", "jsonl", "parquet"):
         assert (
             said("embed", "bert", "table.csv", f"v.{suffix}", "--pooling", "cls", "--normalize", "--overwrite")[0] == 0
@@ -411,7 +411,7 @@ def test_files_are_answered_in_slices_as_they_are_read(place, monkeypatch):
             read.append(number)
             yield {"text": f"the dog {number}"}
 
-    def embed(texts, pooling=None, *, normalize_vectors=None):
+    def embed(texts, pooling=None, **how):
         asked.append((len(texts), len(read)))
         return np.zeros((len(texts), 4), dtype=np.float32)
 

@@ -90,7 +90,7 @@ def near(found, wanted):
 
 QUESTIONS = {
     "embed": lambda model: model.embed(TEXTS),
-    "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize_vectors=False),
+    "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize=False),
     "embed one": lambda model: model.embed(TEXTS[0]),
     "hidden": lambda model: model.hidden(TEXTS),
     "classify": lambda model: model.classify(TEXTS),
@@ -247,7 +247,7 @@ def test_a_damaged_graph_is_told_in_a_sentence(folder):
 
 
 def test_a_folder_of_a_later_version_is_refused(folder):
-    with pytest.raises(BothwaysError, match=r"in form 2, and this version \(.*\) reads form 1; export the model again"):
+    with pytest.raises(BothwaysError, match=r"in form 3, and this version \(.*\) reads form 2; export the model again"):
         bw.load(spoil(folder, form=2))
 
 
@@ -413,3 +413,19 @@ def test_engines_are_compared_by_all_that_they_give(model):
         said = compare_engines(model, model.engine, model.engine, TEXTS[:5])
     assert said["vector"] == {"compared": 5, "worst_cosine": 1.0, "mean_cosine": 1.0, "largest": 0.0} | said["vector"]
     assert {said[kind]["largest"] for kind in HEADS} == {0.0}
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_sentence_model_is_exported_whole(to, tmp_path):
+    """Its pooling, its dense layer, prompts and all."""
+    recipe = SentenceRecipe("cls+mean", True, stated=True, prompts={"query": "the "}, similarity="dot")
+    saved = tiny.saved((), recipe=recipe, max_length=48)
+    head = HeadConfig(kind="dense", inputs=96, outputs=16, hidden="tanh")
+    saved.head_configs["dense"], saved.heads["dense"] = head, tiny.randomise(build_head(head, saved.encoder.config), 9)
+    model = Model(saved, device="cpu", name="tiny", truncation="window")
+    model.export(tmp_path / "out", to=to, texts=TEXTS[:5])
+    opened = bw.load(tmp_path / "out")
+    for asked in ({}, {"normalize": False}, {"pooling": "last+weighted_mean"}, {"prompt": "query"}, {"dims": 3}):
+        assert near(opened.embed(TEXTS, **asked), model.embed(TEXTS, **asked)), asked
+    assert opened.vector_width == 16
+    assert opened.sentence == recipe

@@ -41,14 +41,14 @@ def test_packed_equals_one_by_one(model):
         expected = output.sequence.numpy()
         assert np.abs(states - expected).max() / np.abs(expected).max() < 1e-5
         vector = expected.mean(0) / np.linalg.norm(expected.mean(0))
-        assert np.abs(model.embed(text, normalize_vectors=True) - vector).max() < 1e-6
+        assert np.abs(model.embed(text, normalize=True) - vector).max() < 1e-6
 
 
 def test_the_order_of_texts_does_not_matter(model):
     order = np.random.default_rng(0).permutation(len(TEXTS))
     shuffled = [TEXTS[place] for place in order]
-    vectors = model.embed(TEXTS, normalize_vectors=True)
-    assert np.abs(model.embed(shuffled, normalize_vectors=True) - vectors[order]).max() < 1e-6
+    vectors = model.embed(TEXTS, normalize=True)
+    assert np.abs(model.embed(shuffled, normalize=True) - vectors[order]).max() < 1e-6
     shares = model.class_probabilities(TEXTS)
     assert np.abs(model.class_probabilities(shuffled) - shares[order]).max() < 1e-6
     for place, states in zip(order, model.hidden(shuffled), strict=True):
@@ -60,11 +60,11 @@ def test_the_order_of_texts_does_not_matter(model):
 @pytest.mark.parametrize("budget", [1, 100, 4096])
 def test_batches_of_any_size_agree(model, size, budget, monkeypatch):
     """Texts given together, and batches filled together."""
-    expected = model.embed(TEXTS, normalize_vectors=True)
+    expected = model.embed(TEXTS, normalize=True)
     states = model.hidden(TEXTS)
     monkeypatch.setattr(reference.ReferenceEngine, "batch_tokens", budget)
     parts = [TEXTS[a : a + size] for a in range(0, len(TEXTS), size)]
-    found = np.concatenate([model.embed(part, normalize_vectors=True) for part in parts])
+    found = np.concatenate([model.embed(part, normalize=True) for part in parts])
     assert np.abs(found - expected).max() < 1e-6
     for ours, theirs in zip([x for part in parts for x in model.hidden(part)], states, strict=True):
         assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
@@ -90,7 +90,7 @@ def test_asking_leaves_the_model_and_torch_as_they_were(model):
 
 
 def test_a_failure_in_the_middle_leaves_torch_as_it_was(model, monkeypatch):
-    monkeypatch.setattr("bothways.run.engines.outputs.pooled", lambda *_: 1 / 0)
+    monkeypatch.setattr("bothways.run.engines.outputs.sentence_vectors", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as kept:
         model.embed("the river")
     assert not torch.is_inference_mode_enabled()
@@ -226,14 +226,30 @@ def test_follows_is_the_first_class_of_the_head(model):
 # -- hidden, embed, attentions
 
 
+def _by_attention(x):
+    scores = x @ x[0] / np.sqrt(x.shape[1])
+    return np.exp(scores) / np.exp(scores).sum() @ x
+
+
+BY_HAND = {
+    "mean": lambda x: x.mean(0),
+    "cls": lambda x: x[0],
+    "max": lambda x: x.max(0),
+    "mean_sqrt": lambda x: x.sum(0) / np.sqrt(len(x)),
+    "last": lambda x: x[-1],
+    "weighted_mean": lambda x: np.average(x, axis=0, weights=np.arange(1, len(x) + 1)),
+    "attention": _by_attention,
+}
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_embed_pools_what_hidden_gives(model, pooling):
-    by_hand = {"mean": lambda x: x.mean(0), "cls": lambda x: x[0], "max": lambda x: x.max(0)}[pooling]
+    by_hand = BY_HAND[pooling]
     vectors = model.embed(TEXTS, pooling)
     assert vectors.shape == (64, 48)
     assert vectors.dtype == np.float32
     for vector, states in zip(vectors, model.hidden(TEXTS), strict=True):
-        assert np.abs(vector - by_hand(states)).max() < 1e-6
+        assert np.abs(vector - by_hand(states)).max() < 1e-5
     assert model.embed(TEXTS[3], pooling).shape == (48,)
     with pytest.raises(BothwaysError, match=r"there is no pooling 'means'.*did you mean 'mean'"):
         model.embed(TEXTS, "means")
@@ -243,10 +259,10 @@ def test_a_stated_recipe_is_followed_unless_told_otherwise():
     stated = tiny.model((), recipe=SentenceRecipe("cls", True, stated=True))
     vectors = stated.embed(TEXTS[:3])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    raw = stated.embed(TEXTS[:3], normalize_vectors=False)
+    raw = stated.embed(TEXTS[:3], normalize=False)
     assert np.allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), vectors, atol=1e-6)
     assert np.allclose(raw, [states[0] for states in stated.hidden(TEXTS[:3])], atol=1e-6)
-    assert np.allclose(stated.embed(TEXTS[:3], "mean", normalize_vectors=False), tiny.model(()).embed(TEXTS[:3]))
+    assert np.allclose(stated.embed(TEXTS[:3], "mean", normalize=False), tiny.model(()).embed(TEXTS[:3]))
 
 
 def test_attentions_belong_to_the_tokens(model):
@@ -403,3 +419,9 @@ def test_pooling_by_hand():
     assert pool(hidden, starts, "mean").tolist() == [[3, 2], [7, 7]]
     assert pool(hidden, starts, "cls").tolist() == [[1, 4], [7, 7]]
     assert pool(hidden, starts, "max").tolist() == [[5, 4], [7, 7]]
+    assert pool(hidden, starts, "last").tolist() == [[5, 0], [7, 7]]
+    assert np.allclose(pool(hidden, starts, "weighted_mean"), [[22 / 6, 8 / 6], [7, 7]])
+    assert np.allclose(pool(hidden, starts, "mean_sqrt"), [[9 / 3**0.5, 6 / 3**0.5], [7, 7]])
+    weights = np.exp(np.array([17, 11, 5]) / 2**0.5)
+    assert np.allclose(pool(hidden, starts, "attention")[0], weights / weights.sum() @ hidden[:3])
+    assert pool(hidden, starts, "max+cls").tolist() == [[5, 4, 1, 4], [7, 7, 7, 7]]

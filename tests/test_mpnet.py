@@ -283,7 +283,7 @@ def test_real_weights_load_whole(model):
 
 
 def test_real_weights_give_the_stated_cosines(model):
-    found = [float(np.dot(*model.embed(list(pair), normalize_vectors=True))) for pair in PAIRS]
+    found = [float(np.dot(*model.embed(list(pair), normalize=True))) for pair in PAIRS]
     assert found == pytest.approx([0.660, 0.503, -0.019], abs=6e-4)
 
 
@@ -300,7 +300,7 @@ def test_real_weights_equal_sentence_transformers(model, folder):
 @pytest.mark.parametrize(("kind", "texts"), [("single", [QUESTION]), ("batch", [QUESTION, ANSWER, QUESTION])])
 def test_real_weights_match_the_published_embeddings(model, kind, texts):
     expected = rows(f"test_mpnet__mpnet_{kind}.snap")
-    found = model.embed(texts, "mean", normalize_vectors=False)
+    found = model.embed(texts, "mean", normalize=False)
     assert found.shape == expected.shape
     assert cosines(found, expected).min() >= 0.99999
 

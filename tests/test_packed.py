@@ -16,6 +16,7 @@ from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.model import Model
+from bothways.run.pooling import POOLINGS
 
 FAMILIES = sorted(families())
 LENGTHS = (1, 2, 3, 3, 9, 17, 31, 31, 40, 41, 43)
@@ -42,7 +43,7 @@ def batch_of(config, lengths=LENGTHS, seed=0):
 
 def outputs_of(parts):
     yield Output("hidden")
-    for pooling in ("mean", "cls", "max"):
+    for pooling in POOLINGS:
         yield Output("vector", pooling)
     for kind in parts.heads:
         yield Output(kind, token=7) if kind == "mlm" else Output(kind)

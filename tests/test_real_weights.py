@@ -109,7 +109,7 @@ def test_batches_of_1_7_and_64_agree(model):
 def test_embeddings_match_the_published_ones(model, kind, texts):
     """The reference was computed in float16 on a GPU by another implementation."""
     expected = rows(f"test_flash_bert__mini_{kind}.snap")
-    found = model.embed(texts, "mean", normalize_vectors=False)
+    found = model.embed(texts, "mean", normalize=False)
     assert found.shape == expected.shape
     assert cosines(found, expected).min() >= 0.99999
     assert np.abs(found - expected).max() < 0.005

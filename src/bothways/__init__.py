@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from bothways.run.opening import load as load
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
+    from bothways.use.mteb_model import mteb_model as mteb_model
+    from bothways.use.search.index import Index as Index
 
 _WHERE = {
+    "Index": "bothways.use.search.index",
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
@@ -41,6 +44,7 @@ _WHERE = {
     "finetune_seeds": "bothways.learn.several",
     "learning_curve": "bothways.learn.curve",
     "load": "bothways.run.opening",
+    "mteb_model": "bothways.use.mteb_model",
     "new": "bothways.run.new",
     "pack": "bothways.batch",
     "pretrain": "bothways.learn.pretrain",

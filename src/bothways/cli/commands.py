@@ -13,10 +13,13 @@ from typer.core import TyperGroup
 
 from bothways import __version__
 from bothways.cli import (
+    augment,
     bench,
     bench_embed,
+    cluster,
     compare,
     corpus,
+    dedupe,
     diagnose,
     doctor,
     embed,
@@ -24,16 +27,24 @@ from bothways.cli import (
     export,
     families,
     fill,
+    index,
     info,
+    inspect_vectors,
+    map,
+    mine,
     new,
     predict,
     pretrain,
     quickstart,
     report,
+    rerank,
+    search,
     tokenizer,
     tune,
 )
-from bothways.cli.finetuning import answer, choose, classify, pairs, regress, tag
+from bothways.cli.finetuning import answer, choose, classify, late, pairs, regress, sparse, tag
+from bothways.cli.finetuning import embed as finetune_embed
+from bothways.cli.finetuning import rerank as finetune_rerank
 from bothways.cli.options import Debug, Quiet
 from bothways.progress import silent
 
@@ -46,6 +57,10 @@ _FINETUNING: dict[str, tuple[Command, list[str]]] = {
     "tag": (tag.tag, tag.EXAMPLES),
     "answer": (answer.answer, answer.EXAMPLES),
     "choose": (choose.choose, choose.EXAMPLES),
+    "rerank": (finetune_rerank.rerank, finetune_rerank.EXAMPLES),
+    "sparse": (sparse.sparse, sparse.EXAMPLES),
+    "late": (late.late, late.EXAMPLES),
+    "embed": (finetune_embed.embed, finetune_embed.EXAMPLES),
 }
 # in the order of help; a name of two words is a command in a group
 COMMANDS: dict[str, tuple[Command, list[str]]] = {
@@ -62,11 +77,23 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
+    "rerank": (rerank.rerank, rerank.EXAMPLES),
+    "augment": (augment.augment, augment.EXAMPLES),
+    "mine": (mine.mine, mine.EXAMPLES),
     "fill": (fill.fill, fill.EXAMPLES),
     "embed": (embed.embed, embed.EXAMPLES),
+    "index build": (index.build, index.BUILD_EXAMPLES),
+    "index add": (index.add, index.ADD_EXAMPLES),
+    "index delete": (index.delete, index.DELETE_EXAMPLES),
+    "index info": (index.info, index.INFO_EXAMPLES),
+    "search": (search.search, search.EXAMPLES),
+    "cluster": (cluster.cluster, cluster.EXAMPLES),
+    "dedupe": (dedupe.dedupe, dedupe.EXAMPLES),
+    "map": (map.draw, map.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
     "families": (families.families, families.EXAMPLES),
     "info": (info.info, info.EXAMPLES),
+    "inspect vectors": (inspect_vectors.vectors, inspect_vectors.EXAMPLES),
     "bench embed": (bench_embed.embed, bench_embed.EXAMPLES),
     "bench pretrain": (bench.pretrain, bench.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
@@ -75,8 +102,10 @@ GROUPS = {
     "tokenizer": "Train a vocabulary, or look into one.",
     "corpus": "Prepare raw text for pre-training.",
     "bench": "Measure how fast this machine is.",
+    "inspect": "Look into a model.",
     "finetune": "Teach a pre-trained encoder a task.",
     "tune": "Search the settings to fine-tune with.",
+    "index": "Keep texts as vectors and words, to search them.",
 }
 
 
@@ -140,9 +169,9 @@ def _with_common(function: Command) -> Command:
         function(**arguments)
 
     hints = typing.get_type_hints(function, include_extras=True)
-    mine = inspect.signature(function).parameters.values()
+    own = inspect.signature(function).parameters.values()
     common = {"quiet": Quiet, "debug": Debug}
-    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in mine]
+    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
         for name, hint in common.items()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from bothways.cli import output
 from bothways.cli.options import (
     DeviceName,
+    Dims,
     EngineName,
     Json,
     Lines,
     ModelSource,
     On,
     Overwrite,
+    Pooling,
+    Prompt,
     ResumeOut,
     RunPrecision,
     ShardRows,
@@ -23,12 +26,13 @@ from bothways.cli.options import (
     Threads,
     TrainedTruncation,
     Workers,
-    plain,
+    option,
 )
 
 EXAMPLES = [
     "bothways embed my-bert texts.csv vectors.npy",
     "bothways embed my-bert reviews.parquet vectors.parquet --text review --pooling cls",
+    "bothways embed multilingual-e5-small questions.txt vectors.npy --prompt query",
     "bothways embed my-bert texts/ vectors/ --shard-rows 100000",
     "cat texts.jsonl | bothways embed my-bert - vectors.jsonl --truncation window",
 ]
@@ -44,13 +48,13 @@ def embed(
     ],
     text: Text = None,
     lines: Lines = False,
-    pooling: Annotated[
-        Literal["mean", "cls", "max"] | None,
-        plain("--pooling", None, "How tokens become one vector; as the model was trained."),
-    ] = None,
+    pooling: Pooling = None,
     normalize: Annotated[
-        bool | None, plain("--normalize/--no-normalize", None, "Vectors of length 1; as the model was trained.")
+        bool | None,
+        option("Vectors", "--normalize/--no-normalize", None, "Vectors of length 1; as the model was trained."),
     ] = None,
+    prompt: Prompt = None,
+    dims: Dims = None,
     truncation: TrainedTruncation = None,
     device: DeviceName = None,
     engine: EngineName = None,
@@ -78,6 +82,8 @@ def embed(
         lines=lines,
         pooling=pooling,
         normalize=normalize,
+        prompt=prompt,
+        dims=dims,
         shard_rows=shard_rows,
         on=on,
         workers=workers,

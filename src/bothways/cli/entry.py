@@ -26,6 +26,11 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     "optuna": "tune",
     "ray": "ray",
+    "lancedb": "search",
+    "bm25s": "search",
+    "Stemmer": "search",
+    "psycopg": "server",
+    "pgvector": "server",
 }
 
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all

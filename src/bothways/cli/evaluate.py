@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,16 +13,19 @@ from bothways.cli import output
 from bothways.cli.options import (
     Adapter,
     DeviceName,
+    Dims,
     Json,
     Label,
     ModelSource,
     Overwrite,
+    Pooling,
     RunPrecision,
     Seed,
     Text,
     TextPair,
     Threads,
     data,
+    option,
     written,
 )
 from bothways.errors import BothwaysError
@@ -31,16 +34,29 @@ EXAMPLES = [
     "bothways evaluate my-classifier test.csv --out evaluation",
     "bothways evaluate my-classifier test.parquet --text review --label stars --json",
     "bothways evaluate my-tagger test.conll",
+    "bothways evaluate all-MiniLM-L6-v2 stsb/test.jsonl.gz",
+    "bothways evaluate all-MiniLM-L6-v2 scifact --split test --out evaluation",
+    "bothways evaluate bert-base-uncased stsb/test.jsonl.gz --measure sts --pooling cls",
 ]
 
 Settings = Annotated[
     list[str] | None, data("--set", "NAME=VALUE", "Any other setting of the task: --set tokens=words --set tags=ner")
 ]
 
+Measure = Annotated[
+    Literal["sts", "pairs", "retrieval", "reranking", "bitext", "clustering"] | None,
+    option("Vectors", "--measure", None, "What vectors are to be good at; as the data suits."),
+]
+Split = Annotated[
+    str | None, option("Vectors", "--split", "NAME", "Of a folder with a corpus and queries: whose judgements; test.")
+]
+
 
 def evaluate(
     model: ModelSource,
-    data: Annotated[str, typer.Argument(metavar="FILE", help="Labelled rows, or - for standard input.")],
+    data: Annotated[
+        str, typer.Argument(metavar="FILE", help="Labelled rows, - for standard input, or a folder to search in.")
+    ],
     adapter: Adapter = None,
     text: Text = None,
     text_pair: TextPair = None,
@@ -49,6 +65,10 @@ def evaluate(
     train: Annotated[
         str | None, data("--train", "FILE", "What it was trained on; its run knows, unless it was moved.")
     ] = None,
+    measure: Measure = None,
+    split: Split = None,
+    pooling: Pooling = None,
+    dims: Dims = None,
     seed: Seed = 0,
     device: DeviceName = None,
     precision: RunPrecision = "float32",
@@ -57,7 +77,7 @@ def evaluate(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Measure a fine-tuned model on labelled data: scores with intervals, beside baselines, class by class."""
+    """Measure a fine-tuned model on labelled data, or any model's vectors: scores with intervals."""
     import bothways as bw
 
     columns = {"text": text, "text_pair": text_pair, "label": label, **named(settings or [])}
@@ -71,12 +91,19 @@ def evaluate(
         seed=seed,
         precision=precision,
         device=device,
+        measure=measure,
+        split=split,
+        pooling=pooling,
+        dims=dims,
         **columns,
     )
     if json:
         output.as_json(judgement)
         return
-    output.judgement(judgement)
+    if "measure" in judgement:
+        output.measured(judgement)
+    else:
+        output.judgement(judgement)
     if out is not None:
         output.line(f"\nReport: {out / 'report.html'}")
 

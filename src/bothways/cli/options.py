@@ -61,6 +61,26 @@ TrainedTruncation = Annotated[
     data("--truncation", None, "Longer texts: warn, error, head, head_tail or window; by default as in training."),
 ]
 
+Pooling = Annotated[
+    str | None,
+    option("Vectors", "--pooling", "WAY", "mean, cls, max, mean_sqrt, last, weighted_mean, attention, or cls+mean."),
+]
+Prompt = Annotated[
+    str | None, option("Vectors", "--prompt", "NAME|TEXT", "What is put before texts: query, document, or a text.")
+]
+Dims = Annotated[int | None, option("Vectors", "--dims", "N", "Keep the first N values of a vector (Matryoshka).")]
+
+Place = Annotated[
+    str, typer.Argument(metavar="INDEX", help="A folder, s3://bucket/name, or postgresql://host/database#name.")
+]
+PlaceModel = Annotated[
+    str | None, option("Model", "--model", "MODEL", "The model that made the vectors, if it is not where it was.")
+]
+Where = Annotated[
+    str | None, data("--where", "FILTER", "Only documents that pass, such as: year >= 2010 and topic = 'film'")
+]
+Topics = Annotated[int | None, plain("--topics", "N", "How many topics; as many as suit.", min=2)]
+
 Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways families")]
 FamilyOrBase = Annotated[
     str | None, option("Model", "--family", "NAME", "See: bothways families; bert, or what --base is.")

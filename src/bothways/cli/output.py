@@ -19,6 +19,11 @@ def as_json(data: Any) -> None:
     print(json.dumps(plain(data), indent=2, ensure_ascii=False))
 
 
+def json_line(data: Any) -> None:
+    """Prints a result as one line of JSON."""
+    print(json.dumps(plain(data), ensure_ascii=False))
+
+
 def plain(value: Any) -> Any:
     """A value of strings, finite numbers, lists and dictionaries; anything else becomes its text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -155,6 +160,18 @@ def judgement(found: Mapping[str, Any]) -> None:
         line(f"\nExpected calibration error {calibrated['ece']:.3f}{was}.")
     if found["notes"]:
         line("\n" + "\n".join(found["notes"]))
+
+
+def measured(found: Mapping[str, Any]) -> None:
+    """Prints what vectors are worth.
+
+    Args:
+        found: As `bothways.learn.measures.evaluate.evaluate_vectors` gives it.
+    """
+    from bothways.report.vectors_page import measured_rows, measured_sentence
+
+    line(measured_sentence(found) + "\n")
+    table(("", found["measure"], "95 % interval"), measured_rows(found))
 
 
 def scores(found: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from bothways.learn.group import (
 )
 from bothways.learn.report import leave_report
 from bothways.learn.runs import check_out
+from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.progress import say
 from bothways.run.model import Model
@@ -76,6 +77,7 @@ def learning_curve(
     chosen, _, _ = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
     given: Any = train if isinstance(train, Data) else chosen.read(train)
     train_data, dev_data = with_dev(chosen, given, dev, seed)
+    chosen, _ = measured_on(chosen, dev_data)
     shared = {"metric": metric, "seed": seed, **settings}
     folder = None if out is None else Path(out)
     going_on = folder is not None and not overwrite and (folder / "curve" / "run.json").exists()

@@ -16,12 +16,12 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
-from bothways.learn.protocol import Callback, Evaluation
+from bothways.learn.protocol import Callback, Evaluation, Objective
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
-from bothways.learn.tasks import make_task, settings_of
+from bothways.learn.tasks import make_task, measured_on, metric_of, settings_of
 from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
 from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
@@ -47,6 +47,7 @@ class Finetuned:
         out: The folder of the run, or None.
         judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
         adapter: What LoRA learned, which is in the model's weights too; saved in ``out/adapter``. None without LoRA.
+        metrics: The names of the task's metrics on that dev set.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Finetuned:
     out: Path | None
     judgement: dict[str, Any] | None = None
     adapter: Adapter | None = None
+    metrics: tuple[str, ...] = ()
 
 
 def finetune(
@@ -96,7 +98,7 @@ def finetune(
     """Fine-tunes an encoder on labelled data.
 
     Args:
-        task: ``classify``, ``pairs``, ``regress``, ``tag``, ``answer`` or ``choose``, or one that is made already.
+        task: A name such as ``classify`` or ``embed`` (`bothways.learn.tasks`), or one that is made already.
         base: A model, its folder, or a hub id. It is not changed.
         train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators, or
             files of the task's own forms.
@@ -146,8 +148,11 @@ def finetune(
     if folder is not None:
         check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
-    max_length = given["max_length"] = max_length or suited_length(chosen.name, start.config.longest)
+    learns_on = chosen.name == "embed" and start.sentence.stated
+    own_length = start.max_length if learns_on else None
+    max_length = given["max_length"] = max_length or own_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)
+    chosen, best = measured_on(chosen, dev_data, best)
     model, inferred = untrained(
         chosen,
         start,
@@ -171,12 +176,13 @@ def finetune(
         LoopSettings,
         given,
         steps=total,
-        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay),
+        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay, learns_on),
         evaluate_every=evaluate_every or max(1, round(total / epochs)),
         metric=best,
     )
     recompute_layers(model.encoder, gradient_checkpointing)
-    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
+    beside = objective.modules() if hasattr(objective, "modules") else {}
+    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **beside}).to(model.device)
     say(f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name}); {inferred}")
     say(
         recipe_told(
@@ -185,7 +191,7 @@ def finetune(
             passes=epochs if steps is None else total * batch_size / count,
             batch_size=batch_size,
             examples=None if given["epochs"] or steps or few_shot else len(train_data),
-            width=None if learning_rate else model.config.width,
+            width=None if learning_rate or learns_on else model.config.width,
             learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
         )
     )
@@ -193,7 +199,7 @@ def finetune(
         say(hint)
     history = loop.train(
         trained,
-        wrap_objective(Together([objective]), tuning),
+        wrap_objective(objective if isinstance(objective, Objective) else Together([objective]), tuning),
         stream,
         settings,
         out=folder,
@@ -231,7 +237,7 @@ def finetune(
             | {"steps": history.steps, "seconds": history.seconds},
         }
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
-    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter)
+    return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter, chosen.metrics)
 
 
 def _check_numbers(given: dict[str, Any]) -> None:
@@ -253,7 +259,8 @@ def choose(
         few_shot: Whether the task is learned from pairs.
 
     Returns:
-        The task, the settings of fine-tuning, and the metric by its name.
+        The task, the settings of fine-tuning, and the metric by its name; where the data decide about metrics, as it
+        was given (`measured_on`).
 
     Raises:
         BothwaysError: There is no such task, setting or metric; the sentence has the closest that there is.
@@ -265,12 +272,7 @@ def choose(
             raise BothwaysError(f"finetune {chosen.name} has no setting {name!r}{closest(name, known)}")
     if few_shot and not hasattr(chosen, "settle"):
         chosen = cast(Task, FewShot(chosen))
-    best = chosen.metrics[0] if metric == "best" else metric
-    if best is not None and best not in chosen.metrics:
-        near = closest(best, chosen.metrics)
-        known = list(chosen.metrics)
-        raise BothwaysError(f"{chosen.name} is not measured by {best!r}; its metrics are {', '.join(known)}{near}")
-    return chosen, picked(TuningSettings, own), best
+    return chosen, picked(TuningSettings, own), metric if hasattr(chosen, "judged_on") else metric_of(chosen, metric)
 
 
 def with_dev(task: Task, train: Any, dev: Any, seed: int) -> tuple[Data, Data]:
@@ -317,6 +319,8 @@ def untrained(
     heads = [head.derive(dropout=rate) for head in task.heads(start, train)]
     model = Model.random(config, start.tokenizer, heads, seed=seed, device=device)
     model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
+    if hasattr(task, "carry"):
+        task.carry(start, model)
     model.max_length, model.truncation, model.task = max_length, truncation, task.name
     inferred = task.begin(model, train)
     prepare_model(model, start, tuning, seed)
@@ -329,7 +333,8 @@ def _lessons(
     """What is learned, the stream that it is learned from, and how many examples an epoch has."""
     examples, objective = task.examples(model, train), task.objective(model, train)
     numbers = task.numbers(examples, seed)
-    stream = Stream(
+    made = getattr(task, "stream", Stream)
+    stream = made(
         examples,
         objective.prepare,
         numbers=numbers,

@@ -13,6 +13,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.finetune import choose
 from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
 from bothways.learn.several import Several, conclude
+from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.progress import say
 from bothways.run.model import Model
@@ -54,8 +55,9 @@ def cross_validate(
     if settings.pop("dev", None) is not None:
         raise BothwaysError("cross-validation holds out each part of the training data itself: leave dev away")
     chosen, _, best = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
-    by = best or chosen.metrics[0]
     data: Any = train if isinstance(train, Data) else chosen.read(train)
+    chosen, best = measured_on(chosen, data, best)
+    by = best or chosen.metrics[0]
     places = deal(data, folds, seed)
     given = {"metric": metric, "seed": seed, **settings}
     record = Record(out, task, given | {"folds": folds}, base, (train, None), (data, None))

@@ -13,7 +13,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
-from bothways.learn.finetune import choose, finetune
+from bothways.learn.finetune import finetune
 from bothways.learn.keeper import difference
 from bothways.learn.record import METRICS
 from bothways.learn.runs import as_typed, check_out, check_unread, read_run, write_run
@@ -47,7 +47,7 @@ def run_once(task: Any, folder: Path | None, **settings: Any) -> Made:
         return Made(done, folder)
     settings = {name: value for name, value in settings.items() if name not in _OF_ALL}
     result = finetune(task, out=folder, report=False, **settings)
-    results = results_of(choose(task, {}, None)[0], result.scores)
+    results = {name: result.scores[name] for name in result.metrics}
     results |= {"steps": result.history.steps, "seconds": result.history.seconds}
     if folder is None:
         return Made(results, None, result.model)

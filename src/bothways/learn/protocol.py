@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -18,6 +18,7 @@ Item = tuple[TokenBatch, dict[str, np.ndarray]]
 """A batch and, beside it, its targets (host arrays)."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is learned: an objective over raw text, or the training side of a task.
 

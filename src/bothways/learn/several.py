@@ -24,6 +24,7 @@ from bothways.learn.group import (
     spread_of,
     spread_told,
 )
+from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Judged, Task
 from bothways.progress import say
 from bothways.run.model import Model
@@ -98,8 +99,9 @@ def finetune_seeds(
     """
     check_count("seeds", seeds, 1)
     chosen, _, best = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
-    by = best or chosen.metrics[0]
     train_data, dev_data = with_dev(chosen, train, dev, seed)
+    chosen, best = measured_on(chosen, dev_data, best)
+    by = best or chosen.metrics[0]
     given = {"metric": metric, "seed": seed, **settings}
     record = Record(out, task, given | {"seeds": seeds}, base, (train, dev), (train_data, dev_data), free=("seeds",))
     record.begin(overwrite, settings.get("resume", True))

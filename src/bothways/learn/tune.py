@@ -24,7 +24,7 @@ from bothways.learn.group import (
     own_settings,
 )
 from bothways.learn.runs import as_typed
-from bothways.learn.tasks import task_kind
+from bothways.learn.tasks import measured_on, task_kind
 from bothways.learn.tasks.protocol import Data
 from bothways.learn.tuning.search import Choices, Range, Space, read_search
 from bothways.learn.tuning.settings import TuningSettings
@@ -111,11 +111,12 @@ def tune(
         raise BothwaysError(f"minutes must be above 0, not {minutes!r}")
     need("optuna", "tune", "Searching for settings")
     chosen, tuning, by = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
-    if by is None:
-        raise BothwaysError(f"a search needs a metric; those of {task} are {', '.join(chosen.metrics)}")
     wanted = None if search is None else read_search(search, searchable(task))
     data: Any = train if isinstance(train, Data) else chosen.read(train)
     train_data, dev_data = with_dev(chosen, data, dev, seed)
+    chosen, by = measured_on(chosen, dev_data, by)
+    if by is None:
+        raise BothwaysError(f"a search needs a metric; those of {task} are {', '.join(chosen.metrics)}")
     space = wanted or _suited_space(base, len(train_data), settings, tuning)
     for name in space:
         if name in settings:

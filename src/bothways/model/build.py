@@ -19,9 +19,11 @@ from bothways.model.config import (
 from bothways.model.encoder import Encoder
 from bothways.model.heads.classify import AnswerHead, ChooseHead, ClassifyHead, DeepAnswerHead, TagHead
 from bothways.model.heads.crf import TagChain
+from bothways.model.heads.late import LateHead
 from bothways.model.heads.mlm import MaskedTokenHead
 from bothways.model.heads.nsp import TwoTextsHead
 from bothways.model.heads.rtd import ReplacedTokenHead
+from bothways.model.heads.sentence import DenseHead
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock, PreNormBlock
 from bothways.model.parts.buckets import BucketAttention, DistanceBias
@@ -154,6 +156,10 @@ def _head(head: HeadConfig, config: EncoderConfig) -> nn.Module:
             return AnswerHead(width, 2, head, config.norm_eps)
         case "choose":
             return ChooseHead(width, 1, head, config.norm_eps)
+        case "late":
+            return LateHead(width, head.outputs)
+        case "dense":
+            return DenseHead(head.inputs, head.outputs, head.hidden, head.bias)
 
 
 def initialise(module: nn.Module, std: float) -> None:

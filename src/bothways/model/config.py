@@ -371,7 +371,7 @@ class EncoderConfig(Config):
         return min(limits) if limits else None
 
 
-Kind = Literal["mlm", "nsp", "sop", "rtd", "classify", "tag", "crf", "answer", "choose"]
+Kind = Literal["mlm", "nsp", "sop", "rtd", "classify", "tag", "crf", "answer", "choose", "dense", "late"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,7 +382,7 @@ class HeadConfig(Config):
         kind: ``mlm`` (which token stood here), ``nsp`` (does the second text follow), ``sop`` (are two texts in order),
             ``rtd`` (was this token replaced), ``classify``, ``tag`` (a class for each token), ``answer`` (where a span
             begins and ends) or ``choose`` (which of several texts). ``crf`` stands beside ``tag``: what its classes say
-            of their neighbours.
+            of their neighbours. ``dense`` makes sentence vectors of pooled ones, ``late`` a vector of each token.
         problem: What a classifier's numbers mean: ``"one"`` of its classes holds, ``"several"`` may hold, or they are
             ``"scores"`` (a regression).
         labels: Names of the classes, in order, for heads that have classes.
@@ -400,6 +400,8 @@ class HeadConfig(Config):
         input_dropout: Whether they are also dropped before a hidden layer, or only after it.
         global_tokens: Which tokens see all and are seen by all while the head is at work, where the attention has such
             tokens: a rule of `mark_global`.
+        inputs: Width of the pooled vectors that a ``dense`` head reads; 0 for other heads.
+        outputs: Width of the vectors that a ``dense`` or ``late`` head gives; 0 for other heads.
     """
 
     kind: Kind
@@ -415,11 +417,17 @@ class HeadConfig(Config):
     dropout: float = 0.1
     input_dropout: bool = True
     global_tokens: GlobalRule = "none"
+    inputs: int = 0
+    outputs: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         super().__post_init__()
         share(self, "dropout")
+        if self.kind == "dense":
+            positive(self, "inputs", "outputs")
+        if self.kind == "late":
+            positive(self, "outputs")
 
     @property
     def needs_pooler(self) -> bool:

@@ -85,8 +85,9 @@ def lines(
     scale: str = "linear",
     unit: str = "",
     level: Mapping[str, Any] | None = None,
+    axis: str = "step",
 ) -> str:
-    """Draws quantities over the steps of a run.
+    """Draws quantities over the steps of a run, or over another axis.
 
     Args:
         name: A name for the chart, unique in its page.
@@ -98,6 +99,7 @@ def lines(
         scale: "percent" (shares of one, from 0), "log", or "linear" (from 0).
         unit: What stands beside the values.
         level: ``{name, value}`` of a level to compare with.
+        axis: What they are drawn over.
 
     Returns:
         The chart as an ``<svg>`` element, or an empty string when there is nothing to draw.
@@ -113,7 +115,7 @@ def lines(
             axes.axhline(level["value"], color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), label=level["name"])
             values.append(level["value"])
         axes.set_title(title)
-        axes.set_xlabel("step")
+        axes.set_xlabel(axis)
         axes.set_ylabel(unit)
         axes.set_xlim(0, 1.03 * max(step for _, points in kept for step, _ in points))
         _number_axes(axes, values, scale)

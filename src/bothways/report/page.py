@@ -25,7 +25,7 @@ its section is left out:
     sizes        [{name, parameters?, bytes?}]
     speeds       [{name, rate, unit}]
     results      [{name, value}]                                   as text
-    curves       {charts: [{title, lines, unit?, scale?, level?}], note?}           as `charts.lines` draws them
+    curves       {charts: [{title, lines, unit?, scale?, level?, axis?}], note?}    as `charts.lines` draws them
     bars         {charts: [{title, groups, bars, axis?, unit?}], note?}             as `charts.bars` draws them
     samples      {steps: [step], texts: [{text, masked: [{right, guesses}]}], note?}
                  the text holds a [MASK] a masked place; guesses = [[[token, share]]], a list a step
@@ -138,7 +138,7 @@ def _judged(judgement: Mapping[str, Any]) -> list[str]:
 
 
 def _lines(name: str, chart: Mapping[str, Any]) -> str:
-    options = {key: chart[key] for key in ("scale", "unit", "level") if key in chart}
+    options = {key: chart[key] for key in ("scale", "unit", "level", "axis") if key in chart}
     return charts.lines(name, chart["title"], chart["lines"], **options)
 
 

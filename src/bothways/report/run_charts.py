@@ -26,9 +26,13 @@ KINDS = {
     "tag": "Tags",
     "answer": "Answers",
     "choose": "Choices",
+    "rerank": "Texts of a query",
+    "sparse": "Texts in the batch",
+    "late": "Texts in the batch",
+    "flops": "Sparseness",
 }
 """What kinds of losses are called on the page."""
-_NOT_NATS = ("", "regress", "cosine", "embeddings", "states", "scores")
+_NOT_NATS = ("", "regress", "flops", "cosine", "embeddings", "states", "scores")
 _POINTS = 300
 """Points of a line, at most: more of them cannot be told apart, and the page should stay small."""
 

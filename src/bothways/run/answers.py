@@ -146,6 +146,21 @@ class Choice:
     probabilities: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A text in the order in which texts answer a query.
+
+    Attributes:
+        place: Its place among the texts that were given, from 0.
+        score: How well it answers, as `Model.score_pairs` says it.
+        text: The text.
+    """
+
+    place: int
+    score: float
+    text: str
+
+
 def as_list(texts: str | Sequence[str]) -> Sequence[str]:
     """One text as a list of one; texts that are kept as they are."""
     if isinstance(texts, str):

@@ -20,10 +20,17 @@ class Awaiting(Runner):
     """A model that runs, and is waited for."""
 
     async def aembed(
-        self, texts: str | Sequence[str], pooling: str | None = None, *, normalize_vectors: bool | None = None
+        self,
+        texts: str | Sequence[str],
+        pooling: str | None = None,
+        *,
+        normalize: bool | None = None,
+        prompt: str | None = None,
+        dims: int | None = None,
     ) -> np.ndarray:
         """As `embed`, for one text or several."""
-        return await self._ask("embed", texts, None, pooling=pooling, normalize_vectors=normalize_vectors)
+        wish = {"pooling": pooling, "normalize": normalize, "prompt": prompt, "dims": dims}
+        return await self._ask("embed", texts, None, **wish)
 
     async def aclassify(self, texts: Any, pairs: Any = None) -> Any:
         """As `classify`."""

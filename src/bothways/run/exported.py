@@ -22,7 +22,7 @@ from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.tokenizer import Tokenizer
 
 OWN_FILE = "bothways.json"
-FORM = 1
+FORM = 2
 """Of exported folders; a higher one is read by later versions only."""
 TARGETS = {"onnx": ("float32", "int8"), "openvino": ("float32",)}
 """What can be exported to, and in which precisions."""

@@ -39,6 +39,26 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def lock_file(handle: int) -> bool:
+    """Keeps an open file for this process until it is closed; the system frees it however the process ends.
+
+    Args:
+        handle: The file's descriptor.
+
+    Returns:
+        False if another process has it. True where the system knows no such locks, too.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock  # of Unix alone
+
+        flock(handle, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # or a file system without locks
+        return True
+    return True
+
+
 @contextmanager
 def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to write into that takes its name only when the block ends well.

@@ -21,11 +21,12 @@ from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family
-from bothways.run import sentence_folder
+from bothways.run import cross_encoder_folder, late_folder, sentence_dense, sentence_folder, sparse_folder
 from bothways.run.files import new_folder, write_json
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
 from bothways.run.known import Known
+from bothways.run.sentence_folder import SentenceRecipe
 from bothways.run.weights import (
     LoadReport,
     Tensors,
@@ -38,6 +39,9 @@ from bothways.run.weights import (
 )
 from bothways.text.published import lowercasing, tokenizer_file
 from bothways.text.tokenizer import Tokenizer
+
+_APART = ("dense", "late")
+"""Heads that lie in folders of their own."""
 
 
 @dataclass(kw_only=True)
@@ -96,6 +100,7 @@ def read_folder(folder: Path) -> Saved:
     members = family(config.family)
     report = LoadReport()
     published = read_tensors(folder)
+    late = late_folder.read(root, published)
     if "encoder" in own:
         tensors = published
     else:
@@ -109,6 +114,13 @@ def read_folder(folder: Path) -> Saved:
     if positions is not None and not config.embeddings.positions_added:  # kept for a head that reads them
         config = config.derive(embeddings__positions=len(positions))
     head_configs = heads_of(folder, tensors, members)
+    sentence = sentence_folder.read(root) if late is None else SentenceRecipe()
+    if late is not None:
+        head_configs["late"] = late.head
+        tensors |= late.tensors
+    if sentence.stated and (dense := sentence_dense.read(root)) is not None:
+        head_configs["dense"], layer = dense
+        tensors |= layer
     encoder = build_encoder(config)
     heads = {kind: build_head(head, config).eval() for kind, head in head_configs.items()}
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
@@ -121,8 +133,13 @@ def read_folder(folder: Path) -> Saved:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
-    sentence = sentence_folder.read(root)
     longest = own.get("max_length", sentence_folder.read_max_length(folder))
+    if longest is None and tokenizer is not None and cross_encoder_folder.is_scorer(head_configs):
+        longest = tokenizer.max_length
+    if late is not None and late.longest is not None:
+        longest = late.longest
+    told = cross_encoder_folder.read(folder, head_configs) | sparse_folder.read(root)
+    told |= {} if late is None else {"late": late.recipe.to_dict()}
     return Saved(
         encoder=encoder.eval(),
         heads=heads,
@@ -132,7 +149,7 @@ def read_folder(folder: Path) -> Saved:
         max_length=longest,
         truncation=own.get("truncation", "warn"),
         task=own.get("task"),
-        decoding=own.get("decoding", {}),
+        decoding=own.get("decoding", told),
         lower=own.get("lower", {}),
         report=report,
     )
@@ -162,10 +179,12 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         "task": saved.task,
         "decoding": saved.decoding,
         **({"lower": saved.lower} if saved.lower else {}),
-        "heads": [head.to_dict() for head in saved.head_configs.values()],
+        "heads": [head.to_dict() for kind, head in saved.head_configs.items() if kind not in _APART],
     }
     tensors = {f"encoder.{name}": value for name, value in saved.encoder.state_dict().items()}
     for kind, head in saved.heads.items():
+        if kind in _APART:
+            continue
         tensors |= {f"{kind}.{name}": value for name, value in head.state_dict().items()}
     if is_published(config):
         sentence = _write_published(saved, members, tensors, folder, title)
@@ -176,8 +195,16 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         sentence = f"{title} is a composition that no published class computes: bothways alone opens it"
     write_json(folder / OWN_FILE, known)
     if saved.tokenizer is not None:
-        saved.tokenizer.save(folder)
-    sentence_folder.write(saved.sentence, folder, config.width, saved.max_length or config.longest)
+        # a scorer is opened elsewhere by what the tokenizer says of its longest text
+        scorer = saved.max_length is not None and cross_encoder_folder.is_scorer(saved.head_configs)
+        (saved.tokenizer.with_max_length(saved.max_length) if scorer else saved.tokenizer).save(folder)
+    dense = saved.head_configs.get("dense")
+    longest = saved.max_length or config.longest
+    sentence_folder.write(saved.sentence, folder, config.width, longest, dense=dense is not None)
+    late_folder.write(saved, folder, longest)
+    sparse_folder.write(saved.decoding, folder, config.embeddings.vocab_size, longest)
+    if dense is not None:
+        sentence_dense.write(dense, saved.heads["dense"], folder)
     return sentence
 
 

@@ -10,6 +10,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import HeadConfig
 from bothways.model.families.family import Family, FamilyHead
 from bothways.model.families.hf import HF_POOLINGS, HF_PROBLEMS, POOLINGS, PROBLEMS, Reader
+from bothways.run import cross_encoder_folder
 from bothways.run.folder_files import OWN_FILE, own_file, read_config
 from bothways.run.weights import Tensors
 
@@ -97,6 +98,8 @@ def said_of_heads(saved: Saved, members: Family, shared: list[str]) -> dict[str,
     for head in labelled:
         said["id2label"] = {str(place): label for place, label in enumerate(head.labels)}
         said["label2id"] = {label: place for place, label in enumerate(head.labels)}
+    if "classify" in shared:
+        said |= cross_encoder_folder.said(saved.head_configs, saved.decoding)
     for kind in shared:
         if kind == "classify":
             said["problem_type"] = HF_PROBLEMS[saved.head_configs[kind].problem]

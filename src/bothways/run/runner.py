@@ -123,6 +123,10 @@ class Runner(ABC):
         """How texts become vectors."""
         return self._known.sentence
 
+    @sentence.setter
+    def sentence(self, recipe: SentenceRecipe) -> None:
+        self._known.sentence = recipe
+
     @property
     def task(self) -> str | None:
         """The task that the model was fine-tuned for, as on the command line; None where nobody said."""

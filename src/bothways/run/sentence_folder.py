@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, closest
 from bothways.run.files import read_json, write_json
+from bothways.run.similarity import check_similarity
 
-_POOLING_KEYS = {
-    "mean": "pooling_mode_mean_tokens",
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
+_POOLINGS = {
+    "cls": ("cls", "pooling_mode_cls_token"),
+    "max": ("max", "pooling_mode_max_tokens"),
+    "mean": ("mean", "pooling_mode_mean_tokens"),
+    "mean_sqrt": ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens"),
+    "weighted_mean": ("weightedmean", "pooling_mode_weightedmean_tokens"),
+    "last": ("lasttoken", "pooling_mode_lasttoken"),
 }
+"""Our poolings, in the order in which theirs stand side by side, with their word and the flag of earlier versions."""
+_ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
+"""The modules that are understood, in the one order in which they can follow each other."""
+MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
+_OURS = "SentenceTransformer"
+_NO_LIMIT = 1 << 20
+"""A length in tokens beyond which a tokenizer's limit means that there is none."""
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {"query": (), "document": ("passage", "corpus")}
+"""What any model can be asked for, and what else published models call it."""
 
 
 @dataclass(frozen=True)
@@ -21,33 +36,70 @@ class SentenceRecipe:
     """How texts become vectors.
 
     Attributes:
-        pooling: ``"mean"``, ``"cls"`` or ``"max"``.
+        pooling: A name of `bothways.run.pooling.POOLINGS`, or several joined by ``+``.
         normalize: Whether vectors are scaled to length 1.
         stated: Whether the folder says so, rather than this being the default.
+        prompts: What is put before a text, by name, such as ``{"query": "query: "}``.
+        default_prompt: The name of the one that is put before texts for which none is named.
+        similarity: How two vectors are compared: a name of `bothways.run.similarity.SIMILARITIES`.
     """
 
     pooling: str = "mean"
     normalize: bool = False
     stated: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str = "cosine"
+
+    def prompt(self, wanted: str | None) -> str:
+        """The text that is put before texts.
+
+        Args:
+            wanted: A prompt's name or the text itself; None for the default one. A model without prompts for queries
+                and documents puts nothing before them, so ``"query"`` and ``"document"`` can always be asked for.
+
+        Raises:
+            BothwaysError: `wanted` looks like a name, a single word, and there is no prompt of that name.
+        """
+        name = self.default_prompt if wanted is None else wanted
+        if not name:
+            return ""
+        for known in (name, *_OTHER_NAMES.get(name, ())):
+            if known in self.prompts:
+                return self.prompts[known]
+        if name in _OTHER_NAMES:
+            return ""
+        if name.isidentifier():
+            names = sorted({*self.prompts, *_OTHER_NAMES})
+            raise BothwaysError(
+                f"there is no prompt named {name!r}; there are {', '.join(names)}{closest(name, names)} (the text of a "
+                "prompt itself ends with a space or a sign)"
+            )
+        return name
 
 
 def encoder_folder(folder: Path) -> Path:
     """Where the encoder lies: early `sentence-transformers` put it into a folder of its own, such as ``0_BERT``."""
-    if (folder / "modules.json").is_file():
-        for kind, path in _modules(folder).items():
-            if kind == "Transformer":
-                return folder / path
-    return folder
+    return folder / modules(folder).get("Transformer", "")
 
 
-def _modules(folder: Path) -> dict[str, str]:
-    """The kinds of modules that ``modules.json`` lists, with their folders' names."""
-    path = folder / "modules.json"
+def modules(folder: Path) -> dict[str, str]:
+    """The kinds of modules that ``modules.json`` lists, in order, with their folders' names; empty without the file.
+
+    Raises:
+        BothwaysError: The file is not such a list, or lists a kind twice.
+    """
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return {}
     try:
         # only a name is taken: a path that leads out of the folder is not followed
-        return {module["type"].rsplit(".", 1)[-1]: Path(module["path"]).name for module in read_json(path)}
+        listed = [(str(module["type"]).rsplit(".", 1)[-1], Path(module["path"]).name) for module in read_json(path)]
     except (TypeError, KeyError, AttributeError):
         raise BothwaysError(f"{path} is not a list of modules with type and path") from None
+    if twice := [kind for kind, count in Counter(kind for kind, _ in listed).items() if count > 1]:
+        raise BothwaysError(f"{path} asks for the module {twice[0]} twice, which is not supported")
+    return dict(listed)
 
 
 def read(folder: Path) -> SentenceRecipe:
@@ -56,20 +108,48 @@ def read(folder: Path) -> SentenceRecipe:
     Raises:
         BothwaysError: The folder states something that is not supported.
     """
-    if not (folder / "modules.json").is_file():
+    kinds, said = modules(folder), _settings(folder)
+    if not kinds or said.get("model_type", _OURS) != _OURS:  # a folder of cross-encoders and the like says other things
         return SentenceRecipe()
-    kinds = _modules(folder)
-    for kind in kinds.keys() - {"Transformer", "Pooling", "Normalize"}:
-        raise BothwaysError(f"{folder / 'modules.json'} asks for the module {kind}, which is not supported")
-    pooling = "mean"
-    if "Pooling" in kinds:
-        pooling = _pooling(folder / kinds["Pooling"] / "config.json")
-    return SentenceRecipe(pooling, "Normalize" in kinds, stated=True)
+    path = folder / MODULES_FILE
+    for kind in kinds.keys() - set(_ORDER):
+        raise BothwaysError(f"{path} asks for the module {kind}, which is not supported; {', '.join(_ORDER)} are")
+    if list(kinds) != [kind for kind in _ORDER if kind in kinds]:
+        raise BothwaysError(f"{path} asks for {', '.join(kinds)}, but only the order {', '.join(_ORDER)} is supported")
+    prompts = said.get("prompts") or {}
+    default = said.get("default_prompt_name")
+    if not isinstance(prompts, dict) or (default is not None and default not in prompts):
+        raise BothwaysError(
+            f"{folder / SETTINGS_FILE} names the default prompt {default!r}, which is not among its prompts"
+        )
+    return SentenceRecipe(
+        _pooling(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else "mean",
+        "Normalize" in kinds,
+        stated=True,
+        prompts={str(name): str(text or "") for name, text in prompts.items()},
+        default_prompt=default,
+        similarity=check_similarity(str(said.get("similarity_fn_name") or "cosine")),
+    )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a folder says of prompts and similarity."""
+    said = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+    if not isinstance(said, dict):
+        raise BothwaysError(f"{folder / SETTINGS_FILE} does not hold settings by name")
+    return said
 
 
 def read_max_length(folder: Path) -> int | None:
-    """The longest text in tokens that the folder states for sentence vectors, if it does."""
-    limit: int | None = _text_settings(folder).get("max_seq_length")
+    """The longest text in tokens that a folder of an encoder states for sentence vectors, if it does.
+
+    `sentence-transformers` 6 leaves it to the tokenizer's settings.
+    """
+    said = _text_settings(folder)
+    limit: int | None = said.get("max_seq_length")
+    if limit is None and "transformer_task" in said and (folder / "tokenizer_config.json").is_file():
+        limit = read_json(folder / "tokenizer_config.json").get("model_max_length")
+        limit = None if limit is None or limit > _NO_LIMIT else int(limit)
     return limit
 
 
@@ -79,44 +159,72 @@ def lowercases(folder: Path) -> bool:
 
 
 def _text_settings(folder: Path) -> dict[str, Any]:
-    """What is said of texts before they become tokens."""
-    path = folder / "sentence_bert_config.json"
-    return read_json(path) if path.is_file() else {}
+    """What is said of texts before they become tokens; early versions named the file after the family."""
+    for path in (folder / "sentence_bert_config.json", *sorted(folder.glob("sentence_*_config.json"))):
+        if path.is_file():
+            said: dict[str, Any] = read_json(path)
+            return said
+    return {}
 
 
 def _pooling(path: Path) -> str:
     config = read_json(path)
-    # sentence-transformers 5.4 and later write one word; earlier ones a flag for each way
-    chosen = [config["pooling_mode"]] if "pooling_mode" in config else []
-    chosen += [ours for ours, key in _POOLING_KEYS.items() if config.get(key)]
-    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    if len(chosen) != 1 or chosen[0] not in _POOLING_KEYS or set(others) - set(_POOLING_KEYS.values()):
-        raise BothwaysError(
-            f"{path} asks for the pooling {chosen or others}; one of {', '.join(_POOLING_KEYS)} is supported"
-        )
-    return str(chosen[0])
+    flags = {flag: ours for ours, (_, flag) in _POOLINGS.items()}
+    words = {word: ours for ours, (word, _) in _POOLINGS.items()} | {"attention": "attention"}
+    if "pooling_mode" in config:  # sentence-transformers 5.4 and later: one word or several
+        said = config["pooling_mode"]
+        asked = [said] if isinstance(said, str) else list(said)
+        found = [words.get(word) for word in asked]
+    else:
+        asked = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        found = [flags[flag] for flag in flags if flag in asked] if set(asked) <= flags.keys() else [None]
+        found = found or ["mean"]
+    if None in found:
+        raise BothwaysError(f"{path} asks for the pooling {', '.join(map(str, asked))}; there are {', '.join(words)}")
+    if config.get("include_prompt") is False:
+        raise BothwaysError(f"{path} leaves prompts out of the pooling (include_prompt), which is not supported")
+    return "+".join(map(str, found))
 
 
-def write(recipe: SentenceRecipe, folder: Path, width: int, max_length: int | None) -> None:
+def write(recipe: SentenceRecipe, folder: Path, width: int, max_length: int | None, *, dense: bool = False) -> None:
     """Writes the recipe if it was stated; `sentence-transformers` takes the mean of a folder that states nothing.
 
     Args:
         recipe: How texts become vectors.
         folder: The model's.
-        width: Of the vectors.
+        width: Of the hidden states.
         max_length: The longest text in tokens.
+        dense: Whether a dense layer follows the pooling; its folder is written by `bothways.run.sentence_dense`.
     """
-    if not recipe.stated:
+    if not recipe.stated and not dense:
         return
-    modules = ["Transformer", "Pooling", *(["Normalize"] if recipe.normalize else [])]
-    paths = ["" if kind == "Transformer" else f"{place}_{kind}" for place, kind in enumerate(modules)]
+    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), *(["Normalize"] if recipe.normalize else [])]
+    paths = ["" if kind == "Transformer" else f"{place}_{kind}" for place, kind in enumerate(kinds)]
     listed = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for place, (kind, path) in enumerate(zip(modules, paths, strict=True))
+        for place, (kind, path) in enumerate(zip(kinds, paths, strict=True))
     ]
     for path in paths[1:]:
         (folder / path).mkdir()
-    flags = {key: ours == recipe.pooling for ours, key in _POOLING_KEYS.items()}
-    write_json(folder / "modules.json", listed)
-    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, **flags})
+    write_json(folder / MODULES_FILE, listed)
+    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, **_said(recipe.pooling)})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    settings = {
+        "model_type": _OURS,
+        "prompts": dict(recipe.prompts),
+        "default_prompt_name": recipe.default_prompt,
+        "similarity_fn_name": recipe.similarity,
+    }
+    write_json(folder / SETTINGS_FILE, settings)
+
+
+def _said(pooling: str) -> dict[str, Any]:
+    """A pooling in flags, which every version reads; in words where flags cannot say it.
+
+    Attention has no word there: `sentence-transformers` refuses a folder that asks for it, rather than taking the mean.
+    """
+    ways = pooling.split("+")
+    if "attention" not in ways and ways == [way for way in _POOLINGS if way in ways]:
+        return {flag: way in ways for way, (_, flag) in _POOLINGS.items()}
+    words = [_POOLINGS[way][0] if way in _POOLINGS else way for way in ways]
+    return {"pooling_mode": words[0] if len(words) == 1 else words}

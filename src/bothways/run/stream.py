@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.run.answering import vectors
 from bothways.run.errand import on_errand
-from bothways.run.pooling import check_pooling
 from bothways.text.truncation import Truncation
 
 if TYPE_CHECKING:
+    from bothways.run.answering.vectors import Wish
     from bothways.run.questions import Questions
 
 WINDOW = 4096
@@ -125,14 +126,12 @@ def in_order(
         raise wrong
 
 
-def embed(
-    model: Questions, texts: Iterator[str], pooling: str | None, normalize_vectors: bool | None
-) -> Iterator[np.ndarray]:
+def embed(model: Questions, texts: Iterator[str], wish: Wish) -> Iterator[np.ndarray]:
     """A vector for each text of an iterator; as `Questions.embed` says."""
-    check_pooling(pooling or model.sentence.pooling)
+    vectors.check(model, wish)
 
     def answer(some: list[str]) -> np.ndarray:
-        return model.embed(some, pooling, normalize_vectors=normalize_vectors)
+        return vectors.embed(model, some, wish)
 
     return _vectors(model, texts, answer)
 

@@ -25,5 +25,8 @@ def task_name(model: Runner) -> str:
     found = next((kind for kind in heads if kind in _HEADS), None)
     if found is not None:
         return found
+    for kind in ("late", "sparse"):  # they read a head of pre-training, or their own
+        if kind in model.decoding:
+            return kind
     has = f"its heads: {', '.join(heads)}" if heads else "it has no heads"
     raise BothwaysError(f"{model.name} was not fine-tuned for a task ({has}); see bothways finetune --help")

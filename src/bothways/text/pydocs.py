@@ -58,7 +58,7 @@ def python_documentation(
     """
     began = time.monotonic()
     seen: set[str] = set()
-    for name, path in sorted(_modules(folders).items()):
+    for name, path in sorted(python_modules(folders).items()):
         if limit_seconds is not None and time.monotonic() - began > limit_seconds:
             return
         docstrings = _docstrings(path) if path else _docstrings_of_import(name)
@@ -77,8 +77,12 @@ def package_of(document: Document) -> str:
     return PYTHON if top in sys.stdlib_module_names else top
 
 
-def _modules(folders: Sequence[str | Path] | None) -> dict[str, Path | None]:
-    """All modules by dotted name, with their files; None for those in C."""
+def python_modules(folders: Sequence[str | Path] | None) -> dict[str, Path | None]:
+    """All modules by dotted name, with their files; None for those in C.
+
+    Args:
+        folders: Folders of packages instead of this Python's standard library and installed packages.
+    """
     found: dict[str, Path | None] = {}
     if folders is None:
         paths = sysconfig.get_paths()
@@ -112,14 +116,17 @@ def _docstrings(path: Path) -> Iterator[str]:
     Scanning for strings is ten times as fast as parsing, and takes source for any version of Python.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            return
-        source = path.read_text(encoding="utf-8", errors="replace")
+        source = source_of(path)
     except OSError:
         return
     for match in _STRING.finditer(source):
         if match[1] and source[source.rfind("\n", 0, match.start()) + 1 : match.start()].strip() in _PREFIXES:
             yield match[1][3:-3].replace("\\\n", "")
+
+
+def source_of(path: Path) -> str:
+    """The source of a module; of one that is larger than people write, nothing."""
+    return "" if path.stat().st_size > _LARGEST else path.read_text(encoding="utf-8", errors="replace")
 
 
 def _docstrings_of_import(name: str) -> Iterator[str]:
@@ -128,16 +135,17 @@ def _docstrings_of_import(name: str) -> Iterator[str]:
     except ImportError:
         return
     for member in [module, *_members(module)]:
-        yield _own_docstring(member)
+        yield own_docstring(member)
         if inspect.isclass(member):
-            yield from map(_own_docstring, _members(member))
+            yield from map(own_docstring, _members(member))
 
 
 def _members(owner: object) -> list[object]:
     return [member for _, member in sorted(vars(owner).items(), key=lambda item: item[0])]
 
 
-def _own_docstring(member: object) -> str:
+def own_docstring(member: object) -> str:
+    """The docstring of a module, class, function or attribute that is described by one; else an empty text."""
     described = inspect.isclass(member) or inspect.isroutine(member) or inspect.isdatadescriptor(member)
     docstring = member.__doc__ if described or inspect.ismodule(member) else None
     return docstring if isinstance(docstring, str) else ""

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bothways.run.answering import vectors
 from bothways.run.pooling import check_pooling
 from bothways.use.formats import Slice
 from bothways.use.identity import settings_of
@@ -113,6 +114,8 @@ def embed(
     lines: bool = False,
     pooling: str | None = None,
     normalize: bool | None = None,
+    prompt: str | None = None,
+    dims: int | None = None,
     shard_rows: int | None = None,
     on: str | None = None,
     workers: int | None = None,
@@ -129,7 +132,9 @@ def embed(
         text: The column of texts; found by its name when not given.
         lines: Whether each line of a file, or of standard input, is a text, whatever its name.
         pooling: As in `Questions.embed`.
-        normalize: Whether vectors are scaled to length 1; None takes what the model was trained with.
+        normalize: As in `Questions.embed`, and so are the next two.
+        prompt: What is put before each text.
+        dims: How many values of a vector are kept.
         shard_rows: As for `predict`, and so are the next ones.
         on: Where it is computed.
         workers: How many processes of the cluster.
@@ -143,12 +148,14 @@ def embed(
     recipe = model.sentence
     pooling = check_pooling(pooling or recipe.pooling)
     scaled = recipe.normalize if normalize is None else normalize
+    vectors.check(model, vectors.Wish(pooling, scaled, prompt, dims))
 
     def answer(texts: list[str]) -> Slice:
-        return {"vector": model.embed(texts, pooling, normalize_vectors=scaled)}
+        return {"vector": model.embed(texts, pooling, normalize=scaled, prompt=prompt, dims=dims)}
 
     rows = ask_texts(source, Wish(text=text, lines=lines), pairs=False)
     asked = Question(rows, answer, dict.fromkeys(VECTORS, dict), table=source)
     settings = {"job": "embed", "text": text, "lines": lines, "pooling": pooling, "normalize": scaled}
+    settings |= {"prompt": recipe.prompt(prompt), "dims": dims}
     how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
     return run_job(model, asked, out, {**settings, **settings_of(model)}, how)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.progress import say
-from bothways.run.files import replace_folder, sync
+from bothways.run.files import lock_file, replace_folder, sync
 from bothways.text.truncation import Truncation
 from bothways.use.formats import Slice, make_format
 from bothways.use.target import Target
@@ -218,7 +218,8 @@ def open_draft(target: Target, settings: Mapping[str, Any], *, resume: bool = Tr
     except OSError as error:
         raise BothwaysError(f"cannot write {target.path}: {error.strerror or error}; nothing was left there") from error
     with lock:
-        _lock(lock.fileno(), target)
+        if not lock_file(lock.fileno()):
+            raise BothwaysError(f"another run is writing {target.path}; wait for it, or choose another name")
         if not resume:
             _empty(target.work)
         settings = json.loads(json.dumps(settings, default=str))
@@ -265,20 +266,3 @@ def _other(target: Target, name: str, then: Any, now: Any) -> str:
     if name == "model":
         return f"{begin} of another model; --no-resume begins anew"
     return f"{begin} with {name} {then!r:.60}, not {now!r:.60}; --no-resume begins anew"
-
-
-def _lock(handle: int, target: Target) -> None:
-    """Keeps other runs from the same output; the system frees the lock however the process ends."""
-    locked: Callable[..., None] | None = None
-    with suppress(ImportError):  # of Unix alone
-        from fcntl import LOCK_EX, LOCK_NB, flock
-
-        locked = flock
-    if locked is None:
-        return
-    try:
-        locked(handle, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        raise BothwaysError(f"another run is writing {target.path}; wait for it, or choose another name") from None
-    except OSError:
-        return  # a file system without locks

@@ -14,7 +14,7 @@ def settings_of(model: Questions) -> dict[str, Any]:
     """What decides on a model's answers, as plain data, and a hash of the rest."""
     engine = model.engine
     return {
-        "model": _identity(model),
+        "model": identity_of(model),
         "engine": engine.name,
         "precision": engine.precision,
         "max_length": model.max_length,
@@ -22,7 +22,7 @@ def settings_of(model: Questions) -> dict[str, Any]:
     }
 
 
-def _identity(model: Questions) -> str:
+def identity_of(model: Questions) -> str:
     """A hash of a model: its configuration, tokenizer, decoding, and a sample of each of its weights."""
     found = hashlib.blake2b(digest_size=16)
     plain = (model.config, sorted(model.head_configs.items()), model.sentence, model.tokenizer.fingerprint)

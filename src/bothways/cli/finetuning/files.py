@@ -30,3 +30,12 @@ def learned_from(task: str, given: dict[str, Any]) -> Any:
     if not files and not train:
         raise BothwaysError(f"give a file to learn from: bothways finetune {task} TRAIN ...")
     return output.one(files or train)
+
+
+def follows(task: str, out: Any) -> str:
+    """What is typed next, to use what was learned."""
+    return (
+        f"bothways embed {out} FILE vectors.npy"
+        if task == "embed"
+        else f"bothways predict {out} FILE --out answers.jsonl"
+    )

@@ -34,3 +34,6 @@ Sampler = Annotated[
     Literal["balanced"] | None, training("--sampler", None, "Show every class as often as the largest.")
 ]
 LabelSmoothing = Annotated[float, training("--label-smoothing", "SHARE", "Of the target, spread over all classes.")]
+Negatives = Annotated[
+    list[str] | None, data("--negatives", "COLUMN", "A column of texts that do not belong; give it for each.")
+]

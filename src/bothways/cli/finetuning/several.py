@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bothways.cli import output
-from bothways.cli.finetuning.files import learned_from
+from bothways.cli.finetuning.files import follows, learned_from
 from bothways.errors import BothwaysError
 
 
@@ -32,7 +32,7 @@ def several(task: str, given: dict[str, Any], settings: dict[str, Any]) -> None:
         curve = bw.learning_curve(task, train=train, **settings)
         whole = curve.finetuned
         found = {"out": whole.out, "dev": whole.dev, "curve": curve.points, **(whole.judgement or whole.scores)}
-        _show(given, found, "All examples", whole, curve.points)
+        _show(task, given, found, "All examples", whole, curve.points)
         return
     if given["seeds"] is not None:
         runs = bw.finetune_seeds(task, train=train, seeds=given["seeds"], **settings)
@@ -41,10 +41,11 @@ def several(task: str, given: dict[str, Any], settings: dict[str, Any]) -> None:
         runs = bw.cross_validate(task, train=train, folds=given["folds"], **settings)
         title = "Every example judged by the model that had not seen it"
     found = {"out": runs.out, "dev": runs.dev, **runs.figures(), **(runs.judgement or runs.scores)}
-    _show(given, found, title, runs, runs.runs, runs.spread)
+    _show(task, given, found, title, runs, runs.runs, runs.spread)
 
 
 def _show(
+    task: str,
     given: dict[str, Any],
     found: dict[str, Any],
     title: str,
@@ -67,4 +68,4 @@ def _show(
     output.table(columns, rows)
     if result.judgement:
         output.line(f"\nReport: {given['out']}/report.html")
-    output.line(f"\nNext: bothways predict {given['out']} FILE --out answers.jsonl")
+    output.line(f"\nNext: {follows(task, given['out'])}")

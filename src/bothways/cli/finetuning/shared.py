@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from bothways.cli import output
-from bothways.cli.finetuning.files import Files, Train, learned_from
+from bothways.cli.finetuning.files import Files, Train, follows, learned_from
 from bothways.cli.finetuning.several import several
 from bothways.cli.options import (
     BatchSize,
@@ -151,4 +151,4 @@ def _run(task: str, given: dict[str, Any]) -> None:
     (output.judgement if result.judgement else output.scores)(result.judgement or result.scores)
     if result.judgement:
         output.line(f"\nReport: {given['out']}/report.html")
-    output.line(f"\nNext: bothways predict {given['out']} FILE --out answers.jsonl")
+    output.line(f"\nNext: {follows(task, given['out'])}")

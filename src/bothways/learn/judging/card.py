@@ -21,6 +21,10 @@ _PIPELINES = {
     "tag": "token-classification",
     "answer": "question-answering",
     "choose": "multiple-choice",
+    "embed": "sentence-similarity",
+    "rerank": "text-ranking",
+    "sparse": "feature-extraction",
+    "late": "feature-extraction",
 }
 _OURS = {
     "classify": 'model.classify("a text")',
@@ -28,6 +32,10 @@ _OURS = {
     "regress": 'model.score("a text")  # of pairs: model.score("a text", "another text")',
     "tag": 'model.tag("a text").spans',
     "answer": 'model.answer("a question?", "a text that may answer it")',
+    "late": 'model.rerank("a query", ["one text", "another text"])',
+    "sparse": 'model.sparse_terms("a text")',
+    "rerank": 'model.rerank("a query", ["one text", "another text"])',
+    "embed": 'model.embed(["a text", "another text"])  # (2, E), a row a text',
     "choose": 'model.choose("a beginning", ["one end", "another end"])',
 }
 _CLASSES = {
@@ -128,9 +136,14 @@ def _data(judgement: Mapping[str, Any]) -> str:
 
 def _use(task: str) -> str:
     kind = _CLASSES.get(task, "AutoModelForSequenceClassification")
-    return (
-        "```python\nimport bothways as bw\n\n"
-        f'model = bw.load("this-folder")\n{_OURS.get(task, "")}\n```\n\n'
+    ours = f'```python\nimport bothways as bw\n\nmodel = bw.load("this-folder")\n{_OURS.get(task, "")}\n```\n\n'
+    if task == "embed":
+        return ours + (
+            "In `sentence-transformers`, with the same vectors:\n\n"
+            "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
+            'model = SentenceTransformer("this-folder")\nmodel.encode(["a text", "another text"])\n```'
+        )
+    return ours + (
         "In `transformers`, whose pipelines know neither windows nor what was fitted after training (thresholds, "
         "temperature, transitions):\n\n"
         f"```python\nfrom transformers import {kind}, AutoTokenizer\n\n"

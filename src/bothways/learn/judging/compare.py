@@ -15,6 +15,7 @@ from bothways.errors import BothwaysError, need
 from bothways.learn.evaluate import task_of
 from bothways.learn.judging.bootstrap import LEVEL, by_chance, interval, resample
 from bothways.learn.judging.marked import shown
+from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Examined
 from bothways.report.judgement_page import figure, said
 from bothways.run.model import Model, load
@@ -60,6 +61,7 @@ def compare(
             "cannot be compared"
         )
     data = tasks[0].read(on)
+    tasks = [measured_on(task, data)[0] for task in tasks]
     found = [task.examine(model, data) for task, model in zip(tasks, models, strict=True)]
     return compared(found[0], found[1], (models[0].name, models[1].name), tasks[0].metrics, data.name, show, seed)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bothways.errors import BothwaysError, closest
 
 if TYPE_CHECKING:
-    from bothways.learn.tasks.protocol import Task
+    from bothways.learn.tasks.protocol import Data, Task
 
 _WHERE = {
     "classify": ("classify", "Classify"),
@@ -19,6 +19,10 @@ _WHERE = {
     "tag": ("tag", "Tag"),
     "answer": ("answer", "AnswerQuestions"),
     "choose": ("choose", "Choose"),
+    "rerank": ("rerank", "Rerank"),
+    "sparse": ("sparse", "Sparse"),
+    "late": ("late", "Late"),
+    "embed": ("embed", "Embed"),
 }
 """For each name on the command line the file and the class; a new task is one file and one line here."""
 TASKS = tuple(_WHERE)
@@ -52,3 +56,26 @@ def make_task(name: str, given: Mapping[str, Any]) -> Task:
     own = {each.name for each in fields(kind)}
     made: Task = kind(**{key: value for key, value in given.items() if key in own and value is not None})
     return made
+
+
+def metric_of(task: Task, metric: str | None) -> str | None:
+    """The metric by its name; ``"best"``: the task's first.
+
+    Raises:
+        BothwaysError: The task is not measured by it.
+    """
+    best = task.metrics[0] if metric == "best" else metric
+    if best is not None and best not in task.metrics:
+        near = closest(best, task.metrics)
+        raise BothwaysError(f"{task.name} is not measured by {best!r}; its metrics are {', '.join(task.metrics)}{near}")
+    return best
+
+
+def measured_on(task: Task, data: Data, metric: str | None = None) -> tuple[Task, str | None]:
+    """The task as it judges some data, and the metric by its name; other metrics may suit other forms of data.
+
+    Raises:
+        BothwaysError: The task cannot judge such data, or is not measured by the metric there.
+    """
+    judge: Task = task.judged_on(data) if hasattr(task, "judged_on") else task
+    return judge, metric_of(judge, metric)

@@ -17,7 +17,7 @@ from bothways.batch import TokenBatch
 from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.objectives.protocol import Forward, Loss, Targets, class_loss
-from bothways.learn.tasks.guessing import NEVER, Guessing
+from bothways.learn.tasks.guessing import NEVER, Guessing, sequences_of_examples
 from bothways.learn.tasks.labelled import digest
 from bothways.learn.tasks.protocol import Examined, Judged
 from bothways.model.config import HeadConfig
@@ -160,7 +160,7 @@ class Choose:
     def baselines(self, train: Choices, test: Choices) -> dict[str, Examined]:
         """The longest choice, and the one that shares most words with its prompt."""
         longest = [np.array([len(text) for text in row.choices]) for row in test.rows]
-        shared = [np.array([_shared(row.prompt, text) for text in row.choices]) for row in test.rows]
+        shared = [np.array([word_overlap(row.prompt, text) for text in row.choices]) for row in test.rows]
         return {
             name: judge_choices(test, [np.eye(len(one), dtype=np.float32)[one.argmax()] for one in scores])
             for name, scores in (("longest choice", longest), ("word overlap", shared))
@@ -193,7 +193,7 @@ def judge_choices(data: Choices, probabilities: Sequence[np.ndarray]) -> Examine
     return Examined(scores, rows, lambda places: {"accuracy": float(hits[places].mean())})
 
 
-def _shared(prompt: str, choice: str) -> float:
+def word_overlap(prompt: str, choice: str) -> float:
     """Share of a choice's words that stand in its prompt."""
     words = choice.lower().split()
     return len(set(words) & set(prompt.lower().split())) / max(1, len(set(words)))
@@ -212,16 +212,8 @@ class LearnChoices(Guessing):
 
     def targets(self, batch: TokenBatch, examples: list[Sequence[Any]]) -> Targets:
         """Which sequences of a batch are choices of one prompt, however they were put in order of length."""
-        given = np.argsort(batch.rows)  # the sequences as the examples have them, prompt by prompt
-        places, labels, begin = [], [], 0
-        while begin < len(given):
-            example = examples[given[begin]]
-            places.append(given[begin : begin + len(example[0])])
-            labels.append(example[2])
-            begin += len(example[0])
-        table = np.full((len(places), max(map(len, places))), -1, dtype=np.int64)
-        for row, own in zip(table, places, strict=True):
-            row[: len(own)] = own
+        table, found = sequences_of_examples(batch, examples)
+        labels = [example[2] for example in found]
         return {"choose.labels": np.array(labels, dtype=np.int64), "choose.sequences": table}
 
     def count(self, targets: Targets) -> int:

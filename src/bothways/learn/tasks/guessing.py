@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from bothways.batch import TokenBatch
@@ -42,3 +43,28 @@ class Guessing:
     def distance(self, one: Tensor, other: Tensor, targets: Targets) -> Tensor:
         """The symmetric divergence."""
         return symmetric_divergence(one, other)
+
+
+def sequences_of_examples(batch: TokenBatch, examples: list[Sequence[Any]]) -> tuple[np.ndarray, list[Sequence[Any]]]:
+    """Which sequences of a batch belong to one example, however they were put in order of length.
+
+    Args:
+        batch: Of S sequences.
+        examples: ``S``, for each sequence the example that it is of; its first part are its own sequences.
+
+    Returns:
+        ``(G, C)`` the place in the batch of each sequence of each of G examples, -1 where one has fewer than C; and
+        these examples.
+    """
+    given = np.argsort(batch.rows)  # the sequences as the examples have them, example by example
+    places: list[np.ndarray] = []
+    found = []
+    begin = 0
+    while begin < len(given):
+        found.append(examples[given[begin]])
+        places.append(given[begin : begin + len(found[-1][0])])
+        begin += len(found[-1][0])
+    table = np.full((len(places), max(map(len, places))), -1, dtype=np.int64)
+    for row, own in zip(table, places, strict=True):
+        row[: len(own)] = own
+    return table, found

@@ -164,6 +164,13 @@ class Task(Protocol):
     One whose scores are no means over examples also has ``pooled(data, parts, places)``: what was said of parts of some
     data (`Examined`, and their places), judged as if it had been said of all at once.
 
+    One whose metrics depend on the data also has ``judged_on(data)``: the same task with the `metrics` that suit them.
+
+    One whose heads go on from the base's also has ``carry(start, model)``, which copies what they know.
+
+    One whose examples must meet in one step also makes the ``stream`` itself, and its objective back-propagates:
+    `bothways.learn.protocol.Objective`. One that trains something else beside has ``modules()``, by name.
+
     One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bothways.errors import BothwaysError
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.protocol import Objective
 from bothways.learn.tuning import lora, mixout
@@ -44,12 +45,17 @@ def before_step(model: Model, settings: TuningSettings) -> Callable[[float], Non
     return None if settings.unfreeze is None else thaw(model.encoder, settings.unfreeze)
 
 
-def wrap_objective(together: Together, settings: TuningSettings) -> Objective:
+def wrap_objective(together: Objective, settings: TuningSettings) -> Objective:
     """What the loop is given: the task's loss, and what regularises it.
 
     Raises:
         BothwaysError: The task's guesses cannot be compared, as a regulariser wants.
     """
+    if not isinstance(together, Together):
+        if settings.adversarial or settings.r_drop:
+            asked = "adversarial" if settings.adversarial else "r_drop"
+            raise BothwaysError(f"{asked} compares guesses about single examples, which this task does not make")
+        return together
     if settings.adversarial is not None:
         kind = {"fgm": Fgm, "sift": Sift}[settings.adversarial]
         return kind(

@@ -14,7 +14,7 @@ _EPOCHS = ((2000, 3), (500, 10), (0, 20))
 stopped too early, in Mosbach et al. 2021 (section 6); 10 between, as Zhang et al. 2021 (section 6) find enough."""
 
 
-def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0) -> float:
+def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0, vectors: bool = False) -> float:
     """A highest learning rate for fine-tuning.
 
     A head alone bears 1e-3. Low-rank updates want ten times the usual rate: Hu et al. 2022 (table 9) take 4e-4 and 5e-4
@@ -25,10 +25,12 @@ def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0) 
         width: Of the encoder.
         settings: What is done beside plain training.
         layer_decay: What a layer's rate is of that above it.
+        vectors: Whether a model of sentence vectors learns on as one: 2e-5, at any width, as Reimers and Gurevych 2019
+            (section 3.1) have it; at the usual rate it would forget much of what it was trained on before.
     """
     if settings.freeze:
         return 1e-3
-    usual = _from(_RATES, width)
+    usual = 2e-5 if vectors else _from(_RATES, width)
     if settings.lora is not None:
         return min(10 * usual, 1e-3)
     return 3 * usual if layer_decay < 1 else usual

@@ -21,7 +21,8 @@ COMMON = frozenset(
     is_encoder_decoder label2id label_list length_penalty mask_token_id max_length max_seq_length min_length
     model_type no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
     output_hidden_states output_past output_scores prefix problem_type pruned_heads remove_invalid_values
-    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens task_specific_params
+    repetition_penalty return_dict return_dict_in_generate sbert_ce_default_activation_function
+    sentence_transformers sep_token_id suppress_tokens task_specific_params
     temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype
     torchscript transformers_version typical_p unk_token_id use_bfloat16 use_cache vocab_file xla_device
     """.split()  # noqa: SIM905 (a word list reads better than a quoted one)

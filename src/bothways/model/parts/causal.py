@@ -21,10 +21,10 @@ class CausalAttention(Attention):
 
     def score(self, context: Context, layer: int) -> Score:
         """Minus infinity for every later token, so that its weight is exactly 0."""
-        return _none_later
+        return none_later
 
 
-def _none_later(q_NHLK: Tensor, k_NHLK: Tensor) -> Tensor:
+def none_later(q_NHLK: Tensor, k_NHLK: Tensor) -> Tensor:
     """``(L, L)``: 0 at and before a token's place, minus infinity behind it."""
     length = q_NHLK.shape[-2]
     return torch.full((length, length), float("-inf"), dtype=q_NHLK.dtype, device=q_NHLK.device).triu(1)

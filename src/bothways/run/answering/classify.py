@@ -6,7 +6,8 @@ fitted after training stands in ``Model.decoding["classify"]``:
 - ``symmetric``: whether a pair is read in both orders, and the answers averaged;
 - ``temperature``: what logits are divided by (Guo et al. 2017), which never changes the likeliest class;
 - ``thresholds``: by label, the probability from which it is given, where several may hold; one half without them;
-- ``scale``: mean and deviation of the scores in training, until they are part of the weights.
+- ``scale``: mean and deviation of the scores in training, until they are part of the weights;
+- ``activation``: ``"sigmoid"`` where a single number is told as a probability, as of rerankers.
 """
 
 from __future__ import annotations
@@ -105,6 +106,16 @@ def _classification(labels: Sequence[str], shares: np.ndarray, given: Sequence[i
 
 def score(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts,)`` float32 numbers; as `Model.score` says."""
+    return activated(model, raw_scores(model, texts, pairs))
+
+
+def activated(model: Runner, raw: np.ndarray) -> np.ndarray:
+    """Raw scores as they are told: between 0 and 1 where that is what was trained."""
+    return sigmoid(raw) if _decoding(model).get("activation") == "sigmoid" else raw
+
+
+def raw_scores(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+    """``(texts,)`` float32, what the head says of each text, or pair, before any activation."""
     if _problem(model, "score") != "scores":
         raise BothwaysError(f"{model.name} sorts into classes, it gives no scores: ask model.classify")
     if len(model.labels) != 1:

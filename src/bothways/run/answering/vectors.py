@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bothways.errors import BothwaysError
 from bothways.run.answers import mean_by_text
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
 from bothways.run.pooling import check_pooling, normalize
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
+
+
+class Wish(NamedTuple):
+    """What vectors are wanted; what each means says `Questions.embed`."""
+
+    pooling: str | None = None
+    normalize: bool | None = None
+    prompt: str | None = None
+    dims: int | None = None
 
 
 def hidden(model: Runner, texts: Sequence[str]) -> list[np.ndarray]:
@@ -23,10 +33,37 @@ def hidden(model: Runner, texts: Sequence[str]) -> list[np.ndarray]:
     return np.split(out, encoded.starts[first[1:]]) if len(first) else []
 
 
-def embed(model: Runner, texts: Sequence[str], pooling: str | None, normalize_vectors: bool | None) -> np.ndarray:
-    """``(texts, D)``; as `Model.embed` says."""
-    recipe = model.sentence
-    way = check_pooling(pooling or recipe.pooling)
+def embed(model: Runner, texts: Sequence[str], wish: Wish) -> np.ndarray:
+    """``(texts, E)``; as `Model.embed` says."""
+    output, width, before = check(model, wish)
+    if before:  # something that is not a text is refused where texts become tokens
+        texts = [before + text if isinstance(text, str) else text for text in texts]
     encoded = model.encode(texts, None)
-    out = mean_by_text(model.by_sequence(encoded, Output(VECTOR, way), (model.config.width,)), encoded)
-    return normalize(out) if (recipe.normalize if normalize_vectors is None else normalize_vectors) else out
+    out = mean_by_text(model.by_sequence(encoded, output, (width,)), encoded)[:, : wish.dims]
+    scaled = model.sentence.normalize if wish.normalize is None else wish.normalize
+    return normalize(out) if scaled else out
+
+
+def check(model: Runner, wish: Wish) -> tuple[Output, int, str]:
+    """What an engine is asked for, the width of its vectors, and what stands before texts.
+
+    Raises:
+        BothwaysError: There is no such pooling or prompt, or vectors have fewer values than wanted.
+    """
+    way = check_pooling(model.sentence.pooling if wish.pooling is None else wish.pooling)
+    found = width(model, way)
+    if wish.dims is not None and not 1 <= wish.dims <= found:
+        raise BothwaysError(f"dims must be 1 to {found}, the width of the vectors of {model.name}, not {wish.dims}")
+    return Output(VECTOR, way, dense=_is_dense(model, way)), found, model.sentence.prompt(wish.prompt)
+
+
+def width(model: Runner, way: str) -> int:
+    """The width of a model's vectors."""
+    if _is_dense(model, way):
+        return model.head_configs[DENSE].outputs
+    return model.config.width * len(way.split("+"))
+
+
+def _is_dense(model: Runner, way: str) -> bool:
+    """Whether a model's dense layer reads vectors pooled in a way."""
+    return DENSE in model.head_configs and way == model.sentence.pooling

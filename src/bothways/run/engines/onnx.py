@@ -48,9 +48,9 @@ class OnnxEngine(RectangleEngine):
         self._only = runtime.RunOptions()
         self._only.only_execute_path_to_fetches = True  # the other outputs are not computed
 
-    def compute(self, name: str, given: dict[str, np.ndarray]) -> np.ndarray:
+    def compute(self, names: tuple[str, ...], given: dict[str, np.ndarray]) -> list[np.ndarray]:
         """As `RectangleEngine.compute` says."""
-        found: np.ndarray = self._session.run([name], given, self._only)[0]
+        found: list[np.ndarray] = self._session.run(list(names), given, self._only)
         return found
 
     def describe(self) -> dict[str, Any]:

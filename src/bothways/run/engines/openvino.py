@@ -43,18 +43,19 @@ class OpenVinoEngine(RectangleEngine):
             reason = str(error).strip().splitlines()[-1]
             raise BothwaysError(f"{path} cannot be run ({reason:.200}); export the model again") from None
         self.inputs = tuple(value.any_name for value in self._graph.inputs)
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[tuple[str, ...], Any] = {}
 
-    def compute(self, name: str, given: dict[str, np.ndarray]) -> np.ndarray:
+    def compute(self, names: tuple[str, ...], given: dict[str, np.ndarray]) -> list[np.ndarray]:
         """As `RectangleEngine.compute` says."""
-        if name not in self._compiled:
-            self._compiled[name] = self._compile(name).create_infer_request()
-        found: np.ndarray = self._compiled[name].infer(given, share_inputs=True)[0]
-        return found
+        if names not in self._compiled:
+            self._compiled[names] = self._compile(names).create_infer_request()
+        found = self._compiled[names].infer(given, share_inputs=True)
+        return [found[place] for place in range(len(names))]
 
-    def _compile(self, name: str) -> Any:
-        """The part of the graph that leads to one output: OpenVINO always computes all of what it compiled."""
-        wanted = [value for value in self._graph.get_results() if value.input_value(0).any_name == name]
+    def _compile(self, names: tuple[str, ...]) -> Any:
+        """The part of the graph that leads to some outputs: OpenVINO always computes all of what it compiled."""
+        results = {name: result for result in self._graph.get_results() for name in result.input_value(0).get_names()}
+        wanted = [results[name] for name in names]
         part = self._openvino.Model(wanted, self._graph.get_parameters())
         settings = {
             "INFERENCE_PRECISION_HINT": _KINDS[self.precision],

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
 from bothways.model.config import HeadConfig
-from bothways.model.encoder import Encoder, first_tokens
+from bothways.model.encoder import Encoder
 from bothways.model.heads.enhanced_mask_decoder import states_at
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+from bothways.model.heads.sentence import sentence_vectors
+from bothways.model.heads.sparse import sparse_vectors
+from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,15 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     if output.kind == HIDDEN:
         return encoded.sequence
     if output.kind == VECTOR:
-        return pooled(encoded.sequence, batch, output.pooling)
+        return sentence_vectors(encoded.sequence, batch, output.pooling, parts.heads[DENSE] if output.dense else None)
+    if output.kind == SPARSE:
+        return sparse_vectors(
+            parts.heads["mlm"],  # type: ignore[arg-type]
+            encoded.sequence,
+            parts.encoder.token_table,
+            batch.starts,
+            output.pooling,
+        )
     head = parts.heads[output.kind]
     found: Tensor = head.scores(encoded.sequence) if output.kind == "tag" else head(encoded)  # type: ignore[operator]
     return found
@@ -57,11 +67,3 @@ def _words(parts: Parts, batch: TokenBatch, token: int) -> Tensor:
         states_at(decoder, parts.encoder, encoded, batch, places), parts.encoder.token_table
     )
     return found
-
-
-def pooled(x_TD: Tensor, batch: TokenBatch, pooling: str) -> Tensor:
-    """``(S, D)`` float32 of hidden states: as `bothways.run.pooling.pool` computes it."""
-    if pooling == "cls":
-        return first_tokens(x_TD, batch.starts).float()
-    lengths = torch.from_numpy(batch.lengths).to(x_TD.device)
-    return torch.segment_reduce(x_TD.float(), {"mean": "mean", "max": "max"}[pooling], lengths=lengths, axis=0)

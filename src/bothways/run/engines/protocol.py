@@ -1,6 +1,7 @@
 """What an engine is: something that takes token batches and gives arrays, and says what it is.
 
-Shapes: T tokens of the packed batch, S sequences, D width, C classes, V vocabulary, M places.
+Shapes: T tokens of the packed batch, S sequences, D width, C classes, V vocabulary, M places; P width of pooled
+vectors, E of those behind a dense layer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 
-HIDDEN, VECTOR = "hidden", "vector"
+HIDDEN, VECTOR, DENSE = "hidden", "vector", "dense"
+SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,19 @@ class Output:
     """What is wanted of a batch.
 
     Attributes:
-        kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, D)``,
-            not normalised; or the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
+        kind: ``"hidden"``: the hidden state of each token ``(T, D)``; ``"vector"``: one vector a sequence ``(S, P)``,
+            not normalised; ``"sparse"``: what the masked-token head makes of all tokens of a sequence ``(S, V)``; or
+            the kind of a head, whose numbers are given as they come out of it: ``"classify"`` and
             ``"nsp"`` ``(S, C)``, ``"choose"`` ``(S,)``, ``"tag"`` ``(T, C)``, ``"answer"`` ``(T, 2)``, ``"rtd"``
-            ``(T,)``, ``"mlm"`` ``(M, V)``.
-        pooling: How the tokens of a sequence become its vector.
+            ``(T,)``, ``"mlm"`` ``(M, V)``, ``"late"`` ``(T, P)``.
+        pooling: How the tokens of a sequence become its vector, dense or sparse.
+        dense: Whether the model's dense layer makes ``(S, E)`` of it.
         token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.
     """
 
     kind: str
     pooling: str = ""
+    dense: bool = False
     token: int = -1
 
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
 _CALL = 64
 """Padding tokens that take about as long as one more call."""
-BY_TOKEN = (HIDDEN, "tag", "answer", "rtd")
+BY_TOKEN = (HIDDEN, "tag", "answer", "rtd", "late")
 TABLES_FILE = "tables.safetensors"
 
 
@@ -48,11 +48,19 @@ class RectangleEngine(ABC):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def compute(self, name: str, given: dict[str, np.ndarray]) -> np.ndarray:
-        """One output of the graph, for all of its inputs."""
+    def compute(self, names: tuple[str, ...], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Some outputs of the graph, for all of its inputs."""
 
     def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
-        """As `Engine.run` says; one batch after the other."""
+        """As `Engine.run` says; one batch after the other.
+
+        Raises:
+            BothwaysError: Sparse vectors are asked for, which graphs do not give.
+        """
+        if output.kind == SPARSE:
+            raise BothwaysError(
+                f"{self.folder} is exported and gives no sparse vectors; open the folder that it was exported from"
+            )
         for batch in batches:
             answers = [self._answer(batch, first, last, output) for first, last in cut(batch.lengths)]
             yield batch, np.concatenate(answers)
@@ -70,7 +78,8 @@ class RectangleEngine(ABC):
         if "places" in self.inputs:
             given["places"] = np.flatnonzero(real & (ids == output.token))
         with self._lock:
-            found = self.compute(output.pooling if output.kind == VECTOR else output.kind, given)
+            outputs = self.compute(_names(output), given)
+        found = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
         return found[real] if output.kind in BY_TOKEN else found
 
     def tables(self, kind: str) -> dict[str, np.ndarray]:
@@ -89,6 +98,13 @@ class RectangleEngine(ABC):
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
         return {"engine": self.name, "precision": self.precision, "device": "cpu", "graph": self.graph}
+
+
+def _names(output: Output) -> tuple[str, ...]:
+    """The outputs of a graph that make up what is wanted, side by side."""
+    if output.kind != VECTOR:
+        return (output.kind,)
+    return (DENSE,) if output.dense else tuple(output.pooling.split("+"))
 
 
 def cut(lengths_S: np.ndarray) -> list[tuple[int, int]]:

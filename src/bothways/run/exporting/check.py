@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.model.config import HeadConfig
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Engine, Output
 from bothways.run.likeness import Likeness, decisions_alike, together, vectors_alike
 from bothways.run.runner import Runner
 
@@ -62,9 +62,9 @@ def compare_engines(model: Runner, exact: Engine, found: Engine, texts: Sequence
 def _outputs(model: Runner, token: int) -> Iterator[tuple[Output, HeadConfig | None]]:
     """Everything a model can be asked for; masked words at the places of a token that all texts have."""
     yield Output(HIDDEN), None
-    yield Output(VECTOR, model.sentence.pooling), None
+    yield Output(VECTOR, model.sentence.pooling, dense=DENSE in model.head_configs), None
     for kind, head in model.head_configs.items():
         if kind == "mlm":
             yield Output("mlm", token=token), head
-        elif kind != "crf":
+        elif kind not in ("crf", DENSE):
             yield Output(kind), head

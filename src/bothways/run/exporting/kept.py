@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bothways.errors import BothwaysError
 from bothways.run.engines.onnx import GRAPH, OnnxEngine
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.protocol import HIDDEN, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exporting.check import compare_engines
 from bothways.run.exporting.quantize import products, quantize
@@ -81,7 +81,9 @@ def losses(model: Runner, parts: Parts, texts: Sequence[str]) -> dict[str, float
     """
     encoded = model.tokenizer.encode(list(texts), None, max_length=model.max_length, truncation="head")
     engine = ReferenceEngine(parts, "float32")
-    outputs = [Output(kind) for kind in parts.heads if kind not in ("crf", "mlm")] or [Output(HIDDEN)]
+    outputs = [Output(kind) for kind in parts.heads if kind not in ("crf", "mlm", DENSE)] or [Output(HIDDEN)]
+    if DENSE in parts.heads:
+        outputs.append(Output(VECTOR, model.sentence.pooling, dense=True))
     if "mlm" in parts.heads:
         outputs.append(Output("mlm", token=int(encoded.token_ids[-1])))
     with _watched(parts) as found:

@@ -20,6 +20,9 @@ _WHERE = {
     "tag": "tags",
     "answer": "answers",
     "choose": "choices",
+    "rerank": "rankings",
+    "late": "rankings",
+    "sparse": "rankings",
 }
 """For each task the file; the function is called as the task."""
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".conll", ".json")

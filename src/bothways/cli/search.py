@@ -1,0 +1,99 @@
+"""``bothways search``: find documents of an index by meaning, by words, or by both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from bothways.cli import output
+from bothways.cli.options import (
+    DeviceName,
+    EngineName,
+    Json,
+    Place,
+    PlaceModel,
+    RunPrecision,
+    Threads,
+    Where,
+    plain,
+    written,
+)
+from bothways.cli.reading import lines_or_texts
+
+if TYPE_CHECKING:
+    from bothways.use.search.asking import Hit
+
+EXAMPLES = [
+    'bothways search my-index "what keeps bread fresh"',
+    'bothways search my-index "heart attack" --where "year >= 2010" --rerank my-reranker --top 5',
+    'bothways search my-index "OSError 28" --by words --json',
+    "bothways search my-index - < queries.txt > found.jsonl",
+]
+_EXCERPT = 300
+
+
+def search(
+    place: Place,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What is looked for, or - for lines of them.")],
+    top: Annotated[int, written("--top", "N", "How many are shown.", min=1)] = 10,
+    by: Annotated[
+        Literal["hybrid", "meaning", "words"], plain("--by", None, "By vectors, by BM25, or by both, fused.")
+    ] = "hybrid",
+    where: Where = None,
+    rerank: Annotated[
+        str | None, plain("--rerank", "MODEL", "A cross-encoder that orders what was found anew.")
+    ] = None,
+    depth: Annotated[int, plain("--depth", "N", "Passages found by each side, and reranked.", min=1)] = 100,
+    exact: Annotated[bool, plain("--exact", None, "Compare all vectors, without an approximate index.")] = False,
+    model: PlaceModel = None,
+    device: DeviceName = None,
+    engine: EngineName = None,
+    precision: RunPrecision = "float32",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Find the documents of an index that fit a query best.
+
+    Of several queries, from standard input, what was found is printed as a line of JSON each.
+    """
+    from bothways.use.search.index import Index
+
+    index = Index.open(place, model, device=device, engine=engine, precision=precision)
+    queries = lines_or_texts([query])
+    found = index.search(queries, top=top, by=by, where=where, rerank=rerank, depth=depth, exact=exact)
+    if query == "-":
+        for each, hits in zip(queries, found, strict=True):
+            output.json_line({"query": each, "hits": hits})
+    elif json:
+        output.as_json(found[0])
+    else:
+        _show(query, found[0])
+
+
+def _show(query: str, hits: Sequence[Hit]) -> None:
+    if not hits:
+        output.line("Nothing was found.")
+        return
+    rows = [(place, round(hit.score, 4), hit.document, _excerpt(hit.text, query)) for place, hit in enumerate(hits, 1)]
+    output.table(("", "score", "document", "text"), rows)
+
+
+def _excerpt(text: str, query: str) -> str:
+    """The part of a passage that has most words of the query."""
+    text = " ".join(text.split())
+    if len(text) <= _EXCERPT:
+        return text
+    wanted = {word.lower() for word in query.split() if len(word) > 2}
+    starts = [0, *(place + 1 for place, sign in enumerate(text) if sign == " ")]
+    starts = [start for start in starts if start <= len(text) - _EXCERPT] or [0]
+    lowered = text.lower()
+
+    def worth(start: int) -> int:
+        return sum(word in lowered[start : start + _EXCERPT] for word in wanted)
+
+    best = max(starts[:: max(1, len(starts) // 40)], key=worth)
+    return (
+        ("… " if best else "") + text[best : best + _EXCERPT].rstrip() + (" …" if best + _EXCERPT < len(text) else "")
+    )

@@ -1,0 +1,157 @@
+"""Queries look for their texts among those of the whole step, in memory that does not grow with the step.
+
+Cross-entropy over the texts of all groups of a step, as `bothways.learn.vectors.losses.in_batch` has it for vectors:
+equal texts, and texts of equal queries, never meet as negatives. What the encoder gives of a step that is too large for
+one pass is made part by part, as in `bothways.learn.vectors.lesson`.
+
+Shapes: S texts in G groups, T their tokens, C candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bothways.batch import TokenBatch
+from bothways.learn.objectives.protocol import Key, Loss, Targets, sums_of
+from bothways.learn.protocol import Item
+from bothways.learn.tasks.guessing import NEVER
+from bothways.learn.utilisation import TRAINED, batch_work
+from bothways.learn.vectors.data import VectorData
+from bothways.learn.vectors.lesson import _chance, _set_chance, budget_of, parts_of
+from bothways.learn.vectors.losses.in_batch import never
+
+STARTS, ORDER, IDS, GROUPS, PROGRESS = (f"match.{name}" for name in ("starts", "order", "ids", "groups", "progress"))
+
+
+class Matcher(Protocol):
+    """How texts are compared; one with further losses also names them: ``others``.
+
+    Attributes:
+        name: Of the loss in the log.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    def represent(self, model: nn.ModuleDict, batch: TokenBatch) -> Tensor:
+        """A row a token ``(T, ...)``, or a row a text ``(S, ...)``, float32, in the order of the batch."""
+        ...
+
+    def scores(self, states: Tensor, batch: TokenBatch, asked: np.ndarray, candidates: np.ndarray) -> Tensor:
+        """``(G, C)`` float32: how well each candidate answers.
+
+        Args:
+            states: What `represent` gave.
+            batch: Of which.
+            asked: ``(G,)`` the places of the queries among its sequences.
+            candidates: ``(C,)`` those of the candidates.
+        """
+        ...
+
+    def beside(self, states: Tensor, asked: np.ndarray, candidates: np.ndarray, progress: float) -> dict[str, Tensor]:
+        """Further losses by name, means over the step."""
+        ...
+
+
+class LearnMatches:
+    """In-batch negatives for any way of comparing texts, as the loop asks for it.
+
+    Args:
+        data: N groups: a query, a text that answers it, perhaps others that do not.
+        matcher: How they are compared.
+    """
+
+    def __init__(self, data: VectorData, matcher: Matcher) -> None:
+        self._data, self.matcher = data, matcher
+
+    def prepare(
+        self, batch: TokenBatch, keys: list[Key], examples: list[Sequence[Any]], progress: float
+    ) -> tuple[TokenBatch, Targets]:
+        """Says which texts of a batch form which groups, however they were put in order of length."""
+        order = np.argsort(batch.rows)
+        starts, texts, groups = [0], [], []
+        while starts[-1] < len(order):
+            at = order[starts[-1]]
+            texts.append(examples[at][2])
+            groups.append(keys[at][1])
+            starts.append(starts[-1] + len(examples[at][2]))
+        return batch, {
+            STARTS: np.array(starts),
+            ORDER: order,
+            IDS: self._data.ids[np.concatenate(texts)],
+            GROUPS: np.array(groups),
+            PROGRESS: np.array(progress),
+        }
+
+    def counts(self, item: Item) -> dict[str, int]:
+        """G, for each loss."""
+        return dict.fromkeys(self._names, len(item[1][GROUPS]))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (self.matcher.name, *getattr(self.matcher, "others", ()))
+
+    def work(self, model: nn.ModuleDict, item: Item) -> float:
+        """Multiplications of an item's products, as `bothways.learn.utilisation` counts them."""
+        return TRAINED * batch_work(model["encoder"].config, item[0].plan)  # type: ignore[arg-type]
+
+    def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
+        """Adds the gradient of an item to the parameters; in parts where it is too large for one pass."""
+        batch = item[0]
+        parts = list(parts_of(batch, budget_of(item)))
+        if len(parts) == 1:
+            losses = self._losses(self.matcher.represent(model, batch), item)
+            _total(losses, totals).backward()
+            return sums_of(losses)
+        device = next(model.parameters()).device
+        chances, found = [], []
+        with torch.no_grad():
+            for part in parts:
+                chances.append(_chance(device))
+                found.append(self.matcher.represent(model, part))
+        torch.clear_autocast_cache()
+        states = torch.cat(found).requires_grad_()
+        losses = self._losses(states, item)
+        _total(losses, totals).backward()
+        assert states.grad is not None
+        after = _chance(device)
+        for part, chance, gradient in zip(parts, chances, states.grad.split(list(map(len, found))), strict=True):
+            _set_chance(device, chance)
+            self.matcher.represent(model, part).backward(gradient)
+        _set_chance(device, after)
+        return sums_of(losses)
+
+    def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
+        """The same sums without a gradient."""
+        with torch.no_grad():
+            parts = parts_of(item[0], budget_of(item))
+            return sums_of(self._losses(torch.cat([self.matcher.represent(model, part) for part in parts]), item))
+
+    def _losses(self, states: Tensor, item: Item) -> dict[str, Loss]:
+        batch, targets = item
+        starts, order, ids = targets[STARTS], targets[ORDER], targets[IDS]
+        first = starts[:-1]
+        others = np.setdiff1d(np.arange(len(ids)), np.concatenate([first, first + 1]))
+        candidates = np.concatenate([first + 1, others])  # those that belong to the queries come first
+        with torch.autocast(states.device.type, enabled=False):
+            scores_GC = self.matcher.scores(states, batch, order[first], order[candidates])
+            left_out = never(ids[first], ids[candidates], ids[first + 1], ids[first + 1], ids[first])
+            np.fill_diagonal(left_out, False)
+            scores_GC = scores_GC.masked_fill(torch.from_numpy(left_out).to(scores_GC.device), NEVER)
+            places = torch.arange(len(first), device=scores_GC.device)
+            total = functional.cross_entropy(scores_GC, places, reduction="sum")
+            hits = (scores_GC.detach().argmax(1) == places).sum(dtype=torch.float32)
+            found = {self.matcher.name: Loss(total, hits)}
+            progress = float(targets[PROGRESS])
+            for name, mean in self.matcher.beside(states, order[first], order[candidates], progress).items():
+                found[name] = Loss(mean * len(first), None)
+        return found
+
+
+def _total(losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:
+    return torch.stack([loss.total / max(totals[name], 1) for name, loss in losses.items()]).sum()

@@ -1,0 +1,120 @@
+"""Retrieval: documents are looked for by their vectors, exactly, and scored by `trec_eval` itself.
+
+Shapes: N queries, M documents, K best matches of a query, E width of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bothways.errors import need
+from bothways.learn.measures.collection import Collection
+from bothways.learn.measures.measured import Measured, of_means
+from bothways.run.similarity import similarity
+
+METRICS = {
+    "ndcg@10": "ndcg_cut_10",
+    "map": "map",
+    "mrr@10": "recip_rank",
+    "recall@1": "recall_1",
+    "recall@10": "recall_10",
+    "recall@100": "recall_100",
+}
+"""Our names and those of `trec_eval`."""
+_KEPT = 1000
+"""Documents of a query that are scored, as `trec_eval` has it."""
+_QUERIES, _DOCUMENTS = 256, 65_536
+"""How many of each are compared at once."""
+
+Vectors = Callable[[Sequence[str], str], np.ndarray]
+"""From texts and the name of a prompt to their vectors ``(texts, E)``."""
+
+
+def measure_retrieval(embed: Vectors, collection: Collection, likeness: str) -> Measured:
+    """Each query looks for its documents among all.
+
+    Args:
+        embed: Makes the vectors.
+        collection: What is searched.
+        likeness: How vectors are compared, a name of `bothways.run.similarity.SIMILARITIES`.
+    """
+    documents_ME = embed(collection.documents, "document")
+    queries_NE = embed(collection.queries, "query")
+    scores_NK, places_NK = nearest(queries_NE, documents_ME, _KEPT, likeness)
+    found = {
+        query: {collection.document_ids[place]: float(score) for place, score in zip(places, scores, strict=True)}
+        for query, places, scores in zip(collection.query_ids, places_NK, scores_NK, strict=True)
+    }
+    values = retrieval_values(collection.relevance, found)
+    return of_means(values, {"documents": len(collection.documents)})
+
+
+def nearest(
+    queries_NE: np.ndarray, documents_ME: np.ndarray, most: int, likeness: str = "cosine"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most alike documents of each query, by comparing each with all.
+
+    Args:
+        queries_NE: ``(N, E)``.
+        documents_ME: ``(M, E)``.
+        most: K, or M where there are fewer.
+        likeness: A name of `bothways.run.similarity.SIMILARITIES`.
+
+    Returns:
+        ``(N, K)`` how alike they are, falling, and their places among the documents.
+    """
+    found = [
+        _nearest(queries_NE[at : at + _QUERIES], documents_ME, most, likeness)
+        for at in range(0, len(queries_NE), _QUERIES)
+    ]
+    kept = min(most, len(documents_ME))
+    scores = [scores for scores, _ in found] or [np.empty((0, kept), dtype=np.float32)]
+    places = [places for _, places in found] or [np.empty((0, kept), dtype=np.int64)]
+    return np.concatenate(scores), np.concatenate(places)
+
+
+def _nearest(
+    queries_NE: np.ndarray, documents_ME: np.ndarray, most: int, likeness: str
+) -> tuple[np.ndarray, np.ndarray]:
+    best = np.empty((len(queries_NE), 0), dtype=np.float32)
+    where = np.empty((len(queries_NE), 0), dtype=np.int64)
+    for at in range(0, len(documents_ME), _DOCUMENTS):
+        block = similarity(queries_NE, documents_ME[at : at + _DOCUMENTS], likeness)
+        places = np.broadcast_to(np.arange(at, at + block.shape[1]), block.shape)
+        best, where = np.concatenate([best, block], axis=1), np.concatenate([where, places], axis=1)
+        if best.shape[1] > most:
+            kept = np.argpartition(-best, most - 1, axis=1)[:, :most]
+            best, where = np.take_along_axis(best, kept, 1), np.take_along_axis(where, kept, 1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(best, order, 1), np.take_along_axis(where, order, 1)
+
+
+def retrieval_values(
+    relevance: Mapping[str, Mapping[str, int]], found: Mapping[str, Mapping[str, float]]
+) -> dict[str, np.ndarray]:
+    """What `trec_eval` says of each query, in the order of `relevance`.
+
+    Args:
+        relevance: For each query how relevant documents are, by their ids.
+        found: For each query documents with their scores; a query without any counts as 0.
+
+    Returns:
+        By name of `METRICS` ``(N,)`` float64: nDCG@10 (gains as they are, discounted by log2 of the rank + 1), average
+        precision over all that was found, the reciprocal rank of the first relevant document among the first ten, and
+        the share of the relevant documents among the first 1, 10 and 100.
+
+    Raises:
+        BothwaysError: `pytrec_eval` is not installed.
+    """
+    trec = need("pytrec_eval", "evaluation", "Scoring retrieval")
+    judged = {query: dict(documents) for query, documents in relevance.items()}
+    asked = {"ndcg_cut.10", "map", "recip_rank", "recall.1,10,100"}
+    scored = trec.RelevanceEvaluator(judged, asked).evaluate({query: dict(each) for query, each in found.items()})
+    values = {
+        name: np.array([scored.get(query, {}).get(theirs, 0.0) for query in relevance])
+        for name, theirs in METRICS.items()
+    }
+    first_ten = values["mrr@10"] >= 0.1 - 1e-6
+    return values | {"mrr@10": np.where(first_ten, values["mrr@10"], 0.0)}

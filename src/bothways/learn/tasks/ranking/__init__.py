@@ -1,0 +1,1 @@
+"""What is learned from queries with texts: by cross-encoders, late interaction and sparse vectors."""

@@ -1,0 +1,90 @@
+"""From hidden states to one vector a text: pooling, and the dense layer that some sentence models have behind it.
+
+Shapes: T tokens in the packed batch, S sequences, D width, P width of the pooled vectors (D for each way of pooling), E
+width of the sentence vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bothways.batch import TokenBatch
+from bothways.model.encoder import first_tokens
+from bothways.model.parts.feed_forward import ACTIVATIONS
+
+
+class DenseHead(nn.Module):
+    """A linear layer from pooled vectors to sentence vectors, with an activation where there is one.
+
+    Args:
+        inputs: P.
+        outputs: E.
+        activation: ``"none"`` or a name of `bothways.model.config.Activation`.
+        bias: Whether the layer has a bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int, activation: str, bias: bool) -> None:
+        super().__init__()
+        self.output = nn.Linear(inputs, outputs, bias=bias)
+        self.activation = nn.Identity() if activation == "none" else ACTIVATIONS[activation]
+
+    def forward(self, x_SP: Tensor) -> Tensor:
+        """From ``(S, P)`` to ``(S, E)``, float32."""
+        found: Tensor = self.activation(self.output(x_SP))
+        return found.float()
+
+
+def sentence_vectors(x_TD: Tensor, batch: TokenBatch, pooling: str, dense: nn.Module | None = None) -> Tensor:
+    """One vector a sequence, as `bothways.run.pooling.pool` computes it, with gradients.
+
+    Args:
+        x_TD: ``(T, D)`` hidden states.
+        batch: Whose tokens they are.
+        pooling: A name of `bothways.run.pooling.POOLINGS`, or several joined by ``+``: their vectors side by side.
+        dense: What is applied to the pooled vectors, such as a `DenseHead`.
+
+    Returns:
+        ``(S, E)`` float32, in the order of the batch, not normalised; without `dense` ``(S, P)``.
+    """
+    x_TD = x_TD.float()
+    parts = [_pooled(x_TD, batch.starts, way) for way in pooling.split("+")]
+    x_SP = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return x_SP if dense is None else dense(x_SP)
+
+
+def _pooled(x_TD: Tensor, starts: np.ndarray, way: str) -> Tensor:
+    if way == "cls":
+        return first_tokens(x_TD, starts)
+    if way == "last":
+        return x_TD.index_select(0, torch.from_numpy(starts[1:] - 1).to(x_TD.device))
+    lengths = torch.from_numpy(np.diff(starts)).to(x_TD.device)
+    if way == "max":
+        return torch.segment_reduce(x_TD, "max", lengths=lengths, axis=0)
+    if way in ("weighted_mean", "attention"):
+        x_TD = x_TD * _weights(x_TD, starts, lengths, way)[:, None]
+    sums_SD = torch.segment_reduce(x_TD, "sum", lengths=lengths, axis=0)
+    match way:
+        case "mean":
+            return sums_SD / lengths[:, None]
+        case "mean_sqrt":
+            return sums_SD / lengths[:, None].sqrt()
+        case _:
+            return sums_SD
+
+
+def _weights(x_TD: Tensor, starts: np.ndarray, lengths: Tensor, way: str) -> Tensor:
+    """``(T,)`` weights that sum to 1 in each sequence."""
+    if way == "weighted_mean":
+        places_T = torch.arange(len(x_TD), device=x_TD.device) - torch.from_numpy(starts[:-1]).to(
+            x_TD.device
+        ).repeat_interleave(lengths, output_size=len(x_TD))
+        raw_T = (places_T + 1).float()
+    else:
+        first_TD = first_tokens(x_TD, starts).repeat_interleave(lengths, 0, output_size=len(x_TD))
+        scores_T = (x_TD * first_TD).sum(1) / x_TD.shape[1] ** 0.5
+        top_S = torch.segment_reduce(scores_T.detach(), "max", lengths=lengths, axis=0)
+        raw_T = (scores_T - top_S.repeat_interleave(lengths, output_size=len(x_TD))).exp()
+    sums_S = torch.segment_reduce(raw_T, "sum", lengths=lengths, axis=0)
+    return raw_T / sums_S.repeat_interleave(lengths, output_size=len(x_TD))

@@ -1,0 +1,79 @@
+"""How alike two vectors are. NumPy only, so that it works where torch is not installed.
+
+Shapes: N and M vectors of width E.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bothways.errors import BothwaysError, closest
+from bothways.run.pooling import normalize
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+"""Cosine, dot product, and the two distances with a minus, so that more is always more alike."""
+_CELLS = 1 << 24
+"""Numbers that one step of the sum of distances holds at a time."""
+
+
+def check_similarity(name: str) -> str:
+    """Returns the name if there is such a measure.
+
+    Raises:
+        BothwaysError: There is none; those there are, are listed.
+    """
+    if name not in SIMILARITIES:
+        raise BothwaysError(
+            f"there is no similarity {name!r}; there are {', '.join(SIMILARITIES)}{closest(name, SIMILARITIES)}"
+        )
+    return name
+
+
+def similarity(a: np.ndarray, b: np.ndarray, measure: str = "cosine") -> np.ndarray:
+    """``(N, M)`` float32: each vector of ``(N, E)`` with each of ``(M, E)``, more is more alike.
+
+    Raises:
+        BothwaysError: The vectors differ in width, or there is no such measure.
+    """
+    check_similarity(measure)
+    a_NE, b_ME = _vectors(a, b)
+    if measure == "cosine":
+        return normalize(a_NE) @ normalize(b_ME).T
+    if measure == "dot":
+        return a_NE @ b_ME.T
+    found = np.empty((len(a_NE), len(b_ME)), dtype=np.float32)
+    rows = max(1, _CELLS // max(1, b_ME.size))
+    for first in range(0, len(a_NE), rows):
+        apart = a_NE[first : first + rows, None] - b_ME[None]
+        found[first : first + rows] = -(
+            np.abs(apart).sum(-1) if measure == "manhattan" else np.linalg.norm(apart, axis=-1)
+        )
+    return found
+
+
+def paired(a: np.ndarray, b: np.ndarray, measure: str = "cosine") -> np.ndarray:
+    """``(N,)`` float32: each vector of ``(N, E)`` with the one of ``(N, E)`` in its place, more is more alike.
+
+    Raises:
+        BothwaysError: The vectors differ in width or number, or there is no such measure.
+    """
+    check_similarity(measure)
+    a_NE, b_NE = _vectors(a, b)
+    if len(a_NE) != len(b_NE):
+        raise BothwaysError(f"{len(a_NE)} vectors cannot be compared one by one with {len(b_NE)}")
+    if measure == "cosine":
+        return np.asarray((normalize(a_NE) * normalize(b_NE)).sum(1))
+    if measure == "dot":
+        return np.asarray((a_NE * b_NE).sum(1))
+    apart = a_NE - b_NE
+    return np.asarray(-np.abs(apart).sum(1) if measure == "manhattan" else -np.linalg.norm(apart, axis=1))
+
+
+def _vectors(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.atleast_2d(np.asarray(a, dtype=np.float32)), np.atleast_2d(np.asarray(b, dtype=np.float32))
+    if a.shape[1] != b.shape[1]:
+        raise BothwaysError(
+            f"vectors of {a.shape[1]} values cannot be compared with vectors of {b.shape[1]}; make both with the same "
+            "model and dims"
+        )
+    return a, b

@@ -1,0 +1,49 @@
+"""Texts that may answer queries: a score each, or an order of a query's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from bothways.text.rankings import Ranking, read_rankings
+from bothways.use.formats import Slice
+from bothways.use.predictions.shared import Asked, Question, Wish
+
+if TYPE_CHECKING:
+    from bothways.run.questions import Questions
+
+
+def rerank(model: Questions, source: Any, wish: Wish) -> Question:
+    """For rows of a query and a text the ``prediction``: a score, the more the better.
+
+    For rows of a query and a list of texts the ``prediction`` is the list with the best first, and beside it their
+    ``places`` in the row and their ``scores``.
+    """
+    rows = read_rankings(source, wish.text, wish.text_pair, labelled=False)
+    first = next(rows, None)
+    listed = first is not None and first.listed
+
+    def score(queries: list[str], texts: list[tuple[str, ...]]) -> Slice:
+        return {"prediction": model.score_pairs(queries, [own[0] for own in texts])}
+
+    def order(queries: list[str], texts: list[tuple[str, ...]]) -> Slice:
+        ranked = model.rerank(queries, texts)
+        return {
+            "prediction": [[one.text for one in own] for own in ranked],
+            "places": [[one.place for one in own] for own in ranked],
+            "scores": [[one.score for one in own] for own in ranked],
+        }
+
+    asked = _asked(rows if first is None else chain([first], rows), wish.keep, listed)
+    return Question(asked, order if listed else score, table=source)
+
+
+def _asked(rows: Iterator[Ranking], keep: bool, listed: bool) -> Iterator[Asked]:
+    for one in rows:
+        texts: Any = list(one.texts) if listed else one.texts[0]
+        beside = one.row if keep else {"query": one.query} | ({} if listed else {"text": texts})
+        yield Asked((one.query, one.texts), beside)
+
+
+late = sparse = rerank

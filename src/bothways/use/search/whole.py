@@ -1,0 +1,88 @@
+"""All documents of an index at once: their vectors, their texts, and a table about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bothways.errors import BothwaysError
+from bothways.progress import progress
+from bothways.run.pooling import normalize
+from bothways.text.truncation import Truncation
+from bothways.use.draft import open_draft
+from bothways.use.search.index import Index
+from bothways.use.target import find_target
+
+TABLES = (".csv", ".jsonl", ".parquet", ".tsv")
+_LETTERS = 400
+"""Of a text, where it is only shown."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """N documents in the order of their ids.
+
+    Attributes:
+        documents: ``N`` ids.
+        texts: The beginning of each: its first passage, whole or cut.
+        metadata: What is known of each.
+        vectors: ``(N, E)`` float32 of length 1: the mean of the document's passages.
+    """
+
+    documents: list[str]
+    texts: list[str]
+    metadata: list[Mapping[str, Any]]
+    vectors: np.ndarray
+
+
+def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
+    """Reads all documents of an index.
+
+    Args:
+        index: The index.
+        letters: How much of each text is kept; None for its first passage whole.
+
+    Raises:
+        BothwaysError: It holds none.
+    """
+    sums: dict[str, np.ndarray] = {}
+    first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    with progress("Reading the index", index.held().passages, "passages") as job:
+        for passages, vectors in index.store.vectors():
+            for each, vector in zip(passages, normalize(vectors), strict=True):
+                if each.document in sums:
+                    sums[each.document] += vector
+                else:
+                    sums[each.document] = vector.astype(np.float32)
+                if not each.number:
+                    first[each.document] = (each.text[:letters], each.metadata)
+            job.advance(len(passages))
+    if not sums:
+        raise BothwaysError(f"the index {index.place} holds no documents")
+    names = sorted(name for name in sums if name in first)
+    vectors_NE = normalize(np.stack([sums[name] for name in names]))
+    return Whole(names, [first[name][0] for name in names], [first[name][1] for name in names], vectors_NE)
+
+
+def write_rows(out: str | Path, columns: Mapping[str, Sequence[Any]], *, overwrite: bool) -> None:
+    """Writes a table, whole or not at all.
+
+    Args:
+        out: A file whose ending is one of `TABLES`.
+        columns: Its columns, equally long.
+        overwrite: Whether a file of that name is replaced.
+
+    Raises:
+        BothwaysError: The ending is another one, the file is there already, or it cannot be written.
+    """
+    target = find_target(out, TABLES, overwrite=overwrite)
+    if target is None or target.shard_rows is not None:
+        raise BothwaysError(f"{out} should be a file that ends in one of {', '.join(TABLES)}")
+    rows = len(next(iter(columns.values())))
+    with open_draft(target, {"job": "table"}, resume=False) as draft:
+        draft.append({name: list(values) for name, values in columns.items()}, rows, "", 0, Truncation())
+        draft.finish()

@@ -1,0 +1,419 @@
+"""``finetune embed``: steps of any size in little memory, no text twice, runs that go on, models that others open."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from bothways.errors import BothwaysError
+from bothways.learn.curve import learning_curve
+from bothways.learn.finetune import finetune
+from bothways.learn.folds import cross_validate
+from bothways.learn.several import finetune_seeds
+from bothways.learn.tasks.embed import Embed
+from bothways.learn.vectors.data import read_vectors
+from bothways.learn.vectors.examples import BUDGET, Apart, GroupExamples, Packs
+from bothways.learn.vectors.judge import average_precision, best_thresholds, guesses_of, judged
+from bothways.learn.vectors.losses.in_batch import InBatch
+from bothways.learn.vectors.step import Step
+from bothways.run.model import load
+from bothways.run.sentence_folder import SentenceRecipe
+
+TEXTS = list(dict.fromkeys(text for text in tiny.sentences(200, 1, 8) if len(text.split()) > 3))[:60]
+PAIRS = [{"anchor": text, "positive": " ".join(reversed(text.split()))} for text in TEXTS]
+DATA = {
+    "mnrl": PAIRS,
+    "triplet": [{**row, "negative": TEXTS[(n + 7) % 60]} for n, row in enumerate(PAIRS)],
+    "cosine+angle": [{"text_a": a, "text_b": TEXTS[n * 3 % 60], "score": n % 6 / 5} for n, a in enumerate(TEXTS)],
+    "online+mnrl": [{"text_a": a, "text_b": TEXTS[n * (n % 2) % 60], "label": n % 2} for n, a in enumerate(TEXTS)],
+    "softmax": [
+        {"premise": a, "hypothesis": TEXTS[n * 3 % 60], "label": ["entailment", "neutral", "contradiction"][n % 3]}
+        for n, a in enumerate(TEXTS)
+    ],
+    "mined": [{"text": a, "label": "xyz"[n % 3]} for n, a in enumerate(TEXTS)],
+    "simcse": [{"text": text} for text in TEXTS],
+    "tsdae": [{"text": text} for text in TEXTS],
+}
+
+
+def trained(data, base=None, **settings):
+    settings = {"steps": 3, "batch_size": 8, "precision": "float32", **settings}
+    return finetune("embed", base=base or tiny.model(heads=()), train=data, **settings)
+
+
+def lesson(base, data, micro_tokens, **settings):
+    """The first item of a run, what is learned of it, and what is trained."""
+    task = Embed(**settings)
+    read = task.read(data)
+    model = base.copy()
+    task.carry(base, model)
+    task.begin(model, read)
+    objective = task.objective(model, read)
+    stream = task.stream(
+        task.examples(model, read), objective.prepare, batch_size=16, micro_tokens=micro_tokens, epochs=1, seed=0
+    )
+    modules = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **objective.modules()})
+    return objective, stream, modules.train()
+
+
+def gradients(base, data, micro_tokens, **settings):
+    """The loss of a first step and its gradient, whatever it is cut into."""
+    objective, stream, modules = lesson(base, data, micro_tokens, **settings)
+    modules.eval()
+    items = stream.next_step(0.0)
+    totals = {}
+    for item in items:
+        for name, count in objective.counts(item).items():
+            totals[name] = totals.get(name, 0) + count
+    sums = [objective.backward(modules, item, totals) for item in items]
+    found = {name: value.grad for name, value in modules.named_parameters() if value.grad is not None}
+    return {name: sum(each[name] for each in sums) for name in sums[0]}, found
+
+
+# -- what is learned
+
+
+@pytest.mark.parametrize("loss", list(DATA))
+def test_every_loss_learns_from_its_data_within_steps_and_saves_a_sentence_model(loss, tmp_path):
+    run = trained(DATA[loss], loss=loss, out=tmp_path / "run", learning_rate=1e-3, report=loss == "mnrl")
+    found = load(tmp_path / "run" / "model")
+    assert found.task == "embed"
+    assert found.sentence.stated
+    assert np.allclose(found.embed(TEXTS[:5]), run.model.embed(TEXTS[:5]), atol=1e-5)
+    assert not np.allclose(found.embed(TEXTS[:5]), tiny.model(heads=()).embed(TEXTS[:5]), atol=1e-3)
+    if loss == "mnrl":
+        assert (tmp_path / "run" / "report.html").exists()
+        assert "SentenceTransformer" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+def test_in_batch_negatives_bring_pairs_together():
+    base = tiny.model(heads=(), embeddings__dropout=0.0)
+    run = trained(PAIRS, base=base, steps=30, batch_size=30, learning_rate=3e-3, metric=None)
+    other = [
+        np.mean(np.abs(np.corrcoef(model.embed([row["anchor"] for row in PAIRS]))[np.triu_indices(60, 1)]))
+        for model in (base, run.model)
+    ]
+    assert other[1] < other[0]
+
+
+@pytest.mark.parametrize("settings", [{"loss": "mnrl", "dims": (16, 8)}, {"loss": "mnrl", "symmetric": True}])
+def test_a_step_in_parts_has_the_gradient_of_a_whole_one(settings):
+    base = tiny.model(heads=())
+    whole, parted = (gradients(base, PAIRS, tokens, **settings) for tokens in (10**6, 40))
+    assert whole[0] == pytest.approx(parted[0], rel=1e-4)
+    assert whole[1].keys() == parted[1].keys()
+    for name, value in whole[1].items():
+        assert torch.allclose(value, parted[1][name], rtol=1e-3, atol=1e-6), name
+
+
+def test_both_passes_over_a_part_have_the_same_dropout():
+    base = tiny.model(heads=(), dropout=0.5)
+    objective, stream, modules = lesson(base, PAIRS, 40, loss="mnrl")
+    [item] = stream.next_step(0.0)
+    seen = []
+    vectors = objective._vectors
+    objective._vectors = lambda model, batch: seen.append(vectors(model, batch)) or seen[-1]
+    objective.backward(modules, item, objective.counts(item))
+    half = len(seen) // 2
+    assert half > 1
+    for first, second in zip(seen[:half], seen[half:], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(vectors(modules, item[0]), vectors(modules, item[0]))
+
+
+@pytest.mark.parametrize("loss", ["triplet", "softmax", "tsdae"])
+def test_losses_of_single_groups_add_up_however_a_step_is_cut(loss):
+    base = tiny.model(heads=())
+    whole, parted = (gradients(base, DATA[loss], tokens, loss=loss) for tokens in (10**6, 60))
+    if loss != "tsdae":  # whose mean goes over tokens of a pass
+        assert whole[0] == pytest.approx(parted[0], rel=1e-4)
+        for name, value in whole[1].items():
+            assert torch.allclose(value, parted[1][name], rtol=1e-3, atol=1e-6), name
+    assert whole[1].keys() == parted[1].keys()
+
+
+def test_matryoshka_is_the_mean_of_the_losses_of_all_widths():
+    found = {}
+    for dims in ((), (16,), (8,), (16, 8)):
+        objective, stream, modules = lesson(tiny.model(heads=()), PAIRS, 10**6, loss="mnrl", dims=dims or None)
+        found[dims] = objective.evaluate(modules.eval(), stream.next_step(0.0)[0])["loss.mnrl"]
+    alone = [found[()], 2 * found[16,] - found[()], 2 * found[8,] - found[()]]
+    assert found[16, 8] == pytest.approx(np.mean(alone), rel=1e-5)
+    assert len({round(value, 3) for value in alone}) == 3
+
+
+# -- steps
+
+
+def test_no_text_comes_twice_in_a_step_and_every_group_comes_once_an_epoch():
+    rows = [{"anchor": TEXTS[n % 20], "positive": TEXTS[20 + n]} for n in range(40)]
+    task, model = Embed(loss="mnrl"), tiny.model(heads=())
+    data = task.read(rows)
+    objective = task.objective(model, data)
+    stream = task.stream(
+        task.examples(model, data), objective.prepare, batch_size=10, micro_tokens=10**6, epochs=2, seed=0
+    )
+    assert isinstance(stream, Apart)
+    groups = []
+    while (items := stream.next_step(0.0)) is not None:
+        [(_, targets)] = items
+        ids = data.ids[targets["embed.texts"]]
+        assert len(set(ids.tolist())) == len(ids)
+        groups += targets["embed.groups"].tolist()
+    assert sorted(groups) == sorted([*range(40), *range(40)])
+
+
+def test_where_most_rows_share_a_text_steps_are_full_all_the_same():
+    rows = [{"anchor": TEXTS[0], "positive": text} for text in TEXTS[1:]]
+    _, stream, _ = lesson(tiny.model(heads=()), rows, 10**6, loss="mnrl")
+    sizes = []
+    while (items := stream.next_step(0.0)) is not None:
+        sizes.append(len(items[0][1]["embed.groups"]))
+    assert sum(sizes) == 59
+    assert sizes[0] == 16
+
+
+def test_the_position_of_a_stream_is_data():
+    rows = [{"anchor": TEXTS[n % 20], "positive": TEXTS[20 + n]} for n in range(40)]
+    _, one, _ = lesson(tiny.model(heads=()), rows, 10**6, loss="mnrl")
+    one.next_step(0.0)
+    state = json.loads(json.dumps(one.state()))
+    _, other, _ = lesson(tiny.model(heads=()), rows, 10**6, loss="mnrl")
+    other.restore(state)
+    for _ in range(2):
+        first, second = (stream.next_step(0.0)[0] for stream in (one, other))
+        assert first[1]["embed.groups"].tolist() == second[1]["embed.groups"].tolist()
+        assert first[0].token_ids.tolist() == second[0].token_ids.tolist()
+
+
+def test_texts_of_one_class_come_in_packs_that_are_dealt_anew():
+    data = read_vectors(DATA["mined"])
+    packs = Packs(tiny.model(heads=()), data, np.arange(60) % 3)
+    first, second = ([packs.sequence(epoch, n)[2].tolist() for n in range(len(packs))] for epoch in (0, 1))
+    for dealt in (first, second):
+        assert sorted(place for pack in dealt for place in pack) == list(range(60))
+        assert all(len({place % 3 for place in pack}) == 1 and len(pack) > 1 for pack in dealt)
+    assert first != second
+
+
+def test_simcse_reads_each_text_twice():
+    examples = GroupExamples(tiny.model(heads=()), read_vectors(DATA["simcse"]), 2)
+    ids, _, places = examples.sequence(0, 5)
+    assert places.tolist() == [5, 5]
+    assert ids[0].tolist() == ids[1].tolist()
+
+
+# -- what is measured
+
+
+def test_rankings_are_those_of_a_search_over_all():
+    data = read_vectors(DATA["triplet"])
+    vectors = np.random.default_rng(0).normal(size=(180, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    by_text = {}
+
+    def embed(texts):
+        return np.stack([by_text.setdefault(text, vectors[len(by_text)]) for text in texts])
+
+    found = judged(data, guesses_of(data, embed))
+    asked = [data.group(number) for number in range(60)]
+    candidates = list(dict.fromkeys(text for group in asked for text in group[1:]))
+    ranks = []
+    for first, _, _ in asked:
+        own = {group[1] for group in asked if group[0] == first}
+        best = max(by_text[first] @ by_text[text] for text in own)
+        others = [text for text in candidates if text not in own and text != first]
+        ranks.append(1 + sum(by_text[first] @ by_text[text] >= best for text in others))
+    reciprocal = [1 / rank if rank <= 10 else 0.0 for rank in ranks]
+    assert found.scores["mrr@10"] == pytest.approx(np.mean(reciprocal))
+    assert found.scores["recall@1"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert found.resampled(np.arange(10))["mrr@10"] == pytest.approx(np.mean(reciprocal[:10]))
+
+
+def test_average_precision_and_thresholds_are_those_of_scikit_learn():
+    from sklearn.metrics import average_precision_score, f1_score
+
+    draw = np.random.default_rng(0)
+    flags, cosines = draw.random(200) < 0.4, np.round(draw.random(200), 2)
+    assert average_precision(flags, cosines) == pytest.approx(average_precision_score(flags, cosines))
+    for_f1, for_accuracy = best_thresholds(flags, cosines)
+    every = np.unique(cosines)
+    assert f1_score(flags, cosines >= for_f1) == pytest.approx(max(f1_score(flags, cosines >= each) for each in every))
+    assert ((cosines >= for_accuracy) == flags).mean() >= max(((cosines >= each) == flags).mean() for each in every)
+
+
+def test_the_dev_data_decide_what_is_measured():
+    run = trained(PAIRS, dev=DATA["cosine+angle"])
+    assert {"spearman", "pearson"} <= run.scores.keys()
+
+
+def test_what_is_held_out_shares_no_first_text_with_what_is_learned():
+    rows = [{"anchor": TEXTS[n % 20], "positive": TEXTS[20 + n]} for n in range(40)]
+    task = Embed()
+    kept, held = task.split(task.read(rows), 0.2, 0)
+    assert not {kept.group(n)[0] for n in range(len(kept))} & {held.group(n)[0] for n in range(len(held))}
+    assert len(kept) + len(held) == 40
+    assert len(held) == 8
+
+
+# -- bases, prompts, others' libraries
+
+
+def test_a_model_of_sentence_vectors_keeps_its_recipe_and_an_encoder_gets_one():
+    sentence = tiny.model(heads=(), recipe=SentenceRecipe("cls", normalize=True, stated=True))
+    assert trained(PAIRS, base=sentence).model.sentence.pooling == "cls"
+    assert trained(PAIRS, base=sentence).model.sentence.normalize
+    made = trained(PAIRS, pooling="max", normalize=True).model
+    assert (made.sentence.pooling, made.sentence.normalize) == ("max", True)
+    assert np.allclose(np.linalg.norm(made.embed(TEXTS), axis=1), 1, atol=1e-5)
+
+
+def test_prompts_stand_before_texts_in_training_and_are_kept():
+    run = trained(PAIRS, query_prompt="the red ", document_prompt="the old ")
+    assert run.model.sentence.prompts == {"query": "the red ", "document": "the old "}
+    _, stream, _ = lesson(tiny.model(heads=()), PAIRS, 10**6, loss="mnrl", query_prompt="the red ")
+    [(batch, _)] = stream.next_step(0.0)
+    tokens = tiny.tokenizer().tokens
+    begins = [tokens[batch.token_ids[start + 2]] for start in batch.starts[:-1]]
+    assert begins.count("red") >= 16
+
+
+def test_sentence_transformers_opens_what_is_saved_with_the_same_vectors(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    run = trained(PAIRS, pooling="cls+max", normalize=True, out=tmp_path / "run", report=False)
+    theirs = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode(TEXTS, show_progress_bar=False)
+    assert np.allclose(run.model.embed(TEXTS), theirs, atol=1e-5)
+
+
+def test_a_teachers_longer_vectors_are_cut_so_that_their_products_stay(tmp_path):
+    teacher = tiny.folder(tmp_path / "teacher", heads=(), recipe=SentenceRecipe("mean+max", stated=True))
+    student = tiny.model(heads=(), seed=5)
+    run = trained(DATA["simcse"], base=student, loss="distil", teacher=str(teacher), steps=60, learning_rate=3e-3)
+    target = load(teacher).embed(TEXTS)
+    vectors = [model.embed(TEXTS) for model in (student, run.model)]
+    likeness = [np.corrcoef((each @ each.T).ravel(), (target @ target.T).ravel())[0, 1] for each in vectors]
+    assert likeness[1] > likeness[0] + 0.1
+
+
+# -- runs
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
+    rows = [{"anchor": TEXTS[n % 20], "positive": TEXTS[20 + n]} for n in range(40)]
+    whole = trained(rows, steps=6, out=tmp_path / "whole", report=False)
+
+    def interrupt(event):
+        if event.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    given = {"steps": 6, "out": tmp_path / "cut", "report": False}
+    with pytest.raises(KeyboardInterrupt):
+        trained(rows, **given, callbacks=[interrupt])
+    again = trained(rows, **given)
+    assert np.array_equal(whole.model.embed(TEXTS), again.model.embed(TEXTS))
+
+
+def test_seeds_folds_and_parts_of_the_data_are_measured_as_the_data_want(tmp_path):
+    given = {"base": tiny.model(heads=()), "steps": 2, "batch_size": 8}
+    seeds = finetune_seeds("embed", train=DATA["triplet"], seeds=2, **given)
+    assert set(seeds.spread) == {"mrr@10", "recall@1", "recall@10", "accuracy"}
+    folds = cross_validate("embed", train=DATA["cosine+angle"], folds=3, metric="pearson", **given)
+    assert folds.metric == "pearson"
+    assert folds.scores["examples"] == 60
+    curve = learning_curve("embed", train=DATA["mined"], halvings=1, **given)
+    assert all(0 <= point["map@r"] <= 1 for point in curve.points)
+
+
+def test_lora_learns_and_is_merged():
+    base = tiny.model(heads=())
+    run = trained(PAIRS, base=base, lora=2, learning_rate=1e-2)
+    assert run.adapter is not None
+    assert not np.allclose(run.model.embed(TEXTS), base.embed(TEXTS), atol=1e-4)
+
+
+_PROCESS = """
+import sys, torch, numpy as np
+import torch.distributed as dist
+from bothways.learn.vectors.losses.in_batch import InBatch
+from bothways.learn.vectors.step import Step
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method="file://" + folder + "/meet", rank=rank, world_size=2)
+every, ids, counts = torch.load(folder + "/all.pt"), np.load(folder + "/ids.npy"), [3, 2]
+here = slice(2 * sum(counts[:rank]), 2 * sum(counts[: rank + 1]))
+found = []
+for symmetric in (False, True):
+    own = every[here].clone().requires_grad_()
+    step = Step(own, np.arange(0, len(own) + 1, 2), ids[here])
+    loss = InBatch(scale=2.0, symmetric=symmetric).loss(step, None).loss * counts[rank]
+    loss.backward()
+    found.append((loss.item(), own.grad))
+torch.save(found, folder + f"/out{rank}.pt")
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_find_the_gradients_of_one_with_all_texts(tmp_path):
+    every = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    ids = np.array([0, 1, 2, 3, 4, 5, 6, 3, 8, 9])
+    torch.save(every, tmp_path / "all.pt")
+    np.save(tmp_path / "ids.npy", ids)
+    (tmp_path / "process.py").write_text(_PROCESS)
+    run = [sys.executable, str(tmp_path / "process.py")]
+    both = [subprocess.Popen([*run, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
+    parts = [torch.load(tmp_path / f"out{rank}.pt") for rank in range(2)]
+    for place, symmetric in enumerate((False, True)):
+        alone = every.clone().requires_grad_()
+        loss = InBatch(scale=2.0, symmetric=symmetric).loss(Step(alone, np.arange(0, 11, 2), ids), None).loss * 5
+        loss.backward()
+        assert parts[0][place][0] + parts[1][place][0] == pytest.approx(loss.item(), rel=1e-5)
+        assert torch.allclose(torch.cat([part[place][1] for part in parts]), alone.grad, atol=1e-6)
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("loss", "data", "told"),
+    [
+        ("triplet", PAIRS, r"the loss triplet needs triplets: .*, but the list holds pairs of texts that belong"),
+        ("cosine", PAIRS, "the loss cosine needs pairs of texts with a score each"),
+        ("mined", PAIRS, "needs single texts with a class each"),
+        ("contrastive", DATA["cosine+angle"], "needs pairs of texts labelled 1"),
+        ("softmax", DATA["cosine+angle"], "learns classes of pairs, but the list has 6 different scores"),
+        ("distil", PAIRS, "learns from another model: name it with --teacher"),
+    ],
+)
+def test_data_that_a_loss_cannot_learn_from_are_refused_in_one_sentence(loss, data, told):
+    with pytest.raises(BothwaysError, match=told):
+        trained(data, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"dims": (4096,)}, "dims are fewer than the"),
+        ({"pooling": "meen"}, "did you mean"),
+        ({"truncation": "window"}, "not from windows"),
+        ({"r_drop": 1.0}, "r_drop compares guesses"),
+        ({"metric": "spearman"}, "not measured by 'spearman'"),
+        ({"margin": 0.0}, "margin must be above 0"),
+    ],
+)
+def test_settings_that_do_not_do_are_refused(settings, told):
+    with pytest.raises(BothwaysError, match=told):
+        trained(PAIRS, **settings)
+
+
+def test_a_budget_stands_beside_every_step():
+    _, stream, _ = lesson(tiny.model(heads=()), DATA["triplet"], 123, loss="triplet")
+    for batch, targets in stream.next_step(0.0):
+        assert batch.tokens <= 123
+        assert int(targets[BUDGET]) == 123
