@@ -22,7 +22,6 @@ from bothways.cli.commands import COMMANDS, GROUPS, application
 from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
 from bothways.run import stream
-from bothways.text.prepare import prepare
 from bothways.text.rows import read_rows
 from bothways.use import bulk
 from bothways.use.bench import bench_pretrain
@@ -126,7 +125,8 @@ def test_the_same_option_means_the_same_everywhere():
     ("name", "verb"),
     [
         ("tokenizer train", bw.train_tokenizer),
-        ("corpus prepare", prepare),
+        ("corpus clean", bw.clean_corpus),
+        ("corpus prepare", bw.prepare_corpus),
         ("pretrain", bw.pretrain),
         ("diagnose", bw.diagnose),
         ("finetune classify", bw.finetune),

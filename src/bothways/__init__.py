@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from bothways.run.opening import load as load
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
+    from bothways.use.corpus import clean_corpus as clean_corpus
+    from bothways.use.corpus import prepare_corpus as prepare_corpus
 
 _WHERE = {
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
+    "clean_corpus": "bothways.use.corpus",
     "compare": "bothways.learn.judging.compare",
     "cross_validate": "bothways.learn.folds",
     "diagnose": "bothways.learn.diagnose",
@@ -43,6 +46,7 @@ _WHERE = {
     "load": "bothways.run.opening",
     "new": "bothways.run.new",
     "pack": "bothways.batch",
+    "prepare_corpus": "bothways.use.corpus",
     "pretrain": "bothways.learn.pretrain",
     "train_tokenizer": "bothways.text.train",
     "tune": "bothways.learn.tune",

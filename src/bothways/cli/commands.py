@@ -52,7 +52,8 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "quickstart": (quickstart.quickstart, quickstart.EXAMPLES),
     "tokenizer train": (tokenizer.train, tokenizer.TRAIN_EXAMPLES),
     "tokenizer show": (tokenizer.show, tokenizer.SHOW_EXAMPLES),
-    "corpus prepare": (corpus.prepare, corpus.EXAMPLES),
+    "corpus clean": (corpus.clean, corpus.CLEAN_EXAMPLES),
+    "corpus prepare": (corpus.prepare, corpus.PREPARE_EXAMPLES),
     "new": (new.new, new.EXAMPLES),
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
@@ -73,7 +74,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
 }
 GROUPS = {
     "tokenizer": "Train a vocabulary, or look into one.",
-    "corpus": "Prepare raw text for pre-training.",
+    "corpus": "Clean raw text, and prepare it for pre-training.",
     "bench": "Measure how fast this machine is.",
     "finetune": "Teach a pre-trained encoder a task.",
     "tune": "Search the settings to fine-tune with.",

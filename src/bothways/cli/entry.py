@@ -26,6 +26,8 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     "optuna": "tune",
     "ray": "ray",
+    "rensa": "corpus",
+    "py3langid": "corpus",
 }
 
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all

@@ -116,8 +116,8 @@ Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]
 
-On = Annotated[Literal["ray"] | None, machine("--on", None, "A cluster to answer on, instead of here.")]
-Workers = Annotated[int | None, machine("--workers", "N", "Processes of the cluster; one a processor.", min=1)]
+On = Annotated[Literal["ray"] | None, machine("--on", None, "A cluster to work on, instead of here.")]
+Workers = Annotated[int | None, machine("--workers", "N", "Processes to work in; of a cluster one a processor.", min=1)]
 
 ShardRows = Annotated[int | None, written("--shard-rows", "N", "Make OUT a folder of files of so many rows.", min=1)]
 Out = Annotated[Path, written("--out", "FOLDER", "Where it is written.")]
