@@ -70,8 +70,9 @@ def token_counts(corpus: Corpus, size: int, most: int) -> np.ndarray:
     counts_V = np.zeros(size, dtype=np.int64)
     whole = -(-corpus.tokens // _RUN)
     for run in np.unique(np.linspace(0, whole - 1, min(whole, max(1, most // _RUN))).astype(np.int64)):
-        begin = int(run) * _RUN
-        counts_V += np.bincount(corpus.read(begin, min(begin + _RUN, corpus.tokens)), minlength=size)
+        begin, end = int(run) * _RUN, min((int(run) + 1) * _RUN, corpus.tokens)
+        if corpus.readable(np.array([begin]), np.array([end])).all():
+            counts_V += np.bincount(corpus.read(begin, end), minlength=size)
     return counts_V
 
 
@@ -103,7 +104,7 @@ def _blocks(corpus: Corpus, classes: np.uint64) -> Iterator[tuple[np.ndarray, np
         ends = np.append(begins[1:], len(lengths))
         shape = np.add.reduceat(_mixed(lengths, np.arange(len(lengths)) - np.repeat(begins, ends - begins)), begins)
         sizes = starts[ends] - starts[begins]
-        chosen = (shape % classes == 0) & (sizes >= _SHORTEST)
+        chosen = (shape % classes == 0) & (sizes >= _SHORTEST) & corpus.readable(starts[begins], starts[ends])
         yield sizes[chosen], _contents(corpus, starts[begins][chosen], sizes[chosen]) + shape[chosen]
 
 

@@ -50,6 +50,11 @@ class Order:
             self.epoch, self.cursor = divmod(self.epoch * self.count + self.cursor + here, self.count)
         return epochs, ids
 
+    @property
+    def taken(self) -> int:
+        """How many ids have been taken in all."""
+        return self.epoch * self.count + self.cursor
+
     def state(self) -> dict[str, int]:
         """The position, as plain data."""
         return {"count": self.count, "seed": self.seed, "epoch": self.epoch, "cursor": self.cursor}

@@ -14,16 +14,18 @@ A corpus is a folder::
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.progress import progress
 
 if TYPE_CHECKING:
     from bothways.text.tokenizer import Tokenizer
@@ -34,7 +36,12 @@ INDEX, UNFINISHED = "index.json", "unfinished.json"
 SENTENCES, DOCUMENTS, TOKENIZER = "sentences.bin", "documents.bin", "tokenizer"
 BOUNDARY = np.dtype("<i8")
 TOKEN_TYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+OnCorrupt = Literal["stop", "skip"]
 _MAPPED = 256  # shards kept mapped at once, well under the usual limit of 1,024 open files
+
+
+class LeftOutError(BothwaysError):
+    """What was asked for lies in a shard that is corrupt and, as was asked for too, left out."""
 
 
 def shard_name(number: int) -> str:
@@ -42,7 +49,7 @@ def shard_name(number: int) -> str:
     return f"tokens-{number:05d}.bin"
 
 
-def digest(parts: Iterable[bytes]) -> str:
+def digest(parts: Iterable[bytes | memoryview]) -> str:
     """A short fingerprint of some bytes."""
     made = blake2b(digest_size=16)
     for part in parts:
@@ -151,29 +158,42 @@ class Corpus:
             ``document_starts[d]:document_starts[d + 1]``.
     """
 
-    def __init__(self, folder: Path, index: Index) -> None:
+    def __init__(self, folder: Path, index: Index, on_corrupt: OnCorrupt = "stop") -> None:
         self.folder, self.index = folder, index
         self.tokens, self.sentences = index.total("tokens"), index.total("sentences")
         self.documents, self.fingerprint = index.total("documents"), index.fingerprint
         self._shard_starts = np.cumsum([0, *(shard.tokens for shard in index.shards)])
-        self._token_type = TOKEN_TYPES[index.token_type]
+        self._token_type, self._on_corrupt = TOKEN_TYPES[index.token_type], on_corrupt
         self.sentence_starts = self._map(SENTENCES, BOUNDARY, self.sentences + 1)
         self.document_starts = self._map(DOCUMENTS, BOUNDARY, self.documents + 1)
-        for number, shard in enumerate(index.shards):
-            self._check_size(shard_name(number), shard.tokens * self._token_type.itemsize)
         self._mapped: dict[int, np.ndarray] = {}
         self._tokenizer: Tokenizer | None = None
+        self._sound: set[int] = set()
+        self._before = np.cumsum([(0, 0), *((shard.documents, shard.sentences) for shard in index.shards)], axis=0)
+        self._left_out = np.zeros(len(index.shards), dtype=bool)
+        if on_corrupt == "skip":
+            self._leave_out_corrupt()
+        else:
+            for number, shard in enumerate(index.shards):
+                self._check_size(shard_name(number), shard.tokens * self._token_type.itemsize)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Corpus:
+    def open(cls, folder: str | Path, on_corrupt: OnCorrupt = "stop") -> Corpus:
         """Opens a prepared corpus; nothing is written, nothing is read but the index.
+
+        Args:
+            folder: Where it lies.
+            on_corrupt: What is done about shards that are not what was prepared. ``"stop"`` says so when one is first
+                read. ``"skip"`` reads all of them now, and leaves the corrupt ones out.
 
         Raises:
             BothwaysError: There is no corpus, its preparation has not finished, or a file is missing or cut short.
         """
+        if on_corrupt not in ("stop", "skip"):
+            raise BothwaysError(f"on_corrupt must be stop or skip, not {on_corrupt!r}")
         path = Path(folder)
         if (path / INDEX).is_file():
-            return cls(path, Index.read(path / INDEX))
+            return cls(path, Index.read(path / INDEX), on_corrupt)
         if (path / UNFINISHED).is_file():
             raise BothwaysError(f"the corpus in {path} is not finished; prepare it again with the same source and out")
         what = "is not a prepared corpus" if path.is_dir() else "does not exist"
@@ -196,6 +216,7 @@ class Corpus:
 
         Raises:
             IndexError: Not ``0 <= a <= b <= tokens``.
+            BothwaysError: A shard is corrupt; `LeftOutError` if it is left out.
         """
         if not 0 <= a <= b <= self.tokens:
             raise IndexError(f"tokens {a}:{b} of a corpus of {self.tokens}")
@@ -207,6 +228,12 @@ class Corpus:
             token_ids[at - a : end - a] = self._shard(number)[at - begin : end - begin]
             at, number = end, number + 1
         return token_ids
+
+    def readable(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """``(N,)`` whether the tokens ``begins:ends`` of each range lie in no shard that is left out."""
+        left_out = np.concatenate(([0], np.cumsum(self._left_out)))
+        first = np.searchsorted(self._shard_starts, begins, side="right") - 1
+        return left_out[np.searchsorted(self._shard_starts, ends)] == left_out[first]
 
     def sentence(self, i: int) -> np.ndarray:
         """The token ids of sentence i."""
@@ -230,17 +257,50 @@ class Corpus:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Corpus.open, (self.folder,)  # a process that gets a copy maps the files itself
+        return Corpus.open, (self.folder, self._on_corrupt)  # a process that gets a copy maps the files itself
 
     def __repr__(self) -> str:
         return f"Corpus({str(self.folder)!r}: {self.documents:,} documents, {self.tokens:,} tokens)"
 
     def _shard(self, number: int) -> np.ndarray:
+        if self._left_out[number]:
+            raise LeftOutError(f"{self.folder / shard_name(number)} is corrupt and left out")
         if number not in self._mapped:
             while len(self._mapped) >= _MAPPED:
                 self._mapped.pop(next(iter(self._mapped)))
             self._mapped[number] = self._map(shard_name(number), self._token_type, self.index.shards[number].tokens)
+            self._check_content(number)
         return self._mapped[number]
+
+    def _check_content(self, number: int) -> None:
+        """Makes sure, once, that the tokens and boundaries of a mapped shard are those that were prepared."""
+        if number in self._sound:
+            return
+        documents, sentences = self._before[number]
+        shard = self.index.shards[number]
+        sizes = np.diff(self.document_starts[documents : documents + shard.documents + 1])
+        lengths = np.diff(self.sentence_starts[sentences : sentences + shard.sentences + 1])
+        if digest(part.data for part in (self._mapped[number], lengths, sizes)) != shard.content:
+            del self._mapped[number]
+            raise BothwaysError(
+                f"{self.folder / shard_name(number)} or its boundaries are not what was prepared; copy the corpus "
+                "again, or remove it and prepare it again, or leave such shards out: --on-corrupt skip"
+            )
+        self._sound.add(number)
+
+    def _leave_out_corrupt(self) -> None:
+        """Reads every shard, and leaves those out that are not what was prepared."""
+        with progress("Checking shards", total=len(self.index.shards), unit="shards") as job:
+            for number, shard in enumerate(self.index.shards):
+                try:
+                    if shard.tokens:
+                        self._shard(number)
+                except BothwaysError as error:
+                    self._left_out[number] = True
+                    warnings.warn(f"{error.args[0].partition(';')[0]}; it is left out", BothwaysWarning, stacklevel=4)
+                job.advance()
+        if self._left_out.all():
+            raise BothwaysError(f"no shard of the corpus in {self.folder} is what was prepared; copy it again")
 
     def _map(self, name: str, kind: np.dtype[Any], count: int) -> np.ndarray:
         self._check_size(name, count * kind.itemsize)
