@@ -22,7 +22,7 @@ from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
 from bothways.run.model import Model, load
 
-NO_EFFECT = ("out", "resume", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
+NO_EFFECT = ("out", "resume", "force", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
 """Settings that change no number of a run; data are told apart by what they hold."""
 _OF_ALL = ("out", "resume", "overwrite", "report")
 """Settings of runs together, not of each."""

@@ -236,6 +236,7 @@ def pretrain(
         micro_tokens=micro_tokens,
         copies=static_masks,
         seed=seed,
+        run=None if prepared.near else len(train_numbers) // len(prepared.index.shards),
     )
     if steps is None and (minutes is None or epochs is not None):
         steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)

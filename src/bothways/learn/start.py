@@ -116,8 +116,8 @@ def prepared_corpus(
     on_corrupt: OnCorrupt = "stop",
 ) -> Corpus:
     """The prepared corpus: given, or made in the run's folder, if need be with a tokenizer of the family's kind."""
-    if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
-        corpus = Corpus.open(corpus, on_corrupt)
+    if Corpus.lies_in(corpus):
+        corpus = Corpus.open(corpus, on_corrupt)  # type: ignore[arg-type]
     if isinstance(corpus, Corpus):
         if tokenizer is not None and tokenizer.fingerprint != corpus.tokenizer.fingerprint:
             raise BothwaysError(

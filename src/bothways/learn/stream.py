@@ -18,6 +18,7 @@ from bothways.batch import TokenBatch, budget_batches, make_batch
 from bothways.learn.objectives.protocol import Key, Targets
 from bothways.learn.processes import here
 from bothways.learn.protocol import Item
+from bothways.learn.reader import Reader
 from bothways.text.order import Order
 from bothways.text.shards import LeftOutError
 
@@ -54,6 +55,7 @@ class Stream:
         epochs: After so many passes the stream ends; None for never.
         copies: After so many passes examples and targets repeat themselves; None for never.
         seed: Of the order.
+        run: Examples that lie near each other, where reading anywhere is dear; then what comes next is read ahead.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class Stream:
         epochs: int | None = None,
         copies: int | None = None,
         seed: int = 0,
+        run: int | None = None,
     ) -> None:
         self.examples, self.finish = examples, finish
         self.numbers = np.arange(len(examples)) if numbers is None else numbers
         self.batch_tokens, self.batch_size, self.micro_tokens = batch_tokens, batch_size, micro_tokens
         self.epochs, self.copies = epochs, copies
-        self.order = Order(len(self.numbers), seed)
+        self.order = Order(len(self.numbers), seed, run=run)
+        self._reader = None if run is None else Reader(self._touch)
         self._usual = here().count
 
     @property
@@ -106,10 +110,16 @@ class Stream:
             found += own[: len(self._own(keys[:fitting], at))]
             count += fitting
         self._usual = max(count, here().count)
+        if self._reader:
+            self._reader.follow(self.order)
         if not count:
             return None
         read = [(key, example) for key, example in found if example is not None]
         return split_items([key for key, _ in read], [one for _, one in read], self.finish, self.micro_tokens, progress)
+
+    def _touch(self, epoch: int, place: int) -> None:
+        """Reads an example, for what lies near it to be at hand."""
+        readable(self.examples, (epoch, int(self.numbers[place])))
 
     def _full(self, count: int, tokens: int) -> bool:
         """Whether a step of so many examples and tokens is full."""
