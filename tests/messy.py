@@ -4,16 +4,18 @@ Typed: python messy.py SOURCE OUT WORKERS SLOW. Where SLOW is not 0, every windo
 """
 
 import json
+import re
 import sys
 import time
 
 import numpy as np
 
-NOUNS = (
-    "river bridge teacher letter garden winter engine doctor harbour market window mountain bird village road".split()
+WORDS = re.findall(
+    r"\w+",
+    "river bridge teacher letter garden winter engine doctor harbour market window mountain bird village road crosses "
+    "follows remembers paints builds loses repairs watches carries forgets before evening many years without near old "
+    "children sing small town every house",
 )
-VERBS = "crosses follows remembers paints builds loses repairs watches carries forgets".split()
-WORDS = [*NOUNS, *VERBS, *"before evening many years without near old children sing small town every house".split()]
 MENU = "Home News Sport Weather and more"
 
 
@@ -43,8 +45,8 @@ def write(path, texts):
 
 if __name__ == "__main__":
     from bothways.progress import silent
-    from bothways.text.cleaning.draft import Draft
     from bothways.text.cleaning import draft
+    from bothways.text.cleaning.draft import Draft
     from bothways.use import corpus
 
     source, out, workers, slow = sys.argv[1:]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bothways.batch import TokenBatch as TokenBatch
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
+    from bothways.learn.adapt import adapt as adapt
     from bothways.learn.curve import learning_curve as learning_curve
     from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.evaluate import evaluate as evaluate
@@ -35,6 +36,7 @@ _WHERE = {
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
+    "adapt": "bothways.learn.adapt",
     "clean_corpus": "bothways.use.corpus",
     "compare": "bothways.learn.judging.compare",
     "cross_validate": "bothways.learn.folds",

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bothways import __version__
 from bothways.cli import (
+    adapt,
     bench,
     bench_embed,
     compare,
@@ -56,6 +57,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "corpus prepare": (corpus.prepare, corpus.PREPARE_EXAMPLES),
     "new": (new.new, new.EXAMPLES),
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
+    "adapt": (adapt.adapt, adapt.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
     **{f"finetune {task}": made for task, made in _FINETUNING.items()},
