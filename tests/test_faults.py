@@ -1,13 +1,14 @@
 """What goes wrong while a run trains costs time at most: it stops in a sentence, and goes on as if nothing had been."""
 
 import errno
-import json
 import math
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,8 +47,8 @@ def rates(history):
 
 
 def test_after_nan_a_run_goes_back_once_and_on_with_half_the_rate(tmp_path, capfd):
-    """Two items a step: the 19th call is in step 10, and step 8 is the last that was saved."""
-    model, history = learner.run(tmp_path, ill_network(19, 20), save_every=4, log_every=1)
+    """Two items a step: the 19th call is in step 10, which is looked at once more; step 8 was the last saved."""
+    model, history = learner.run(tmp_path, ill_network(19, 20, 21, 22), save_every=4, log_every=1)
     _, well = learner.run(log_every=1)
     assert history.steps == 60
     assert [line["step"] for line in history.training] == list(range(1, 61))  # none is there twice
@@ -67,14 +68,12 @@ def test_the_second_nan_ends_the_run_and_says_so(tmp_path):
 
 
 def test_without_a_folder_the_step_with_nan_is_left_out():
-    model, history = learner.run(model=ill_network(19, 20))
+    model, history = learner.run(model=ill_network(19, 20, 21, 22))
     assert history.steps == 60
     assert all(torch.isfinite(tensor).all() for tensor in own_tensors(model).values())
 
 
-def test_a_disk_that_fills_up_stops_the_run_and_costs_no_more_than_the_steps_since_the_checkpoint(
-    tmp_path, monkeypatch
-):
+def test_a_disk_that_fills_up_costs_no_more_than_the_steps_since_the_checkpoint(tmp_path, monkeypatch):
     whole, _ = learner.run(tmp_path / "whole", save_every=7)
     real, calls = checkpoint_module.save_file, []
 
@@ -127,7 +126,11 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 
 
 def test_a_killed_run_keeps_nobody_out(tmp_path):
-    program = "import os, sys\nfrom bothways.learn.runs import claimed\nwith claimed(__import__('pathlib').Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    program = (
+        "import os, pathlib, sys\n"
+        "from bothways.learn.runs import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "run")])
     assert killed.returncode == -9
     with claimed(tmp_path / "run"):
@@ -165,14 +168,8 @@ def test_a_corrupt_shard_is_left_out_where_that_is_asked_for(damaged):
     corpus = Corpus.open(damaged, "skip")
     begin, end = (sum(shard.tokens for shard in corpus.index.shards[:n]) for n in (2, 3))
     with pytest.warns(BothwaysWarning, match=r"tokens-00002\.bin.*; its examples are left out"):
-        assert corpus.readable(
-            *map(torch.tensor, ([0, begin - 1, begin, end], [begin, begin + 1, end, end + 9]))
-        ).tolist() == [
-            True,
-            False,
-            False,
-            True,
-        ]
+        found = corpus.readable(np.array([0, begin - 1, begin, end]), np.array([begin, begin + 1, end, end + 9]))
+    assert found.tolist() == [True, False, False, True]
     with pytest.raises(LeftOutError):
         corpus.read(begin, begin + 1)
 
@@ -198,14 +195,10 @@ def stop_at(out, step, **changes):
 
 def test_other_settings_are_refused_each_by_name(tmp_path):
     stop_at(tmp_path, 20)
-    with pytest.raises(
-        BothwaysError, match=r"learning_rate is 0\.01 there and 0\.02 here; steps is 60 there and 80"
-    ) as told:
+    each = r"learning_rate is 0\.01 there and 0\.02 here; steps is 60 there and 80 here.*or --force to go on with them"
+    with pytest.raises(BothwaysError, match=each):
         learner.run(tmp_path, learning_rate=0.02, steps=80)
-    assert "or --force to go on with them" in str(told.value)
     with pytest.raises(BothwaysError, match=r"--force does not help, for another seed would make the checkpoint mean"):
-        history = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
-        assert history["event"] == "step"
         forced(tmp_path, seed=1, steps=80)
 
 
@@ -233,6 +226,6 @@ def test_forced_a_run_goes_on_with_other_settings_and_says_so_in_its_log(tmp_pat
 def test_sigterm_without_a_folder_is_no_success():
     """Nothing was saved, so the exit code is that of a process that was ended."""
     program = "import learner, os\nlearner.run(callbacks=[lambda event: os.kill(os.getpid(), 15)])"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(learner.__file__), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(learner.__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.returncode == 143, done.stderr

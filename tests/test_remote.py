@@ -104,8 +104,8 @@ def test_what_arrives_broken_is_noticed(memory, here):
     content = bytearray(store.cat("/corpus/tokens-00003.bin"))
     content[7] ^= 1
     store.pipe("/corpus/tokens-00003.bin", bytes(content))
+    corpus = Corpus.open(memory)
     with pytest.raises(BothwaysError, match=r"memory://corpus/tokens-00003\.bin, or its sentences' boundaries"):
-        corpus = Corpus.open(memory)
         corpus.read(0, corpus.tokens)
 
 
