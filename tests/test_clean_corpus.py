@@ -194,7 +194,7 @@ def test_the_same_call_again_finds_the_corpus_and_another_source_or_recipe_is_re
     before = (out / "card.json").stat().st_mtime_ns
     assert clean_corpus(source, out).card == first.card
     assert (out / "card.json").stat().st_mtime_ns == before
-    with pytest.raises(BothwaysError, match="cleaned otherwise"):
+    with pytest.raises(BothwaysError, match=r"cleaned otherwise \(near was 0.8, is 0.7\)"):
         clean_corpus(source, out, near=0.7)
     with pytest.raises(BothwaysError, match="another source"):
         clean_corpus(messy.documents(3), out)
@@ -258,6 +258,20 @@ def test_a_page_or_a_binary_file_instead_of_text_is_told(tmp_path):
     program.write_bytes(b"\x7fELF\x00\x01 words")
     with pytest.raises(BothwaysError, match="binary"):
         clean_corpus(program, tmp_path / "out")
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path, source):
+    out = tmp_path / "out"
+    running = subprocess.Popen([sys.executable, messy.__file__, source, out, "1", "0.5"])
+    try:
+        while not read(out):
+            assert running.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(BothwaysError, match="another run works in"):
+            clean_corpus(source, out)
+    finally:
+        running.kill()
+        running.wait()
 
 
 def test_when_nothing_is_left_the_reason_is_told(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.judgement_page import without_folders
 from bothways.report.page import percent, whole
 
 Card = Mapping[str, Any]
@@ -39,7 +40,9 @@ def corpus_page(card: Card) -> dict[str, Any]:
             "unit": card["length_unit"],
             "tokens": _tokens(card),
             "changed": card.get("changed", []),
-            "removed": card.get("removed", []),
+            "removed": [
+                {**row, "samples": [_shown(sample) for sample in row["samples"]]} for row in card.get("removed", [])
+            ],
             "read": card.get("read"),
             "lines": card.get("lines", 0),
             "shared_by": card.get("recipe", {}).get("shared_by"),
@@ -47,7 +50,7 @@ def corpus_page(card: Card) -> dict[str, Any]:
             "overlapping": card.get("overlapping", 0),
             "decontaminated": card.get("recipe", {}).get("decontaminate", False),
             "run": card.get("recipe", {}).get("overlap"),
-            "samples": card["samples"],
+            "samples": [_shown(sample) for sample in card["samples"]],
         },
         "settings": [
             {"name": name.replace("_", " "), "value": _said(value)} for name, value in card.get("recipe", {}).items()
@@ -103,6 +106,12 @@ def _languages(found: Mapping[str, int]) -> str:
     often = sorted(found.items(), key=lambda item: -item[1])[:_LANGUAGES]
     told = ", ".join(f"{code} {percent(count / everything)}" for code, count in often)
     return f"{told} (told of {everything:,} documents)"
+
+
+def _shown(sample: Mapping[str, str]) -> dict[str, str]:
+    """A sample without the folders of the machine that read it."""
+    name, colon, text = sample.get("why", "").partition(": ")
+    return {**sample, "name": without_folders(sample["name"]), "why": without_folders(name) + colon + text}
 
 
 def _said(value: Any) -> str:

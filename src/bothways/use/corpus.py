@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
 from bothways.run.files import write_json
 from bothways.run.stream import Workers, in_order
-from bothways.text.cleaning.draft import Draft, Reading
+from bothways.text.cleaning.draft import Draft, Reading, differing
 from bothways.text.cleaning.evaluation import Evaluation, check_apart, read_evaluation
 from bothways.text.cleaning.languages import check_language
 from bothways.text.cleaning.recipe import Recipe
@@ -33,13 +33,13 @@ from bothways.text.documents import Document, Source, read_documents
 from bothways.text.files import passes_once, shown
 from bothways.text.prepare import CLEANED, disk_explained, prepare
 from bothways.text.rows import are_files
-from bothways.text.shards import Corpus
+from bothways.text.shards import Corpus, digest
 from bothways.text.tokenizer import Tokenizer
 from bothways.use.corpus_card import cleaned_card, overlaps, with_tokens
 from bothways.use.processes import processes
 
 TEXT, CARD, PAGE = "text", "card.json", "card.html"
-_WORK = ".cleaning"
+_WORK, _LOCK = ".cleaning", ".running"
 _WINDOW, _LETTERS = 256, 1 << 20  # documents and characters that a worker gets at a time
 _TASTE = 200  # documents by which the language of the corpus is told
 
@@ -143,9 +143,10 @@ def clean_corpus(
     identity = recipe.identity() | {
         "weights": None if weights is None else [float(weight) for weight in weights],
         "evaluation": [] if judged is None else [Path(name).name for name in judged.files],
+        "evaluation_digest": None if judged is None else digest(grams.tobytes() for grams in judged.grams.values()),
     }
     folder = Path(out)
-    with disk_explained(folder):
+    with disk_explained(folder), _alone(folder):
         _begin(folder, overwrite)
         documents = ((document, number) for number, one in enumerate(sources) for document in read_documents(one, text))
         if (folder / CARD).is_file():
@@ -258,14 +259,36 @@ def _check_weights(weights: Sequence[float] | None, sources: list[Source]) -> No
 
 
 def _begin(folder: Path, overwrite: bool) -> None:
+    held = [entry for entry in folder.iterdir() if entry.name != _LOCK]
+    if held and overwrite and _is_ours(folder):
+        for entry in held:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    elif held and not ((folder / _WORK).is_dir() or (folder / CARD).is_file()):
+        raise BothwaysError(f"{folder} holds something that is not a cleaned corpus; give a new or empty folder")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps others from working in the folder while the block runs; the lock ends with the process."""
+    filelock = need("filelock", "corpus", "Working in a folder alone")
+    made = not folder.exists()
     if folder.exists() and not folder.is_dir():
         raise BothwaysError(f"{folder} is a file; give a new folder for the cleaned corpus")
-    if folder.is_dir() and any(folder.iterdir()):
-        if overwrite and _is_ours(folder):
-            shutil.rmtree(folder)
-        elif not ((folder / _WORK).is_dir() or (folder / CARD).is_file()):
-            raise BothwaysError(f"{folder} holds something that is not a cleaned corpus; give a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / _LOCK, timeout=1)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BothwaysError(
+            f"another run works in {folder} at this moment; wait for its end, or give another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        (folder / _LOCK).unlink(missing_ok=True)
+        lock.release()
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _is_ours(folder: Path) -> bool:
@@ -276,12 +299,14 @@ def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Doc
     """A corpus that is finished already: the same call finds it there."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     if card.get("recipe") != identity:
-        raise BothwaysError(f"{folder} holds a corpus that was cleaned otherwise; give another folder, or overwrite")
+        told = differing(card.get("recipe", {}), identity)
+        raise BothwaysError(f"{folder} was cleaned otherwise ({told}); give the same, another folder, or overwrite")
     reading = Reading()
     for document, _ in documents:
         reading.note(document)
     if reading.digest != card["source_digest"]:
         raise BothwaysError(f"{folder} holds a corpus of another source; give another folder, or say overwrite")
+    shutil.rmtree(folder / _WORK, ignore_errors=True)  # left by a kill right before the end
     return Cleaned(folder, card)
 
 

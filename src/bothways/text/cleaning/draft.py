@@ -91,7 +91,7 @@ class Draft:
         if (folder / STATE).is_file():
             self.state = _read_state(folder / STATE)
             if self.state.recipe != recipe:
-                raise BothwaysError(f"{_out(folder)} was begun otherwise ({_differing(self.state.recipe, recipe)}); "
+                raise BothwaysError(f"{_out(folder)} was begun otherwise ({differing(self.state.recipe, recipe)}); "
                                     "give the same, or another folder, or say overwrite")  # fmt: skip
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -194,6 +194,7 @@ def _out(folder: Path) -> Path:
     return folder.parent
 
 
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+def differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What two recipes differ in, in words."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names)
