@@ -22,7 +22,6 @@ from bothways.cli.commands import COMMANDS, GROUPS, application
 from bothways.cli.threads import VARIABLES
 from bothways.errors import BothwaysError
 from bothways.run import stream
-from bothways.text.prepare import prepare
 from bothways.text.rows import read_rows
 from bothways.use import bulk
 from bothways.use.bench import bench_pretrain
@@ -44,7 +43,9 @@ def place(tmp_path_factory):
     (folder / "table.csv").write_text("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
     (folder / "empty.txt").write_text("", encoding="utf-8")
     assert main(["tokenizer", "train", "text.txt", "--size", "80", "--out", "tok", "--quiet"]) == 0
-    assert main(["corpus", "prepare", "text.txt", "--tokenizer", "tok", "--out", "corpus", "--quiet"]) == 0
+    assert (
+        main(["corpus", "prepare", "text.txt", "--as-it-is", "--tokenizer", "tok", "--out", "corpus", "--quiet"]) == 0
+    )
     assert main(["pretrain", "corpus", *SMALL, "--out", "bert", "--quiet"]) == 0
     classify = ["finetune", "classify", "table.csv", "--base", "bert", "--max-length", "16", "--steps", "2"]
     assert main([*classify, "--out", "classifier", "--quiet"]) == 0
@@ -126,8 +127,10 @@ def test_the_same_option_means_the_same_everywhere():
     ("name", "verb"),
     [
         ("tokenizer train", bw.train_tokenizer),
-        ("corpus prepare", prepare),
+        ("corpus clean", bw.clean_corpus),
+        ("corpus prepare", bw.prepare_corpus),
         ("pretrain", bw.pretrain),
+        ("adapt", bw.adapt),
         ("diagnose", bw.diagnose),
         ("finetune classify", bw.finetune),
         ("finetune pairs", bw.finetune),

@@ -32,11 +32,12 @@ def test_accumulated_over_unequal_items_the_gradient_is_that_of_one_batch():
     """Items of 1 and 7 sequences, one of them without any prediction of one kind."""
     from bothways.batch import make_batch
     from bothways.learn.loop import _accumulate
+    from bothways.learn.parallel import Alone
 
     items = [learner.make_item(1, sequences=1), learner.make_item(2, sequences=7), learner.make_item(3, sequences=2)]
     items[2][1]["places"] = items[2][1]["places"][:0]
     model, objective = learner.Network(dropout=0.0), learner.NextAndParity()
-    _accumulate(model, objective, items, 0, resolve_precision("float32", "cpu"))
+    _accumulate(Alone(model), objective, items, 0, resolve_precision("float32", "cpu"))
     apart = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     sequences, places, before = [], [], 0
     for batch, targets in items:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bothways.batch import TokenBatch as TokenBatch
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
+    from bothways.learn.adapt import adapt as adapt
     from bothways.learn.curve import learning_curve as learning_curve
     from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.evaluate import evaluate as evaluate
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
     from bothways.text.train import train_tokenizer as train_tokenizer
     from bothways.use.mteb_model import mteb_model as mteb_model
     from bothways.use.search.index import Index as Index
+    from bothways.use.corpus import clean_corpus as clean_corpus
+    from bothways.use.corpus import prepare_corpus as prepare_corpus
 
 _WHERE = {
     "Index": "bothways.use.search.index",
     "Model": "bothways.run.model",
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
+    "adapt": "bothways.learn.adapt",
+    "clean_corpus": "bothways.use.corpus",
     "compare": "bothways.learn.judging.compare",
     "cross_validate": "bothways.learn.folds",
     "diagnose": "bothways.learn.diagnose",
@@ -47,6 +52,7 @@ _WHERE = {
     "mteb_model": "bothways.use.mteb_model",
     "new": "bothways.run.new",
     "pack": "bothways.batch",
+    "prepare_corpus": "bothways.use.corpus",
     "pretrain": "bothways.learn.pretrain",
     "train_tokenizer": "bothways.text.train",
     "tune": "bothways.learn.tune",

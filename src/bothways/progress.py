@@ -6,6 +6,7 @@ the end. `silent()` turns both off.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ def silent(value: bool = True) -> None:
     """Turns all progress output off (or on again)."""
     global _silent
     _silent = value
+
+
+def speaks() -> bool:
+    """Whether this process speaks: it is the only one, or the first of those that `torchrun` has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Progress:

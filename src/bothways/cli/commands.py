@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from bothways import __version__
 from bothways.cli import (
+    adapt,
     augment,
     bench,
     bench_embed,
@@ -67,9 +68,11 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "quickstart": (quickstart.quickstart, quickstart.EXAMPLES),
     "tokenizer train": (tokenizer.train, tokenizer.TRAIN_EXAMPLES),
     "tokenizer show": (tokenizer.show, tokenizer.SHOW_EXAMPLES),
-    "corpus prepare": (corpus.prepare, corpus.EXAMPLES),
+    "corpus clean": (corpus.clean, corpus.CLEAN_EXAMPLES),
+    "corpus prepare": (corpus.prepare, corpus.PREPARE_EXAMPLES),
     "new": (new.new, new.EXAMPLES),
     "pretrain": (pretrain.pretrain, pretrain.EXAMPLES),
+    "adapt": (adapt.adapt, adapt.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "diagnose": (diagnose.diagnose, diagnose.EXAMPLES),
     **{f"finetune {task}": made for task, made in _FINETUNING.items()},
@@ -100,7 +103,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
 }
 GROUPS = {
     "tokenizer": "Train a vocabulary, or look into one.",
-    "corpus": "Prepare raw text for pre-training.",
+    "corpus": "Clean raw text, and prepare it for pre-training.",
     "bench": "Measure how fast this machine is.",
     "inspect": "Look into a model.",
     "finetune": "Teach a pre-trained encoder a task.",

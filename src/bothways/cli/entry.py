@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import typer
 
 from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.progress import speaks
 
 UNEXPECTED, MISTAKE, INTERRUPTED, NOBODY_READS, TERMINATED = 1, 2, 130, 141, 143
 
@@ -31,6 +32,8 @@ _EXTRAS = {
     "Stemmer": "search",
     "psycopg": "server",
     "pgvector": "server",
+    "rensa": "corpus",
+    "py3langid": "corpus",
 }
 
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all
@@ -44,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after ``bothways``; the process's own arguments when not given.
 
     Returns:
-        The exit code: 0, 2 after a mistake that the user can mend (one sentence on stderr), 130 after Ctrl-C, 143
-        after SIGTERM in training, 141 when nobody reads the output any more, 1 after anything unexpected. With
-        ``--debug`` a traceback is printed too.
+        The exit code: 0; 2 after a mistake that the user can mend (one sentence on stderr); 130 after Ctrl-C; after
+        SIGTERM in training 0 once it is saved, 143 where there is nothing to save to; 141 when nobody reads the output
+        any more; 1 after anything unexpected. With ``--debug`` a traceback is printed too.
     """
     # Threads that wait for each other spin for some 10 microseconds, then sleep. Spinning on, as is usual, makes a busy
     # machine several times slower; sleeping at once makes batches of short texts half as slow again on a quiet one.
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # Each shape that oneDNN multiplied keeps a kernel, a thousand of them a hundred megabytes.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    if "RANK" in os.environ:  # or else each process of a run tells on stderr how torch adds up gradients
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from bothways.cli.commands import application
 
     typed = list(sys.argv[1:] if arguments is None else arguments)
@@ -66,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _say("stopped", INTERRUPTED, debug=False)
             return status if isinstance(status, int) else 0
         except (BrokenPipeError, SystemExit) as end:
-            if isinstance(end, SystemExit) and end.code == TERMINATED:  # training has said where it stopped
-                return TERMINATED
+            if isinstance(end, SystemExit) and end.code in (0, TERMINATED):  # training has said where it stopped
+                return int(end.code)
             _stop_writing()  # typer exits like this when nobody reads the output
             return NOBODY_READS
         except (KeyboardInterrupt, typer.Abort):
@@ -103,7 +108,8 @@ def _say(sentence: str, status: int, debug: bool) -> int:
         traceback.print_exc()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    print("bothways: " + " ".join(sentence.split()), file=sys.stderr)
+    own = "" if speaks() else f"process {os.environ['RANK']}: "
+    print(f"bothways: {own}" + " ".join(sentence.split()), file=sys.stderr)
     return status
 
 

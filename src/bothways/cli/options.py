@@ -136,12 +136,13 @@ Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]
 
-On = Annotated[Literal["ray"] | None, machine("--on", None, "A cluster to answer on, instead of here.")]
-Workers = Annotated[int | None, machine("--workers", "N", "Processes of the cluster; one a processor.", min=1)]
+On = Annotated[Literal["ray"] | None, machine("--on", None, "A cluster to work on, instead of here.")]
+Workers = Annotated[int | None, machine("--workers", "N", "Processes to work in; of a cluster one a processor.", min=1)]
 
 ShardRows = Annotated[int | None, written("--shard-rows", "N", "Make OUT a folder of files of so many rows.", min=1)]
 Out = Annotated[Path, written("--out", "FOLDER", "Where it is written.")]
 Overwrite = Annotated[bool, written("--overwrite", None, "Replace what is in the output's place.")]
+Force = Annotated[bool, written("--force", None, "Go on with other settings too, where that does no harm.")]
 Resume = Annotated[bool, written("--resume/--no-resume", None, "Go on with an interrupted run in --out.")]
 ResumeOut = Annotated[bool, written("--resume/--no-resume", None, "Go on after what an interrupted run answered.")]
 SaveMinutes = Annotated[float, written("--save-minutes", "MINUTES", "Minutes between checkpoints.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from bothways.cli import output
 from bothways.cli.options import (
@@ -11,6 +11,7 @@ from bothways.cli.options import (
     Dropout,
     EvaluateEvery,
     FamilyOrBase,
+    Force,
     From,
     GradientCheckpointing,
     Json,
@@ -36,16 +37,19 @@ from bothways.cli.options import (
     WeightDecay,
     data,
     learned,
+    machine,
     option,
     training,
 )
-from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
+from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
+from bothways.progress import speaks
 
 EXAMPLES = [
     "bothways pretrain texts/ --size mini --minutes 20 --out my-bert",
     "bothways pretrain my-corpus --steps 100000 --batch-tokens 32768 --out my-bert",
     "bothways pretrain clinical.jsonl.gz --base bert-base-uncased --epochs 1 --out clinical-bert",
     "bothways pretrain --from my-bert/run.json --seed 1 --out my-second-bert",
+    "torchrun --nproc-per-node 8 -m bothways pretrain my-corpus --size base --out my-bert",
 ]
 
 
@@ -53,6 +57,9 @@ def pretrain(
     corpus: Source,
     *,
     text: Text = "text",
+    on_corrupt: Annotated[
+        Literal["stop", "skip"], data("--on-corrupt", None, "A shard that is not what was prepared: stop, or skip it.")
+    ] = "stop",
     max_length: MaxLength = 128,
     tokenizer: Annotated[
         str | None, data("--tokenizer", "FOLDER", "What makes the tokens; else one is trained.")
@@ -118,8 +125,12 @@ def pretrain(
     precision: PrecisionName = "auto",
     device: DeviceName = None,
     threads: Threads = None,
+    parallel: Annotated[
+        Parallel, machine("--parallel", None, "Under torchrun: whole models (ddp), or a part in each process (fsdp).")
+    ] = "auto",
     out: Out,
     resume: Resume = True,
+    force: Force = False,
     overwrite: Overwrite = False,
     save_minutes: SaveMinutes = 5.0,
     tensorboard: TensorBoard = False,
@@ -132,6 +143,8 @@ def pretrain(
     for own in ("corpus", "again", "threads", "json"):
         del settings[own]
     result = bw.pretrain(output.one(corpus), **settings)
+    if not speaks():
+        return
     figures = {"out": result.out, "steps": result.history.steps, "seconds": result.history.seconds, **result.scores}
     if json:
         output.as_json(figures)

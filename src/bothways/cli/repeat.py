@@ -9,7 +9,7 @@ import typer
 
 from bothways.errors import BothwaysError
 
-_NOT_REPEATED = {"out", "resume", "overwrite"}  # where a run went is not what it was
+_NOT_REPEATED = {"out", "resume", "force", "overwrite"}  # where a run went is not what it was
 
 
 def repeat(context: typer.Context, path: Path | None) -> Path | None:

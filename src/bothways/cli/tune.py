@@ -11,7 +11,7 @@ from bothways.cli import output
 from bothways.cli.finetuning.files import learned_from
 from bothways.cli.options import Minutes, training
 
-_NOT_OFFERED = ("again", "seeds", "folds", "curve", "resume", "tensorboard")
+_NOT_OFFERED = ("again", "seeds", "folds", "curve", "resume", "force", "tensorboard")
 _NOT_SETTINGS = ("files", "train", "threads", "json", "trials", "minutes", "search")
 _SHOWN = 10
 

@@ -4,6 +4,8 @@
 checkpoint is written into the other place, put safely on the disk, and only then named by replacing ``current`` in one
 step. So whenever the process is killed, the checkpoint that ``current`` names is complete.
 
+Of several processes the first writes, whole tensors always: what two have saved, one or three can continue.
+
 No state of a random generator is saved, because the loop seeds them anew before each step.
 """
 
@@ -24,6 +26,8 @@ from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.average import Average
+from bothways.learn.parts import like, whole
+from bothways.learn.processes import here
 from bothways.run.files import sync
 
 FORMAT = 1
@@ -57,7 +61,7 @@ class Checkpoint:
             BothwaysError: They do not fit; the sentence says how much is needed and free.
         """
         trainable = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-        weights = tensor_bytes(own_tensors(model))
+        weights = tensor_bytes(_own(model))
         places = 1 if self.exists() else 2
         averages = 2 if average is None else 3  # the optimizer's two, and one of the weights
         _check_free(self.folder, places * (weights + averages * trainable) + (2 * weights if best else 0))
@@ -76,7 +80,9 @@ class Checkpoint:
         """
         tensors = {"weights": own_tensors(model), "optimizer": _optimizer_tensors(model, optimizer)}
         if average is not None:
-            tensors["average"] = {name: value.cpu().contiguous() for name, value in average.values.items()}
+            tensors["average"] = {name: _hosted(value) for name, value in average.values.items()}
+        if not here().first:
+            return
         before = self._current()
         place = self.folder / ("b" if before == "a" else "a")
         shutil.rmtree(place, ignore_errors=True)  # what a killed process may have left
@@ -116,11 +122,14 @@ class Checkpoint:
                 average.restore(load_file(place / "average.safetensors"))
             saved = load_file(place / "optimizer.safetensors")
             indices = {name: index for index, name in enumerate(_optimizer_names(model, optimizer))}
+            places = [place for group in optimizer.param_groups for place in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in saved.items():
                 name, _, part = key.rpartition("/")
                 # A copy lies where torch would have put it: kernels may round differently on other alignments.
-                state.setdefault(indices[name], {})[part] = tensor.clone()
+                place = places[indices[name]]
+                own = like(tensor, place) if tensor.shape == place.shape else tensor
+                state.setdefault(indices[name], {})[part] = own.clone()
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
     def discard(self) -> None:
@@ -152,6 +161,8 @@ class BestWeights:
         if self.path is None:
             self._kept = {name: tensor.clone() for name, tensor in tensors.items()}
             return
+        if not here().first:
+            return
         half = self.path.with_name("half.safetensors")
         with _writing(self.path.parent, half, tensor_bytes(tensors)):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,13 +180,21 @@ class BestWeights:
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """A model's parameters and lasting buffers by name on the host; one that is shared appears once."""
+    """A model's parameters and lasting buffers by name, whole, on the host; one that is shared appears once."""
+    return {name: _hosted(tensor) for name, tensor in _own(model).items()}
+
+
+def _own(model: nn.Module) -> dict[str, Tensor]:
     found, seen = {}, set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor.detach().cpu().contiguous()
+            found[name] = tensor.detach()
     return found
+
+
+def _hosted(tensor: Tensor) -> Tensor:
+    return whole(tensor.detach()).cpu().contiguous()
 
 
 def put_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -184,14 +203,14 @@ def put_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         ValueError: A name or shape disagrees.
     """
-    places = {name: tensor for name, tensor in model.state_dict().items() if name in own_tensors(model)}
+    places = {name: tensor for name, tensor in model.state_dict().items() if name in _own(model)}
     if places.keys() != tensors.keys():
         raise ValueError(f"it has other tensors: {', '.join(sorted(places.keys() ^ tensors.keys())[:3])}")
     with torch.no_grad():
         for name, place in places.items():
             if place.shape != tensors[name].shape:
                 raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(place.shape)}")
-            place.copy_(tensors[name])
+            place.copy_(like(tensors[name], place))
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> int:
@@ -217,7 +236,7 @@ def _optimizer_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     names = _optimizer_names(model, optimizer)
     return {
-        f"{names[index]}/{part}": tensor.detach().cpu().contiguous()
+        f"{names[index]}/{part}": _hosted(tensor)
         for index, parts in optimizer.state_dict()["state"].items()
         for part, tensor in parts.items()
     }

@@ -68,10 +68,11 @@ def corpus_facts(corpus: Corpus, *, most: int = 2_000_000) -> dict[str, float]:
 def token_counts(corpus: Corpus, size: int, most: int) -> np.ndarray:
     """``(V,)`` how often each token occurs in runs of text that are spread evenly, of at most so many tokens."""
     counts_V = np.zeros(size, dtype=np.int64)
-    whole = -(-corpus.tokens // _RUN)
+    whole = -(-corpus.at_hand // _RUN)
     for run in np.unique(np.linspace(0, whole - 1, min(whole, max(1, most // _RUN))).astype(np.int64)):
-        begin = int(run) * _RUN
-        counts_V += np.bincount(corpus.read(begin, min(begin + _RUN, corpus.tokens)), minlength=size)
+        begin, end = int(run) * _RUN, min((int(run) + 1) * _RUN, corpus.at_hand)
+        if corpus.readable(np.array([begin]), np.array([end])).all():
+            counts_V += np.bincount(corpus.read(begin, end), minlength=size)
     return counts_V
 
 
@@ -82,7 +83,7 @@ def _begins_word(tokenizer: Tokenizer) -> np.ndarray:
 
 def _duplicate_share(corpus: Corpus, most: int) -> float:
     """The share of tokens that stand in blocks whose content comes more than once."""
-    classes = np.uint64(max(1, -(-corpus.tokens // most)))
+    classes = np.uint64(max(1, -(-corpus.at_hand // most)))
     found, left = [], _ALLOWED * most  # texts whose sentences are all of one length are of one class
     for part in _blocks(corpus, classes):
         found.append(part)
@@ -96,14 +97,15 @@ def _duplicate_share(corpus: Corpus, most: int) -> float:
 
 def _blocks(corpus: Corpus, classes: np.uint64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Length and content, as a number, of the blocks of one class, some thousand sentences at a time."""
-    for first in range(0, corpus.sentences, _SENTENCES):
-        starts = np.asarray(corpus.sentence_starts[first : first + _SENTENCES + 1], dtype=np.int64)
+    sentences = int(np.searchsorted(corpus.sentence_starts, corpus.at_hand))
+    for first in range(0, sentences, _SENTENCES):
+        starts = np.asarray(corpus.sentence_starts[first : min(first + _SENTENCES, sentences) + 1], dtype=np.int64)
         lengths = np.diff(starts)
         begins = _cuts(corpus, lengths, first)
         ends = np.append(begins[1:], len(lengths))
         shape = np.add.reduceat(_mixed(lengths, np.arange(len(lengths)) - np.repeat(begins, ends - begins)), begins)
         sizes = starts[ends] - starts[begins]
-        chosen = (shape % classes == 0) & (sizes >= _SHORTEST)
+        chosen = (shape % classes == 0) & (sizes >= _SHORTEST) & corpus.readable(starts[begins], starts[ends])
         yield sizes[chosen], _contents(corpus, starts[begins][chosen], sizes[chosen]) + shape[chosen]
 
 

@@ -16,9 +16,10 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
+from bothways.learn.processes import refuse_several
 from bothways.learn.protocol import Callback, Evaluation, Objective
 from bothways.learn.report import leave_report
-from bothways.learn.runs import as_typed, check_out, write_run
+from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import make_task, measured_on, metric_of, settings_of
@@ -60,6 +61,7 @@ class Finetuned:
     metrics: tuple[str, ...] = ()
 
 
+@one_at_a_time
 def finetune(
     task: str | Task,
     *,
@@ -90,6 +92,7 @@ def finetune(
     precision: str = "auto",
     device: str | None = None,
     resume: bool = True,
+    force: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -130,6 +133,7 @@ def finetune(
         precision: ``"auto"``, ``"float32"`` or ``"bf16"``.
         device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
         resume: Whether an unfinished run in `out` goes on.
+        force: Whether it goes on with other settings too, as far as that does no harm.
         overwrite: Whether another run in `out` is thrown away.
         tensorboard: Whether TensorBoard's files are written too.
         callbacks: Called after each step.
@@ -141,6 +145,7 @@ def finetune(
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
+    refuse_several("Fine-tuning")
     _check_numbers(given)
     chosen, tuning, best = choose(task, own, metric, few_shot)
     given["task"] = chosen.name
@@ -220,6 +225,7 @@ def finetune(
             "tuning": tuning.identity(),
         },
         resume=resume,
+        force=force,
     )
     recompute_layers(model.encoder, False)
     adapter = finish_model(model, start, tuning)

@@ -14,7 +14,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import finetune
-from bothways.learn.keeper import difference
+from bothways.learn.keeper import differences
 from bothways.learn.record import METRICS
 from bothways.learn.runs import as_typed, check_out, check_unread, read_run, write_run
 from bothways.learn.settings import LoopSettings
@@ -22,7 +22,7 @@ from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
 from bothways.run.model import Model, load
 
-NO_EFFECT = ("out", "resume", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
+NO_EFFECT = ("out", "resume", "force", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
 """Settings that change no number of a run; data are told apart by what they hold."""
 _OF_ALL = ("out", "resume", "overwrite", "report")
 """Settings of runs together, not of each."""
@@ -191,7 +191,7 @@ class Record:
 
     def _check(self, there: dict[str, Any]) -> None:
         here = json.loads(json.dumps(self._content, default=str))
-        changed = difference(self._fixed(there), self._fixed(here))
+        changed = "; ".join(differences(self._fixed(there), self._fixed(here)).values())
         if changed:
             raise BothwaysError(f"{self.out} holds other runs ({changed}): choose another --out or --overwrite")
 

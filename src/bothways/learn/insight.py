@@ -33,6 +33,8 @@ from bothways.errors import BothwaysError
 from bothways.learn.corpus_facts import corpus_facts, token_counts
 from bothways.learn.objectives.protocol import Loss, Together, sums_of
 from bothways.learn.objectives.units import words
+from bothways.learn.parts import whole
+from bothways.learn.processes import here
 from bothways.learn.protocol import Item
 from bothways.learn.samples import TEXTS, Samples
 from bothways.learn.tally import evaluate_items
@@ -79,7 +81,9 @@ class Insight:
     def measure(self) -> dict[str, float]:
         """The means over the held-out examples, as an `Evaluation` runs it."""
         self._groups = {}
-        return evaluate_items(self._model, self, self._items)
+        means = evaluate_items(self._model, self, self._items)
+        self._groups = Groups.together(self._groups)
+        return means
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -208,11 +212,24 @@ class Groups:
             losses: ``(M,)``.
             right: ``(M,)`` whether it is right.
         """
-        size = max(self._sums.shape[1], int(groups.max(initial=-1)) + 1)
+        size = int(groups.max(initial=-1)) + 1
         weights = (None, right.cpu().numpy(), losses.cpu().numpy())
-        added = np.stack([np.bincount(groups, each, size) for each in weights]).astype(np.float64)
-        added[:, : self._sums.shape[1]] += self._sums
-        self._sums = added
+        self._add(np.stack([np.bincount(groups, each, size) for each in weights]).astype(np.float64))
+
+    @classmethod
+    def together(cls, groups: Mapping[str, Groups]) -> dict[str, Groups]:
+        """Groups by name, added up over all processes."""
+        total: dict[str, Groups] = {}
+        for part in here().gathered({name: own._sums.tolist() for name, own in groups.items()}):
+            for name, sums in part.items():
+                total.setdefault(name, cls())._add(np.asarray(sums))
+        return total
+
+    def _add(self, sums: np.ndarray) -> None:
+        size = max(self._sums.shape[1], sums.shape[1])
+        self._sums, before = np.zeros((3, size)), self._sums
+        for each in (before, sums):
+            self._sums[:, : each.shape[1]] += each
 
     def rows(self, size: int) -> list[dict[str, Any]]:
         """``count``, ``right`` and ``loss`` of the first groups."""
@@ -242,7 +259,7 @@ def gradient_norms(model: nn.ModuleDict) -> dict[str, float]:
             parts.setdefault(_part(name, stack), []).append(parameter.grad)
     if not parts:
         return {}
-    norms = torch.stack([nn.utils.get_total_norm(gradients) for gradients in parts.values()])
+    norms = torch.stack([whole(nn.utils.get_total_norm(gradients)) for gradients in parts.values()])
     return dict(zip(parts, norms.tolist(), strict=True))
 
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from bothways.progress import say
 
+_TERMINATED = 128 + signal.SIGTERM
+
 
 class Interruption:
     """While the block runs, the first SIGINT or SIGTERM is noted and nothing else; the second stops at once.
@@ -24,15 +26,19 @@ class Interruption:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
-    def leave(self, sentence: str) -> NoReturn:
+    def leave(self, sentence: str, *, saved: bool) -> NoReturn:
         """Says where things stand, then ends as the signal asks.
+
+        Args:
+            sentence: Where things stand.
+            saved: Whether the run can go on from there.
 
         Raises:
             KeyboardInterrupt: After Ctrl-C, as Python does anyway (exit code 130); it carries the sentence.
-            SystemExit: After SIGTERM, with exit code 143.
+            SystemExit: After SIGTERM, with exit code 0: a run that is saved has done what it was asked to; else 143.
         """
         say(sentence)
-        self._raise(sentence)
+        self._raise(sentence, 0 if saved else _TERMINATED)
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -50,7 +56,7 @@ class Interruption:
         if asked_before:
             self._raise("stopped at once; the last checkpoint is kept")
 
-    def _raise(self, sentence: str) -> NoReturn:
+    def _raise(self, sentence: str, code: int = _TERMINATED) -> NoReturn:
         if self.signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(code)
         raise KeyboardInterrupt(sentence)

@@ -21,6 +21,7 @@ class Journal:
         end: How many bytes of an earlier log belong to this run; what comes after is cut off, so that the steps taken
             again are not logged twice.
         tensorboard: Whether TensorBoard's files are written into ``out/tensorboard``.
+        writes: Whether lines are written; else those of before are read, and the new ones kept in memory.
 
     Attributes:
         lines: All lines, those from before an interruption first. Each has ``"event"``: ``"step"``, ``"evaluation"`` or
@@ -30,16 +31,17 @@ class Journal:
         BothwaysError: The log cannot be written, or TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, out: Path | None, *, end: int = 0, tensorboard: bool = False) -> None:
+    def __init__(self, out: Path | None, *, end: int = 0, tensorboard: bool = False, writes: bool = True) -> None:
         self.lines: list[dict[str, Any]] = []
         self._file: io.FileIO | None = None
+        self._path = None if out is None else out / "log.jsonl"
         if tensorboard and out is None:
             raise BothwaysError("TensorBoard's files need a place: give an output folder")
         if tensorboard:
             need("tensorboard", "tensorboard", "The TensorBoard log")
         if out is not None:
-            self._open(out / "log.jsonl", end)
-        self._board = self._make_board(out) if tensorboard and out is not None else None
+            self._open(out / "log.jsonl", end, writes)
+        self._board = self._make_board(out) if tensorboard and writes and out is not None else None
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:
         """Adds a line.
@@ -64,6 +66,15 @@ class Journal:
         os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
 
+    def cut(self, end: int) -> None:
+        """Takes back the lines after the first `end` bytes of the log."""
+        if self._path is None:
+            return
+        kept = self._path.read_bytes()[:end]
+        self.lines = [json.loads(line) for line in kept.splitlines()]
+        if self._file is not None:
+            self._file.truncate(end)
+
     def close(self) -> None:
         """Closes the files."""
         if self._file is not None:
@@ -77,14 +88,15 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _open(self, path: Path, end: int) -> None:
+    def _open(self, path: Path, end: int, writes: bool) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             kept = path.read_bytes()[:end] if end and path.exists() else b""
             kept = kept[: kept.rfind(b"\n") + 1]
             self.lines = [json.loads(line) for line in kept.splitlines()]
-            self._file = io.FileIO(path, "a")  # unbuffered: a line is written whole or cut off again
-            self._file.truncate(len(kept))
+            if writes:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = io.FileIO(path, "a")  # unbuffered: a line is written whole or cut off again
+                self._file.truncate(len(kept))
         except OSError as error:
             raise BothwaysError(f"{path}: the log cannot be written ({error.strerror})") from None
         except ValueError:

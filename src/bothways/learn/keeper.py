@@ -16,11 +16,31 @@ from bothways.errors import BothwaysError
 from bothways.learn.average import Average
 from bothways.learn.checkpoint import BestWeights, Checkpoint
 from bothways.learn.journal import Journal
+from bothways.learn.processes import here
 from bothways.learn.protocol import Stream
 from bothways.learn.settings import LoopSettings
 from bothways.learn.state import History, LoopState
+from bothways.progress import say
 
 _SAVE_MINUTES = 5.0
+LOWERED = 0.5
+"""Of the learning rate, after numbers that were not finite."""
+_HARMLESS = (
+    *(
+        "learning_rate",
+        "steps",
+        "minutes",
+        "warmup",
+        "warmup_steps",
+        "schedule",
+        "layer_decay",
+        "weight_decay",
+        "betas",
+    ),
+    *("eps", "clip", "precision", "log_every", "evaluate_every", "metric", "better", "patience", "batch_tokens"),
+    "batch_size",
+)
+"""What may change in the middle of a run: weights, averages and the position in the data mean what they meant."""
 
 
 class Keeper:
@@ -35,9 +55,11 @@ class Keeper:
         identity: All that makes this run this run.
         resume: Whether a checkpoint may be continued.
         average: Of the weights, if one is kept.
+        force: Whether a checkpoint of other settings is continued too, as far as that does no harm.
 
     Attributes:
         state: The state of the run.
+        changed: The settings that are others than when the run began, by name, in words.
 
     Raises:
         BothwaysError: `out` holds another run, cannot be read or written, or has no room for checkpoints.
@@ -53,6 +75,7 @@ class Keeper:
         identity: dict[str, Any],
         resume: bool = True,
         average: Average | None = None,
+        force: bool = False,
     ) -> None:
         self._model, self._optimizer, self._stream, self._settings = model, optimizer, stream, settings
         self._average = average
@@ -60,14 +83,17 @@ class Keeper:
         self._best = BestWeights(out)
         self._checkpoint = Checkpoint(out) if out is not None else None
         self.state = LoopState()
+        self.changed: dict[str, str] = {}
         self._saved: dict[str, Any] | None = None
         log_end = 0
         if self._checkpoint is not None and self._checkpoint.exists():
-            log_end = self._continue(self._checkpoint, resume)
+            log_end = self._continue(self._checkpoint, resume, force)
         elif self._checkpoint is not None:
             self._checkpoint.check_space(model, best=settings.metric is not None, average=average)
-        self._journal = Journal(out, end=log_end, tensorboard=settings.tensorboard)
+        self._journal = Journal(out, end=log_end, tensorboard=settings.tensorboard, writes=here().first)
         self._saved_at = time.monotonic()
+        if self.changed:
+            self.note({"forced": {"changed": self.changed}})
 
     def __enter__(self) -> Keeper:
         return self
@@ -106,18 +132,15 @@ class Keeper:
 
     @property
     def begins(self) -> bool:
-        """Whether nothing is logged yet."""
-        return not self._journal.lines
+        """Whether nothing is logged yet, and this process logs."""
+        return here().first and not self._journal.lines
 
-    def save_if_due(self) -> None:
-        """Saves a checkpoint every so many steps or minutes."""
+    def due(self) -> bool:
+        """Whether a checkpoint is to be saved now: every so many steps or minutes."""
         every = self._settings.save_every
         if every is not None:
-            due = self.state.step % every == 0
-        else:
-            due = time.monotonic() - self._saved_at >= 60 * (self._settings.save_minutes or _SAVE_MINUTES)
-        if due:
-            self.save()
+            return self.state.step % every == 0
+        return time.monotonic() - self._saved_at >= 60 * (self._settings.save_minutes or _SAVE_MINUTES)
 
     def save(self) -> None:
         """Saves a checkpoint, unless nothing has happened since the last."""
@@ -139,6 +162,8 @@ class Keeper:
     def advice(self, rate: float) -> str:
         """What to do about numbers that are not finite, and where the last good ones are."""
         ways = f"lower the learning rate (here {rate:.2g})"
+        if self.state.rate_share < 1:
+            ways = f"the rate was lowered once already; {ways}"
         if self._identity["precision"] != "float32":
             ways += " or train with --precision float32"
         if self._checkpoint is None or self._saved is None:
@@ -147,13 +172,14 @@ class Keeper:
 
     def history(self) -> History:
         """The history of the run; the model gets its best weights if there is a metric, else the average if any."""
+        here().gathered(None)  # what the first process writes is written
         if self.state.best is not None:
             self._best.load(self._model)
         elif self._average is not None:
             self._average.put()
         return History.of(self.state, self._journal.lines)
 
-    def _continue(self, checkpoint: Checkpoint, resume: bool) -> int:
+    def _continue(self, checkpoint: Checkpoint, resume: bool, force: bool) -> int:
         """Picks the run up again; returns where its log ended."""
         out = checkpoint.folder.parent
         if not resume:
@@ -161,24 +187,75 @@ class Keeper:
                 f"{out} holds a run that can be resumed: choose another --out, --overwrite or resume it"
             )
         saved = checkpoint.read_state()
-        changed = difference(saved["identity"], self._identity)
-        if changed:
-            raise BothwaysError(f"{out} holds another run ({changed}): choose another --out or --overwrite")
+        self.changed = differences(saved["identity"], self._identity)
+        _check_changes(out, self.changed, force)
+        self._restore(checkpoint, saved)
+        if any(name in self.changed for name in ("steps", "evaluate_every")) and self._settings.steps:
+            _check_steps(self.state.step, self._settings.steps)
+            self.state.steps = self._settings.steps
+            self.state.interval, self.state.stopped = self._settings.evaluation_interval(self.state.steps), None
+        return int(saved["log_end"])
+
+    def _restore(self, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
+        """Puts everything as it was when the checkpoint was saved, but for the log."""
         checkpoint.load(self._model, self._optimizer, self._average)
         self._stream.restore(saved["stream"])
         self._saved = saved["loop"]
         self.state = LoopState.from_dict(saved["loop"])
-        return int(saved["log_end"])
+
+    def go_back(self, why: str) -> bool:
+        """Goes back to the last good state, and on from there with half the rate, once in a run.
+
+        That is the checkpoint, or the present one where there is none: what was not finite has changed no weight.
+
+        Args:
+            why: What was not finite.
+
+        Returns:
+            Whether it went back; the second time it does not.
+        """
+        if self.state.rate_share < 1:
+            return False
+        best = self.state.best, self.state.best_step, self.state.stale
+        if self._checkpoint is not None and self._checkpoint.exists():
+            here().gathered(None)  # nobody reads while the first process still writes
+            saved = self._checkpoint.read_state()
+            self._restore(self._checkpoint, saved)
+            self.state.best, self.state.best_step, self.state.stale = best  # of weights that are kept apart
+            self._journal.cut(int(saved["log_end"]))
+        self.state.rate_share = LOWERED
+        told = f"back to step {self.state.step:,}, and on with {LOWERED:.0%} of the learning rate, this once"
+        say(f"{why[:1].upper()}{why[1:]}: {told}")
+        self.note({"rollback": {"why": why, "rate_share": LOWERED}})
+        self.save()
+        return True
 
 
-def difference(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> str:
-    """The first value in which two runs differ, in words; empty if they are the same."""
+def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """The values in which two runs differ: by name, what each is there and here, in words."""
+    found: dict[str, str] = {}
     for name in dict.fromkeys([*there, *here]):
         old, new = there.get(name), here.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            inner = difference(old, new, f"{prefix}{name}.")
-            if inner:
-                return inner
+            found |= differences(old, new, f"{prefix}{name}.")
         elif old != new:
-            return f"{prefix}{name} is {reprlib.repr(old)} there and {reprlib.repr(new)} here"
-    return ""
+            found[prefix + name] = f"{prefix}{name} is {reprlib.repr(old)} there and {reprlib.repr(new)} here"
+    return found
+
+
+def _check_changes(out: Path, changed: dict[str, str], force: bool) -> None:
+    """Refuses to continue a run with other settings, unless they are harmless and it is forced."""
+    harmful = [name for name in changed if name not in _HARMLESS]
+    if not changed or (force and not harmful):
+        return
+    ways = "choose another --out or --overwrite"
+    if not harmful:
+        ways += ", or --force to go on with them"
+    elif force:
+        ways += f"; --force does not help, for another {' and '.join(harmful)} would make the checkpoint meaningless"
+    raise BothwaysError(f"{out} holds another run ({'; '.join(changed.values())}): {ways}")
+
+
+def _check_steps(taken: int, steps: int) -> None:
+    if steps < taken:
+        raise BothwaysError(f"the run has taken {taken:,} steps already, more than steps={steps:,}: give more of them")

@@ -29,6 +29,8 @@ from bothways.learn.keeper import Keeper
 from bothways.learn.live import Live
 from bothways.learn.optimizer import clip_gradient, make_optimizer, rate, set_rate
 from bothways.learn.pace import decide_pace
+from bothways.learn.parallel import Alone, Passes
+from bothways.learn.processes import here, refuse_several
 from bothways.learn.protocol import Callback, Evaluation, Item, Objective, Observer, StepEvent, Stream
 from bothways.learn.sentinel import all_finite, not_finite
 from bothways.learn.settings import LoopSettings
@@ -62,6 +64,8 @@ def train(
     title: str = "Training",
     identity: dict[str, Any] | None = None,
     resume: bool = True,
+    force: bool = False,
+    passes: Passes | None = None,
 ) -> History:
     """Trains a model where it lies (its device), in place.
 
@@ -80,6 +84,8 @@ def train(
         identity: What else makes this run this run (data, model), as JSON can hold it: a checkpoint is continued only
             where settings and identity are the same.
         resume: Whether a checkpoint in `out` is continued. A finished one yields its weights and history at once.
+        force: Whether it is continued although settings differ, as far as that does no harm.
+        passes: How the model is run, where several processes train it; `model` is then what it trains.
 
     Returns:
         What happened. The model holds its best weights if the settings name a metric, else its last; with a moving
@@ -88,9 +94,12 @@ def train(
     Raises:
         BothwaysError: Settings that do not fit, another run in `out`, a full disk, a loss that is not finite.
         KeyboardInterrupt: After Ctrl-C, once the step is done and the run saved in `out`; called again, it goes on.
-        SystemExit: After SIGTERM, likewise.
+        SystemExit: After SIGTERM, likewise; its code is 0, for all is well, or 143 without `out`.
     """
     _check_metric(settings, evaluate)
+    if passes is None:
+        refuse_several(title)
+        passes = Alone(model)
     device = next(model.parameters()).device
     precision, ahead = resolve_precision(settings.precision, device), prepares_ahead(device)
     optimizer = make_optimizer(model, settings)
@@ -98,10 +107,10 @@ def train(
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
     with (
         kept_memory(device.type == "cpu"),
-        UsedRows(model) as tables,
+        UsedRows(model, on=here().alone) as tables,
         Interruption() as interruption,
         Ahead(stream) as data,
-        Keeper(out, model, optimizer, data, settings, identity, resume, average) as keeper,
+        Keeper(out, model, optimizer, data, settings, identity, resume, average, force) as keeper,
     ):
         state = keeper.state
         if state.stopped:
@@ -112,7 +121,8 @@ def train(
         began = time.monotonic() - state.seconds
 
         def accumulate(items: list[Item]) -> Tally:
-            tally = _accumulate(model, objective, items, derived_seed("step", settings.seed, state.step), precision)
+            seed = derived_seed("step", settings.seed, state.step, *([here().rank] if here().rank else []))
+            tally = _accumulate(passes, objective, items, seed, precision)
             tables.gather()
             return tally
 
@@ -120,7 +130,7 @@ def train(
             return _measured(model, evaluate.run, precision) if evaluate else {}
 
         def evaluated() -> dict[str, float]:
-            with average.in_place() if average else nullcontext():
+            with average.in_place() if average else nullcontext(), passes.whole():
                 if measured := measure():
                     keeper.log_evaluation(measured)
                     if observer:
@@ -141,7 +151,8 @@ def train(
                 if items is None:
                     state.stopped = "no more data"
                     break
-                learning_rate = settings.learning_rate * rate(state.step, state.steps, warmup, settings.schedule)
+                share = state.rate_share * rate(state.step, state.steps, warmup, settings.schedule)
+                learning_rate = settings.learning_rate * share
                 set_rate(optimizer, learning_rate)
                 if before_step:
                     before_step(state.progress)
@@ -152,6 +163,10 @@ def train(
                 if not all_finite(tally, norm):
                     again = partial(accumulate, items)
                     error = not_finite(model, tally, norm, state.step + 1, again, keeper.advice(learning_rate))
+                    model.zero_grad()
+                    if keeper.go_back(str(error).partition("; lower the")[0]):
+                        state = keeper.state
+                        continue
                     keeper.note({"failure": {"why": str(error)}})
                     raise error
                 optimizer.step()
@@ -159,7 +174,7 @@ def train(
                 if average:
                     average.update(state.step + 1)
                 work = sum(count_work(model, item) for item in items) if count_work else 0.0
-                tokens = sum(batch.tokens for batch, _ in items)
+                tokens = sum(here().gathered(sum(batch.tokens for batch, _ in items)))
                 taken = Taken(tally, tokens, time.monotonic() - step_began, waiting, work)
                 state.took_step(taken)
                 state.seconds = time.monotonic() - began
@@ -173,7 +188,9 @@ def train(
                     callback(event)
                 bar.advance(1, note=live.after(taken))
                 state.stopped = _end(state, settings, event)
-                keeper.save_if_due()
+                interruption.signal, due = here().agreed(interruption.signal, keeper.due())
+                if due:
+                    keeper.save()
                 if state.step % _TIDY_EVERY == 0:
                     give_back()
 
@@ -182,19 +199,18 @@ def train(
             state.seconds = time.monotonic() - began
         keeper.save()
         if interruption.signal:
-            interruption.leave(keeper.told())
+            interruption.leave(keeper.told(), saved=out is not None)
         return keeper.history()
 
 
-def _accumulate(model: nn.Module, objective: Objective, items: list[Item], seed: int, precision: Precision) -> Tally:
+def _accumulate(passes: Passes, objective: Objective, items: list[Item], seed: int, precision: Precision) -> Tally:
     """Adds up the gradient of a step's items, exact however unequal they are; returns the step's sums and counts."""
     counts = count_items(objective, items)
     totals = {kind: max(1, count) for kind, count in counts.items()}
     tally = Tally(counts=counts, weights=dict(getattr(objective, "weights", {})))
     torch.manual_seed(seed)
     with precision.autocast():
-        for item in items:
-            tally.add(objective.backward(model, item, totals), {})
+        tally.add(here().summed(passes.backward(objective, items, totals)), {})
     return tally
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.levels import levels
+from bothways.learn.parts import whole
 from bothways.learn.settings import LoopSettings
 from bothways.model.encoder import Encoder
 from bothways.model.parts.stack import Stack
@@ -170,7 +171,7 @@ def clip_gradient(model: nn.Module, longest: float) -> float:
     """
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm(cast(Tensor, parameter.grad) for parameter in parameters)
-    length = float(norm)
+    length = float(whole(norm))
     if length > longest:
         nn.utils.clip_grads_with_norm_(parameters, longest, norm)
     return length

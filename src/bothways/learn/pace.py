@@ -16,6 +16,7 @@ from torch import nn
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import own_tensors, put_tensors
 from bothways.learn.optimizer import make_optimizer
+from bothways.learn.processes import here
 from bothways.learn.protocol import Item, Stream
 from bothways.learn.settings import LoopSettings
 
@@ -58,7 +59,9 @@ def decide_pace(
     evaluation = time.monotonic() - before
     put_tensors(model, weights)
     stream.restore(position)
-    return fit(budget - (time.monotonic() - began), seconds, evaluation, settings)
+    fitting = fit(budget - (time.monotonic() - began), seconds, evaluation, settings)
+    steps, interval = here().first_says(fitting)
+    return steps, interval
 
 
 def _seconds_a_step(
@@ -66,7 +69,7 @@ def _seconds_a_step(
 ) -> float:
     optimizer = make_optimizer(model, settings)
     times: list[float] = []
-    while len(times) < FEWEST or (len(times) < MOST and time.monotonic() < until):
+    while here().first_says(len(times) < FEWEST or (len(times) < MOST and time.monotonic() < until)):
         began = time.monotonic()
         items = stream.next_step(0.0)
         if items is None:

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.learn.stream import Examples
+from bothways.learn.stream import Examples, readable
 
 HELD_OUT = 512
 """Examples that are never trained on, at most; of a small corpus one in twenty."""
@@ -60,6 +60,5 @@ def steps_of(epochs: float, examples: Examples, numbers: np.ndarray, batch_token
 def tokens_in(examples: Examples, numbers: np.ndarray) -> float:
     """About how many tokens some of the examples have, from the mean length of a sample of them."""
     sample = numbers[:: max(1, len(numbers) // _SAMPLE)]
-    return (
-        float(sum(len(examples.sequence(0, int(number))[0]) for number in sample)) * len(numbers) / max(len(sample), 1)
-    )
+    found = [example for number in sample if (example := readable(examples, (0, int(number)))) is not None]
+    return float(sum(len(example[0]) for example in found)) * len(numbers) / max(len(sample), 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.generator import check_generator, finished, starting_generator, trained_parts
 from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
-from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
+from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
 from bothways.learn.objectives.recipe import Recipe, check_objectives, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_texts, as_weights
+from bothways.learn.parallel import check_processes, passes_of, reads_layers
 from bothways.learn.portions import check_enough, divide, steps_of
+from bothways.learn.processes import here, in_all_processes
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.report import leave_report
-from bothways.learn.runs import as_typed, check_out, write_run
+from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
     USUAL_FAMILY,
@@ -38,13 +40,13 @@ from bothways.learn.start import (
     tokenizer_of,
     with_vocabulary,
 )
-from bothways.learn.stream import Stream, split_items
+from bothways.learn.stream import Stream, readable, split_items
 from bothways.learn.teaching import begin, beside, common_tokenizer, find_teacher, lesson_of
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
 from bothways.text.documents import Source
-from bothways.text.shards import Corpus
+from bothways.text.shards import Corpus, OnCorrupt
 from bothways.text.tokenizer import Tokenizer
 
 
@@ -65,6 +67,8 @@ class Pretrained:
     out: Path
 
 
+@in_all_processes
+@one_at_a_time
 def pretrain(
     corpus: Source | Corpus,
     *,
@@ -111,8 +115,11 @@ def pretrain(
     seed: int = 0,
     precision: str = "auto",
     device: str | None = None,
+    parallel: Parallel = "auto",
+    on_corrupt: OnCorrupt = "stop",
     text: str = "text",
     resume: bool = True,
+    force: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -175,8 +182,13 @@ def pretrain(
         seed: All randomness follows from it.
         precision: ``"auto"``, ``"float32"`` or ``"bf16"``.
         device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
+        parallel: How several processes train, which `torchrun` starts: ``"ddp"``, each with the whole model, or
+            ``"fsdp"``, each with a part of every tensor. ``"auto"`` takes the second where a GPU has no room for more.
+        on_corrupt: What is done about a shard of the corpus that is not what was prepared: ``"stop"``, or ``"skip"``
+            its examples.
         text: The column that holds the text, where the source has columns.
         resume: Whether an unfinished run in `out` goes on.
+        force: Whether it goes on with other settings too, as far as that does no harm.
         overwrite: Whether another run in `out` is thrown away.
         tensorboard: Whether TensorBoard's files are written too.
         callbacks: Called after each step.
@@ -191,6 +203,7 @@ def pretrain(
     given = {name: value for name, value in locals().items() if name not in {*sources, "sources", "callbacks"}}
     folder = Path(out)
     check_training(given)
+    check_processes(parallel, batch_tokens, max_length)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     if start is not None:
         check_family(family, start)
@@ -208,8 +221,9 @@ def pretrain(
     master = find_teacher(teacher, learned, device)
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
     learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
-    goes_on = check_out(folder, overwrite=overwrite, resume=resume, reads=(*sources.values(), tokenizer))
-    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members)
+    reads = (*sources.values(), tokenizer)
+    goes_on = here().first_says(here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=reads))
+    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members, on_corrupt)
     config = with_vocabulary(shape, start, prepared.tokenizer)
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
@@ -222,10 +236,12 @@ def pretrain(
         micro_tokens=micro_tokens,
         copies=static_masks,
         seed=seed,
+        run=None if prepared.near else len(train_numbers) // len(prepared.index.shards),
     )
     if steps is None and (minutes is None or epochs is not None):
         steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)
-    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, device, learned.mask_decoder)
+    home = device if here().alone else "cpu"  # several processes put it where they train it when they share it out
+    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, home, learned.mask_decoder)
     generator = starting_generator(model, learned, base, dropout) if "rtd" in learned.parts else None
     begun = begin(model, lesson, start, start_from_teacher)
     optimizer = optimizer or ("muon" if start is None and not begun else "adamw")
@@ -248,20 +264,21 @@ def pretrain(
         "settings": {**settings.identity(), **learned.identity(), "batch_tokens": batch_tokens},
         "config": config.to_dict(),
     }
-    insight = _insight(trained, plan, prepared, held_numbers, batch_tokens, micro_tokens, facts)
+    passes = passes_of(trained, parallel, device, apart=not reads_layers(learned))
+    insight = _insight(passes.model, plan, prepared, held_numbers, batch_tokens, micro_tokens, facts)
     evaluation = Evaluation(plan.together.measured, insight.measure)
     record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
     typed = given | {name: as_typed(source) for name, source in sources.items()}
     typed |= {"objective": learned.objective, "size": size, "loss_weights": as_texts(learned.loss_weights)}
     typed["family"] = config.family if start is None else None
-    if not goes_on:
+    if here().first and not goes_on:
         record(settings=typed)
     say(
         f"{name}: {model.parameters:,} parameters, "
-        f"{learned.objective}, {len(train_numbers):,} sequences of up to {max_length} tokens"
+        f"{learned.objective}, {len(train_numbers):,} sequences of up to {max_length} tokens{passes.told}"
     )
     history = train(
-        trained,
+        passes.model,
         plan.together,
         stream,
         settings,
@@ -279,13 +296,18 @@ def pretrain(
             "teacher": lesson and lesson.identity,
         },
         resume=resume,
+        force=force,
+        passes=passes,
     )
+    passes.finish()
     recompute_layers(trained, False)
     longest = max(max_length, (start.max_length or 0) if start is not None else 0)
     model.max_length = longest  # positions further on are random
-    model = finished(model, generator, folder / "generator" if keep_generator else None)
-    model.save(folder / "model", overwrite=True)
+    model = finished(model, generator, folder / "generator" if keep_generator and here().first else None)
     scores = {name: history.evaluations[-1][name] for name in evaluation.names} if history.evaluations else {}
+    if not here().first:
+        return Pretrained(model, history, scores, folder)
+    model.save(folder / "model", overwrite=True)
     # a budget of time or epochs came to so many steps; repeating the run means to take as many
     record(
         settings=typed | {"steps": history.steps, "minutes": None, "epochs": None},
@@ -297,7 +319,7 @@ def pretrain(
 
 
 def _insight(
-    trained: torch.nn.ModuleDict,
+    trained: torch.nn.Module,
     plan: Recipe,
     corpus: Corpus,
     held: np.ndarray,
@@ -306,15 +328,16 @@ def _insight(
     facts: dict[str, Any],
 ) -> Insight:
     """What a run measures and notes about itself: on held-out examples, and a few of them at length."""
-    measured = _held_items(plan, held, min(micro_tokens, batch_tokens))
-    shown = _held_items(plan, few(held), micro_tokens)
-    return Insight(trained, plan.together, measured, corpus, shown, facts)
+    measured = _held_items(plan, here().share(held), min(micro_tokens, batch_tokens))
+    shown = _held_items(plan, few(held), micro_tokens) if here().first else []
+    return Insight(cast(torch.nn.ModuleDict, trained), plan.together, measured, corpus, shown, facts)
 
 
 def _held_items(plan: Recipe, numbers: np.ndarray, micro_tokens: int) -> list[Item]:
     """Held-out examples as batches, masked once and for all."""
-    keys = [(0, int(number)) for number in numbers]
-    return split_items(keys, [plan.examples.sequence(*key) for key in keys], plan.finish, micro_tokens, 1.0)
+    read = [((0, int(number)), readable(plan.examples, (0, int(number)))) for number in numbers]
+    found = [(key, example) for key, example in read if example is not None]
+    return split_items([key for key, _ in found], [one for _, one in found], plan.finish, micro_tokens, 1.0)
 
 
 def describe(result: Pretrained) -> dict[str, Any]:

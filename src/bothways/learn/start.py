@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bothways.learn.objectives.distil.student import student_of
 from bothways.learn.objectives.recipe import OBJECTIVES
 from bothways.learn.objectives.rtd import usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
+from bothways.learn.processes import here
 from bothways.learn.settings import OPTIMIZERS, LoopSettings, picked
 from bothways.model.config import EncoderConfig
 from bothways.model.counts import parameter_count
@@ -24,7 +26,7 @@ from bothways.run.model import Model
 from bothways.run.new import suited_start
 from bothways.text.documents import Source
 from bothways.text.prepare import prepare
-from bothways.text.shards import Corpus
+from bothways.text.shards import Corpus, OnCorrupt
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.train import SPECIALS, train_tokenizer
 
@@ -111,10 +113,11 @@ def prepared_corpus(
     lowercase: bool,
     text: str,
     family: str = "bert",
+    on_corrupt: OnCorrupt = "stop",
 ) -> Corpus:
     """The prepared corpus: given, or made in the run's folder, if need be with a tokenizer of the family's kind."""
-    if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
-        corpus = Corpus.open(corpus)
+    if Corpus.lies_in(corpus):
+        corpus = Corpus.open(corpus, on_corrupt)  # type: ignore[arg-type]
     if isinstance(corpus, Corpus):
         if tokenizer is not None and tokenizer.fingerprint != corpus.tokenizer.fingerprint:
             raise BothwaysError(
@@ -122,6 +125,13 @@ def prepared_corpus(
                 "again"
             )
         return corpus
+    make = partial(_made_corpus, corpus, folder, tokenizer, vocab_size, lowercase, text, family)
+    return here().in_turn(make, lambda: Corpus.open(folder / "corpus"))
+
+
+def _made_corpus(
+    source: Source, folder: Path, tokenizer: Tokenizer | None, vocab_size: int, lowercase: bool, text: str, family: str
+) -> Corpus:
     if tokenizer is None:
         place = folder / "tokenizer"
         if place.exists():
@@ -129,9 +139,9 @@ def prepared_corpus(
         else:
             kind, specials = suited_tokenizer(family)
             tokenizer = train_tokenizer(
-                corpus, size=vocab_size, kind=kind, lowercase=lowercase, special_tokens=specials, out=place, text=text
+                source, size=vocab_size, kind=kind, lowercase=lowercase, special_tokens=specials, out=place, text=text
             )
-    return prepare(corpus, tokenizer, folder / "corpus", text=text)
+    return prepare(source, tokenizer, folder / "corpus", text=text)
 
 
 def check_training(given: Mapping[str, Any]) -> None:

@@ -48,6 +48,7 @@ class LoopState:
         pending_busy: The seconds spent on steps since then.
         pending_waiting: Of those, the seconds until data were ready.
         pending_work: The multiplications since then.
+        rate_share: Of the learning rate: lowered once, after numbers that were not finite.
         stopped: Why the run ended; None while it goes on.
     """
 
@@ -66,6 +67,7 @@ class LoopState:
     pending_busy: float = 0.0
     pending_waiting: float = 0.0
     pending_work: float = 0.0
+    rate_share: float = 1.0
     stopped: str | None = None
 
     @property

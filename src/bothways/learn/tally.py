@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bothways.learn.processes import here
 from bothways.learn.protocol import Item, Objective
 
 
@@ -31,6 +32,10 @@ class Tally:
         for kind, count in counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
 
+    def together(self) -> Tally:
+        """The sums and counts of all processes."""
+        return Tally(here().summed(self.sums), here().summed(self.counts), self.weights)
+
     def means(self) -> dict[str, float]:
         """The means by name; ``hits`` become ``accuracy``, ``loss`` is the weighted sum of the losses of all kinds."""
         means = {
@@ -42,16 +47,16 @@ class Tally:
 
 
 def count_items(objective: Objective, items: Iterable[Item]) -> dict[str, int]:
-    """The predictions of each kind in several items."""
+    """The predictions of each kind in several items, those of other processes too."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(objective.counts(item))
-    return dict(counts)
+    return here().summed(counts)
 
 
 def evaluate_items(model: Any, objective: Objective, items: Iterable[Item]) -> dict[str, float]:
-    """The means of an objective over held-out items, as an `Evaluation` runs it."""
+    """The means of an objective over held-out items, each process's own, as an `Evaluation` runs it."""
     tally = Tally(weights=dict(getattr(objective, "weights", {})))
     for item in items:
         tally.add(objective.evaluate(model, item), objective.counts(item))
-    return tally.means()
+    return tally.together().means()

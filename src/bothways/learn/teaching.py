@@ -64,8 +64,8 @@ def common_tokenizer(known: Tokenizer | None, teacher: Model | None, corpus: Sou
         return known
     if known is not None:
         check_tokenizers(teacher, known, "the vocabulary given")
-    if isinstance(corpus, str | Path) and (Path(corpus) / "index.json").is_file():
-        corpus = Corpus.open(corpus)
+    if Corpus.lies_in(corpus):
+        corpus = Corpus.open(corpus)  # type: ignore[arg-type]
     if isinstance(corpus, Corpus):
         check_tokenizers(teacher, corpus.tokenizer, f"that of the corpus in {corpus.folder}")
     return teacher.tokenizer

@@ -20,10 +20,11 @@ class UsedRows:
 
     Args:
         model: Its lookups give sparse gradients until the context ends.
+        on: Whether it is done at all: where several processes add up their gradients, it is not.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        tables = [part for part in model.modules() if isinstance(part, nn.Embedding)]
+    def __init__(self, model: nn.Module, on: bool = True) -> None:
+        tables = [part for part in model.modules() if on and isinstance(part, nn.Embedding)]
         self._tables = [table for table in tables if _is_large(table) and not table.sparse]
         self._kept: dict[Tensor, Tensor] = {}
         self._rows: dict[Tensor, Tensor] = {}

@@ -30,6 +30,7 @@ its section is left out:
     samples      {steps: [step], texts: [{text, masked: [{right, guesses}]}], note?}
                  the text holds a [MASK] a masked place; guesses = [[[token, share]]], a list a step
     judgement    what a model is worth, as `judgement_page.judgement_page` puts it together
+    card         what a corpus holds, as `corpus_page.corpus_page` puts it together
     settings     [{name, value}]                                   as text
     next         [{command, what}]                                 what to type next
 """
@@ -47,7 +48,7 @@ from bothways.report import charts, judgement_charts
 SECTIONS = (
     *("title", "summary", "seconds", "machine", "made", "facts", "steps", "corpus", "vocabulary", "training"),
     *("filled", "attention", "confusion", "comparison", "sizes", "speeds"),
-    *("judgement", "results", "curves", "bars", "samples", "settings", "next"),
+    *("judgement", "results", "curves", "bars", "samples", "card", "settings", "next"),
 )
 
 

@@ -41,6 +41,7 @@ FOREIGN = {  # first bytes of what people pass by mistake
     b"\xfe\xff": "UTF-16 text; convert it to UTF-8",
     PARQUET: "a parquet file; its name should end in .parquet",
 }
+PAGES = (b"<!doctype html", b"<html")
 NEIGHBOURS = 2000  # names compared with one that is missing
 BLOCK = 1 << 18
 SIP = 1 << 10  # compressed bytes at a time; a zstd block of four bytes may hold 128 KiB
@@ -188,6 +189,8 @@ def open_bytes(path: PathLike, binary: bool = False) -> Iterator[io.BufferedRead
             if not head:
                 raise BothwaysError(f"{name} is empty")
             foreign = [what for magic, what in FOREIGN.items() if head.startswith(magic)]
+            if stream.peek(64).lstrip()[:14].lower().startswith(PAGES):
+                foreign.append("an HTML page; extract its text first (as trafilatura does)")
             if foreign and not binary:
                 raise BothwaysError(f"{name} is {foreign[0]}")
             yield stream

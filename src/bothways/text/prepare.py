@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bothways.text.tokenizer import Tokenizer
 
 _BATCH = 4096  # sentences encoded at once
+CLEANED = "cleaned"
+"""The folder within a corpus that the text lies in which it was made from, where that was cleaned for it."""
 
 
 def prepare(
@@ -52,7 +54,7 @@ def prepare(
             tokenizer; the disk is full.
     """
     folder = Path(out)
-    with _disk_explained(folder), progress("Preparing corpus", unit="tokens") as job:
+    with disk_explained(folder), progress("Preparing corpus", unit="tokens") as job:
         index, finished = _begin(folder, tokenizer, shard_tokens)
         documents = read_documents(source, text)
         _skip_finished(documents, index, folder, job)
@@ -81,7 +83,7 @@ def _begin(folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> tuple[Index
         index = Index.read(folder / (INDEX if finished else UNFINISHED))
         _check_same(index, folder, tokenizer, shard_tokens)
     else:
-        if folder.is_dir() and any(not entry.name.endswith(PARTIAL) for entry in folder.iterdir()):
+        if folder.is_dir() and any(not entry.name.endswith((PARTIAL, CLEANED)) for entry in folder.iterdir()):
             raise BothwaysError(f"{folder} holds something that is not a corpus; give a new or empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         kind = "uint16" if tokenizer.size <= 1 << 16 else "uint32"
@@ -160,7 +162,8 @@ def _encode_batch(waiting: list[tuple[list[str], bytes | None]], tokenizer: Toke
 
 
 @contextmanager
-def _disk_explained(folder: Path) -> Iterator[None]:
+def disk_explained(folder: Path) -> Iterator[None]:
+    """Says in a sentence why a corpus could not be written to a folder."""
     try:
         yield
     except OSError as error:

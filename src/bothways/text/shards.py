@@ -14,16 +14,19 @@ A corpus is a folder::
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.text.places import Place, place_of
 
 if TYPE_CHECKING:
     from bothways.text.tokenizer import Tokenizer
@@ -34,7 +37,15 @@ INDEX, UNFINISHED = "index.json", "unfinished.json"
 SENTENCES, DOCUMENTS, TOKENIZER = "sentences.bin", "documents.bin", "tokenizer"
 BOUNDARY = np.dtype("<i8")
 TOKEN_TYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+OnCorrupt = Literal["stop", "skip"]
 _MAPPED = 256  # shards kept mapped at once, well under the usual limit of 1,024 open files
+_FETCHED = 64  # the same of an object store, where each takes room on the disk
+_LOOKED_AT = 8  # shards of an object store that are looked through for what is said of the whole corpus
+_WAYS = "copy the corpus again, or remove it and prepare it again"
+
+
+class LeftOutError(BothwaysError):
+    """What was asked for lies in a shard that is corrupt and, as was asked for too, left out."""
 
 
 def shard_name(number: int) -> str:
@@ -42,7 +53,7 @@ def shard_name(number: int) -> str:
     return f"tokens-{number:05d}.bin"
 
 
-def digest(parts: Iterable[bytes]) -> str:
+def digest(parts: Iterable[bytes | memoryview]) -> str:
     """A short fingerprint of some bytes."""
     made = blake2b(digest_size=16)
     for part in parts:
@@ -151,33 +162,62 @@ class Corpus:
             ``document_starts[d]:document_starts[d + 1]``.
     """
 
-    def __init__(self, folder: Path, index: Index) -> None:
-        self.folder, self.index = folder, index
+    def __init__(self, place: Place, index: Index, on_corrupt: OnCorrupt = "stop") -> None:
+        self.folder: Any = Path(str(place)) if place.near else str(place)
+        self.index = index
+        self._place = place
         self.tokens, self.sentences = index.total("tokens"), index.total("sentences")
         self.documents, self.fingerprint = index.total("documents"), index.fingerprint
         self._shard_starts = np.cumsum([0, *(shard.tokens for shard in index.shards)])
-        self._token_type = TOKEN_TYPES[index.token_type]
+        self._token_type, self._on_corrupt = TOKEN_TYPES[index.token_type], on_corrupt
+        self._before = np.cumsum([(0, 0), *((shard.documents, shard.sentences) for shard in index.shards)], axis=0)
         self.sentence_starts = self._map(SENTENCES, BOUNDARY, self.sentences + 1)
         self.document_starts = self._map(DOCUMENTS, BOUNDARY, self.documents + 1)
-        for number, shard in enumerate(index.shards):
+        for number, shard in enumerate(index.shards if place.near and on_corrupt == "stop" else ()):
             self._check_size(shard_name(number), shard.tokens * self._token_type.itemsize)
         self._mapped: dict[int, np.ndarray] = {}
+        self._locks: dict[int, Lock] = {}
         self._tokenizer: Tokenizer | None = None
+        self._sound: set[int] = set()
+        self._left_out: set[int] = set()
 
     @classmethod
-    def open(cls, folder: str | Path) -> Corpus:
+    def open(cls, folder: str | Path, on_corrupt: OnCorrupt = "stop") -> Corpus:
         """Opens a prepared corpus; nothing is written, nothing is read but the index.
+
+        Args:
+            folder: Where it lies; also an address such as ``s3://bucket/corpus``.
+            on_corrupt: What is done about a shard that is found, when it is first read, not to be what was prepared:
+                ``"stop"`` says so, ``"skip"`` leaves it out.
 
         Raises:
             BothwaysError: There is no corpus, its preparation has not finished, or a file is missing or cut short.
         """
-        path = Path(folder)
-        if (path / INDEX).is_file():
-            return cls(path, Index.read(path / INDEX))
-        if (path / UNFINISHED).is_file():
-            raise BothwaysError(f"the corpus in {path} is not finished; prepare it again with the same source and out")
-        what = "is not a prepared corpus" if path.is_dir() else "does not exist"
-        raise BothwaysError(f"{path} {what}; prepare a corpus first: bothways corpus prepare")
+        if on_corrupt not in ("stop", "skip"):
+            raise BothwaysError(f"on_corrupt must be stop or skip, not {on_corrupt!r}")
+        place = place_of(folder)
+        if place.size(INDEX) >= 0:
+            with place.path(INDEX) as path:
+                return cls(place, Index.read(path), on_corrupt)
+        if place.size(UNFINISHED) >= 0:
+            raise BothwaysError(f"the corpus in {place} is not finished; prepare it again with the same source and out")
+        what = "is not a prepared corpus" if not place.near or Path(folder).is_dir() else "does not exist"
+        raise BothwaysError(f"{place} {what}; prepare a corpus first: bothways corpus prepare")
+
+    @classmethod
+    def lies_in(cls, place: Any) -> bool:
+        """Whether something names a prepared corpus: its folder, or its address in an object store."""
+        return isinstance(place, str | Path) and place_of(place).size(INDEX) >= 0
+
+    @property
+    def near(self) -> bool:
+        """Whether reading anywhere in it costs nothing; else shards are fetched, and few are kept."""
+        return self._place.near
+
+    @property
+    def at_hand(self) -> int:
+        """The first tokens, as many as can be looked through without fetching all shards."""
+        return self.tokens if self.near else sum(shard.tokens for shard in self.index.shards[:_LOOKED_AT])
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -185,7 +225,8 @@ class Corpus:
         if self._tokenizer is None:
             from bothways.text.tokenizer import Tokenizer
 
-            self._tokenizer = Tokenizer.load(self.folder / TOKENIZER)
+            with self._place.path(TOKENIZER) as path:
+                self._tokenizer = Tokenizer.load(path)
         return self._tokenizer
 
     def read(self, a: int, b: int) -> np.ndarray:
@@ -196,6 +237,7 @@ class Corpus:
 
         Raises:
             IndexError: Not ``0 <= a <= b <= tokens``.
+            BothwaysError: A shard is corrupt; `LeftOutError` if it is left out.
         """
         if not 0 <= a <= b <= self.tokens:
             raise IndexError(f"tokens {a}:{b} of a corpus of {self.tokens}")
@@ -207,6 +249,23 @@ class Corpus:
             token_ids[at - a : end - a] = self._shard(number)[at - begin : end - begin]
             at, number = end, number + 1
         return token_ids
+
+    def readable(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """``(N,)`` whether the tokens ``begins:ends`` of each range lie in no shard that is left out."""
+        firsts = np.searchsorted(self._shard_starts, begins, side="right") - 1
+        lasts = np.searchsorted(self._shard_starts, ends)
+        wanted = {number for span in set(zip(firsts.tolist(), lasts.tolist(), strict=True)) for number in range(*span)}
+        left_out = np.zeros(len(self.index.shards) + 1, dtype=np.int64)
+        left_out[[number + 1 for number in wanted if not self._is_sound(number)]] = 1
+        before = np.cumsum(left_out)
+        return before[lasts] == before[firsts]
+
+    def _is_sound(self, number: int) -> bool:
+        try:
+            self._shard(number)
+        except LeftOutError:
+            return False
+        return True
 
     def sentence(self, i: int) -> np.ndarray:
         """The token ids of sentence i."""
@@ -230,25 +289,57 @@ class Corpus:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Corpus.open, (self.folder,)  # a process that gets a copy maps the files itself
+        return Corpus.open, (str(self._place), self._on_corrupt)  # a process that gets a copy maps the files itself
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.folder)!r}: {self.documents:,} documents, {self.tokens:,} tokens)"
+        return f"Corpus({str(self._place)!r}: {self.documents:,} documents, {self.tokens:,} tokens)"
 
     def _shard(self, number: int) -> np.ndarray:
-        if number not in self._mapped:
-            while len(self._mapped) >= _MAPPED:
-                self._mapped.pop(next(iter(self._mapped)))
-            self._mapped[number] = self._map(shard_name(number), self._token_type, self.index.shards[number].tokens)
-        return self._mapped[number]
+        found = self._mapped.get(number)
+        if found is None:
+            with self._locks.setdefault(number, Lock()):  # threads that read ahead want other shards meanwhile
+                found = self._mapped.get(number)
+                if found is None:
+                    found = self._opened(number)
+            most = _MAPPED if self._place.near else _FETCHED
+            while len(self._mapped) >= most:
+                self._mapped.pop(next(iter(self._mapped)), None)
+            self._mapped[number] = found
+        return found
+
+    def _opened(self, number: int) -> np.ndarray:
+        """The tokens of a shard, mapped and compared, the first time, with what was prepared."""
+        if number in self._left_out:
+            raise LeftOutError(f"{self._place}/{shard_name(number)} is corrupt and left out")
+        try:
+            tokens = self._map(shard_name(number), self._token_type, self.index.shards[number].tokens)
+            if number not in self._sound:
+                self._check_content(number, tokens)
+        except BothwaysError as error:
+            if self._on_corrupt == "stop":
+                raise
+            self._left_out.add(number)
+            what = str(error).partition(";")[0]
+            warnings.warn(f"{what}; its examples are left out", BothwaysWarning, stacklevel=4)
+            raise LeftOutError(f"{what}; it is left out") from None
+        self._sound.add(number)
+        return tokens
+
+    def _check_content(self, number: int, tokens: np.ndarray) -> None:
+        documents, sentences = self._before[number]
+        shard = self.index.shards[number]
+        sizes = np.diff(self.document_starts[documents : documents + shard.documents + 1])
+        lengths = np.diff(self.sentence_starts[sentences : sentences + shard.sentences + 1])
+        if digest(part.data for part in (tokens, lengths, sizes)) != shard.content:
+            what = f"{self._place}/{shard_name(number)}, or its sentences' boundaries, are not what was prepared"
+            raise BothwaysError(f"{what}; {_WAYS}, or leave such shards out: --on-corrupt skip")
 
     def _map(self, name: str, kind: np.dtype[Any], count: int) -> np.ndarray:
         self._check_size(name, count * kind.itemsize)
-        return np.asarray(np.memmap(self.folder / name, dtype=kind, mode="r", shape=(count,)))
+        return self._place.map(name, kind, count)
 
     def _check_size(self, name: str, size: int) -> None:
-        path = self.folder / name
-        found = path.stat().st_size if path.is_file() else -1
+        found = self._place.size(name)
         if found != size:
             what = "is missing" if found < 0 else f"has {found:,} bytes where its index says {size:,}"
-            raise BothwaysError(f"{path} {what}; copy the corpus again, or remove it and prepare it again")
+            raise BothwaysError(f"{self._place}/{name} {what}; {_WAYS}")

@@ -190,10 +190,15 @@ class Together:
         Returns:
             ``loss.NAME`` and ``hits.NAME``, sums over the item.
         """
+        loss, losses = self.loss(model, item, totals)
+        loss.backward()
+        return sums_of(losses)
+
+    def loss(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> tuple[Tensor, dict[str, Loss]]:
+        """What `backward` back-propagates, and the losses by name that its sums are made of."""
         losses, _ = self._losses(model, item)
         means = [self.weights.get(name, 1.0) * loss.total / max(totals[name], 1) for name, loss in losses.items()]
-        torch.stack(means).sum().backward()
-        return sums_of(losses)
+        return torch.stack(means).sum(), losses
 
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of an item's products, forward and backward, as `bothways.learn.utilisation` counts them."""

@@ -20,7 +20,7 @@ from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.group import Made, adopt_model, run_once
-from bothways.learn.keeper import difference
+from bothways.learn.keeper import differences
 from bothways.learn.protocol import StepEvent
 from bothways.learn.runs import check_out, check_unread, read_run
 from bothways.learn.settings import LoopSettings
@@ -95,7 +95,7 @@ class Search:
         there = self._study.user_attrs.get("identity")
         if there is None:
             self._study.set_user_attr("identity", identity)
-        elif changed := difference(there, identity):
+        elif changed := "; ".join(differences(there, identity).values()):
             raise BothwaysError(f"{self.folder} holds another search ({changed}): choose another --out or --overwrite")
 
     @property

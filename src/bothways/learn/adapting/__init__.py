@@ -1,0 +1,1 @@
+"""Continuing a general encoder on text of a domain: its vocabulary, what it reads, what it gains and forgets."""

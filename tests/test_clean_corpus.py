@@ -1,0 +1,287 @@
+"""Cleaning a corpus: what is left out and why, the same bytes whoever works, whatever kills it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import messy
+import tiny
+from bothways.errors import BothwaysError
+from bothways.text.cleaning import copies, sift
+from bothways.text.documents import read_documents
+from bothways.text.shards import Corpus
+from bothways.use import corpus
+from bothways.use.corpus import clean_corpus, prepare_corpus
+
+for needed in ("rensa", "py3langid"):
+    pytest.importorskip(needed)
+
+
+def removed(done):
+    return {row["name"]: row["documents"] for row in done.card["removed"] if row["documents"]}
+
+
+def texts(done):
+    return ["\n".join(document.paragraphs) for document in read_documents(done.text)]
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# -- what is done
+
+
+def test_every_document_is_kept_or_counted_under_the_rule_that_left_it_out(tmp_path):
+    good = messy.documents(6)
+    source = [
+        *good,
+        "too short",
+        "river ### bridge ### stone ### garden ### house ###",
+        good[1],
+        messy.perturbed(good[2], 1),
+    ]
+    done = clean_corpus(source, tmp_path / "out")
+    assert texts(done) == good
+    assert removed(done) == {"short": 1, "symbols": 1, "exact duplicate": 1, "near duplicate": 1}
+    assert done.card["read"] == done.card["documents"] + sum(removed(done).values())
+    sample = next(row for row in done.card["removed"] if row["name"] == "near duplicate")["samples"][0]
+    assert good[2][:50] in sample["why"]
+
+
+def test_a_rule_that_is_skipped_finds_nothing_and_the_closest_name_is_told_for_a_wrong_one(tmp_path):
+    done = clean_corpus([*messy.documents(3), "too short"], tmp_path / "out", skip=["short"])
+    assert "too short" in texts(done)
+    with pytest.raises(BothwaysError, match="no rule 'shrt'; did you mean 'short'"):
+        clean_corpus(messy.documents(3), tmp_path / "other", skip=["shrt"])
+
+
+def test_lines_that_many_documents_share_are_taken_out_of_all_of_them(tmp_path):
+    good = messy.documents(8)
+    done = clean_corpus([f"{messy.MENU}\n{text}" for text in good], tmp_path / "out", shared_by=8)
+    assert texts(done) == good
+    assert done.card["lines"] == 8
+    done = clean_corpus([f"{messy.MENU}\n{text}" for text in good], tmp_path / "kept", shared_by=9)
+    assert texts(done)[0].startswith(messy.MENU)
+
+
+def test_only_the_languages_asked_for_are_kept(tmp_path):
+    german = (
+        "Der Fluss trat im Frühling über die Ufer, und die alte Brücke stand noch viele Jahre in der kleinen Stadt."
+    )
+    done = clean_corpus([*messy.documents(3), german], tmp_path / "out", languages=["de"])
+    assert texts(done) == [german]
+    assert removed(done) == {"language": 3}
+    with pytest.raises(BothwaysError, match="'xx' is no language"):
+        clean_corpus([german], tmp_path / "other", languages=["xx"])
+
+
+def test_documents_that_hold_an_evaluation_example_are_found_however_it_is_tokenized(tmp_path):
+    good = messy.documents(4)
+    first, second = good[1].split("\n")[2:4]
+    words = f"{first} {second}".upper().replace(".", " .").split()
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"tokens": words, "tags": ["O"] * len(words)}) + '\n{"tokens": ["Brief", "one"]}\n')
+    told = clean_corpus(good, tmp_path / "told", evaluation=[test])
+    assert told.card["overlaps"][0] | {"samples": []} == {
+        "name": "test.jsonl", "examples": 2, "short": 1, "found": 1, "samples": []
+    }  # fmt: skip
+    assert texts(told) == good
+    left = clean_corpus(good, tmp_path / "left", evaluation=[test], decontaminate=True)
+    assert texts(left) == [good[0], *good[2:]]
+    assert removed(left) == {"evaluation": 1}
+
+
+def test_weights_are_shares_of_the_text_and_nothing_is_taken_twice(tmp_path):
+    many = messy.write(tmp_path / "many.jsonl", messy.documents(300, seed=1))
+    few = messy.write(tmp_path / "few.jsonl", messy.documents(50, seed=2))
+    done = clean_corpus([many, few], tmp_path / "out", weights=[2, 1])
+    shares = [row["share"] for row in done.card["sources"]]
+    assert shares[1] == pytest.approx(1 / 3, abs=0.05)
+    assert len(set(texts(done))) == len(texts(done))
+    assert sum("few" in document["name"] for document in done.card["samples"]) < 8
+    with pytest.raises(BothwaysError, match="3 weights for 2 sources"):
+        clean_corpus([many, few], tmp_path / "other", weights=[1, 1, 1])
+
+
+def test_copies_are_found_alike_however_small_a_part_is_sorted_at_a_time(tmp_path, monkeypatch):
+    good = messy.documents(60, seed=3)
+    source = [*good, *(messy.perturbed(text, place) for place, text in enumerate(good)), *good[:20]]
+    whole = clean_corpus(source, tmp_path / "whole")
+    monkeypatch.setattr(copies, "AT_ONCE", 16)
+    assert content(clean_corpus(source, tmp_path / "parts").text) == content(whole.text)
+    assert removed(whole)["exact duplicate"] == 20
+    assert removed(whole)["near duplicate"] >= 57
+
+
+# -- the same bytes
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    good = messy.documents(200, seed=4)
+    return messy.write(
+        tmp_path_factory.mktemp("source") / "dump.jsonl", [*good, *good[:30], *(f"<p>{one}</p>" for one in good[50:60])]
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(source, tmp_path_factory):
+    return content(clean_corpus(source, tmp_path_factory.mktemp("expected") / "out").out)
+
+
+def test_two_processes_make_the_bytes_that_one_makes(tmp_path, source, expected, monkeypatch):
+    monkeypatch.setattr(corpus, "_WINDOW", 256)
+    assert content(clean_corpus(source, tmp_path / "out", workers=2).out) == expected
+
+
+def test_a_cluster_makes_the_bytes_that_one_process_makes(tmp_path, source, expected):
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        assert content(clean_corpus(source, tmp_path / "out", workers=2, on="ray").out) == expected
+    finally:
+        ray.shutdown()
+
+
+def test_after_kills_the_work_goes_on_and_the_bytes_are_the_same(tmp_path, source):
+    whole = tmp_path / "whole"
+    subprocess.run([sys.executable, messy.__file__, source, whole, "1", "0"], check=True)
+    out = tmp_path / "out"
+    seen = []
+    for workers in ("1", "2"):
+        running = subprocess.Popen([sys.executable, messy.__file__, source, out, workers, "0.2"])
+        wanted = (seen[-1] if seen else 0) + 32
+        while read(out) < wanted:
+            assert running.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        seen.append(read(out))
+        assert not (out / "card.json").exists()
+    subprocess.run([sys.executable, messy.__file__, source, out, "1", "0"], check=True)
+    assert content(out) == content(whole)
+
+
+def read(out):
+    try:
+        return json.loads((out / ".cleaning" / "state.json").read_text())["figures"]["read"]
+    except (OSError, ValueError):
+        return 0
+
+
+def test_a_kill_while_copies_are_left_out_loses_nothing(tmp_path, source, expected, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sift._Parts, "_end", killed)
+        with pytest.raises(KeyboardInterrupt):
+            clean_corpus(source, tmp_path / "out")
+    assert content(clean_corpus(source, tmp_path / "out").out) == expected
+
+
+def test_the_same_call_again_finds_the_corpus_and_another_source_or_recipe_is_refused(tmp_path, source):
+    out = tmp_path / "out"
+    first = clean_corpus(source, out)
+    before = (out / "card.json").stat().st_mtime_ns
+    assert clean_corpus(source, out).card == first.card
+    assert (out / "card.json").stat().st_mtime_ns == before
+    with pytest.raises(BothwaysError, match=r"cleaned otherwise \(near was 0.8, is 0.7\)"):
+        clean_corpus(source, out, near=0.7)
+    with pytest.raises(BothwaysError, match="another source"):
+        clean_corpus(messy.documents(3), out)
+    assert clean_corpus(messy.documents(3), out, overwrite=True).card["documents"] == 3
+
+
+# -- to tokens
+
+
+def test_a_prepared_corpus_holds_the_cleaned_text_and_its_card_adds_up(tmp_path, source):
+    done = prepare_corpus(source, tiny.tokenizer(), tmp_path / "out", any_language=True)
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    cleaned = json.loads((tmp_path / "out" / "cleaned" / "card.json").read_text())
+    opened = Corpus.open(tmp_path / "out")
+    assert opened.fingerprint == done.corpus.fingerprint == card["fingerprint"]
+    assert card["documents"] == cleaned["documents"] == opened.documents == 200
+    assert card["words"] == cleaned["words"]
+    assert card["tokens"] == opened.tokens
+    assert sum(row["documents"] for row in card["lengths"]) == opened.documents
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert "exact duplicate" in page
+    assert "tokens a word" in page
+    assert "http" not in page  # nothing is loaded from anywhere
+    prepare_corpus(source, tiny.tokenizer(), tmp_path / "out", any_language=True)  # is there already
+
+
+def test_as_it_is_every_document_is_taken(tmp_path):
+    source = messy.write(tmp_path / "texts.jsonl", ["too short", "too short", *messy.documents(3)])
+    done = prepare_corpus(source, tiny.tokenizer(), tmp_path / "out", clean=False, any_language=True)
+    assert done.corpus.documents == 5
+    assert "read" not in done.card
+
+
+# -- mistakes
+
+
+def test_a_corpus_in_another_language_than_the_vocabulary_is_refused_before_any_work(tmp_path):
+    texts = ["Der Fluss überschwemmte im Frühling die Wiesen hinter der Brücke der kleinen Stadt."] * 20
+    source = messy.write(tmp_path / "german.jsonl", texts)
+    with pytest.raises(BothwaysError, match=r"the corpus is in 'de' .* vocabulary is one of 'en'"):
+        prepare_corpus(source, tiny.tokenizer(clean_corpus.__doc__ + read_documents.__doc__), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_file_in_the_corpus_folder_is_refused(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    messy.write(folder / "a.jsonl", messy.documents(3))
+    test = messy.write(folder / "test.jsonl", messy.documents(1, seed=9))
+    with pytest.raises(BothwaysError, match="lies in the corpus texts, so it would be trained on"):
+        clean_corpus(folder, tmp_path / "out", evaluation=[test])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_or_a_binary_file_instead_of_text_is_told(tmp_path):
+    page = tmp_path / "page.txt"
+    page.write_text("<!DOCTYPE html>\n<html><body><p>Words</p></body></html>")
+    with pytest.raises(BothwaysError, match=r"page.txt is an HTML page; extract its text first"):
+        clean_corpus(page, tmp_path / "out")
+    program = tmp_path / "program.txt"
+    program.write_bytes(b"\x7fELF\x00\x01 words")
+    with pytest.raises(BothwaysError, match="binary"):
+        clean_corpus(program, tmp_path / "out")
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path, source):
+    out = tmp_path / "out"
+    running = subprocess.Popen([sys.executable, messy.__file__, source, out, "1", "0.5"])
+    try:
+        while not read(out):
+            assert running.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(BothwaysError, match="another run works in"):
+            clean_corpus(source, out)
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_when_nothing_is_left_the_reason_is_told(tmp_path):
+    with pytest.raises(BothwaysError, match="nothing is left of 3 documents, 3 were left out as 'short'"):
+        clean_corpus(["one", "two", "three"], tmp_path / "out")
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(BothwaysError, match="holds something that is not a cleaned corpus"):
+            clean_corpus(messy.documents(3), tmp_path, overwrite=overwrite)
+    assert Path(tmp_path / "mine.txt").read_text() == "mine"
