@@ -9,7 +9,7 @@ from torch import nn
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.protocol import Engine
+from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.engines.reference import ReferenceEngine
 
 FASTEST = {"cpu": "packed"}
@@ -39,7 +39,9 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()  # in another process the engine is made again
 
-    def engine(self, parts: Parts, name: str, precision: str, packed: Callable[[], Engine]) -> Engine:
+    def engine(
+        self, parts: Parts, name: str, precision: str, packed: Callable[[], Engine], manner: Manner | None = None
+    ) -> Engine:
         """The engine for modules as they are now.
 
         Args:
@@ -47,6 +49,7 @@ class Kept:
             name: Of the engine; ``"auto"``: the fastest for their device.
             precision: What it multiplies.
             packed: Makes the packed engine.
+            manner: How others run.
 
         Raises:
             BothwaysError: The engine does not run on the device, or not in the precision.
@@ -59,7 +62,7 @@ class Kept:
         if name == "reference":
             if precision == "int8":
                 raise BothwaysError("the engine 'reference' does not compute in int8; choose 'packed'")
-            return ReferenceEngine(parts, precision)
+            return ReferenceEngine(parts, precision, manner)
         with self._lock:
             now = (precision, _state(parts))
             if self._engine is None or now != self._made_of:
