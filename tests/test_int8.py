@@ -8,6 +8,7 @@ import tiny
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError
 from bothways.run import guard
+from bothways.run.bound import Bound
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import int8
 from bothways.run.engines.packed.calibrate import AFTER_NORM, MIXED, calibrate
@@ -15,7 +16,6 @@ from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int8 import InputScale, Int8Linear
 from bothways.run.engines.packed.pack import layers
 from bothways.run.engines.protocol import Output
-from bothways.run.bound import Bound
 from bothways.run.guard import checked
 from bothways.run.model import Model
 
@@ -135,9 +135,7 @@ def test_the_guard_keeps_what_hurts_until_the_bound_holds():
 
 def test_a_bound_that_cannot_be_held_names_the_layer_that_hurts_most():
     model = tiny.model(())
-    with pytest.raises(
-        BothwaysError, match=r"does not stay within the bound .*block \d \w+, which loses most, alone as like as"
-    ):
+    with pytest.raises(BothwaysError, match=r"within the bound .*block \d \w+, which loses most, alone as like"):
         checked(model, parts_of(model), "int8", Bound(worst_cosine=1.1), tiny.sentences(12))
     with pytest.raises(BothwaysError, match=r"in bf16 is as like as .* beyond the bound .*; use float32"):
         checked(model, parts_of(model), "bf16", Bound(worst_cosine=1.1), tiny.sentences(12))

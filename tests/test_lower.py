@@ -1,4 +1,4 @@
-"""Lower precision within a bound that a user asks for: what is remembered of it, what `auto` takes, what a metric says."""
+"""Lower precision within a bound that a user asks for: what is remembered, what `auto` takes, what a metric says."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_auto_takes_what_was_found_fastest_on_this_kind_of_processor_alone():
 
 
 def test_bounds_that_make_no_sense_are_one_sentence():
-    with pytest.raises(BothwaysError, match="worst_cosine must be between 0 and 1, such as 0.99, not 99"):
+    with pytest.raises(BothwaysError, match=r"worst_cosine must be between 0 and 1, .*, not 99"):
         asked_bound(99, None)
     with pytest.raises(BothwaysError, match="equal_decisions must be between 0 and 1"):
         asked_bound(None, -0.1)
@@ -70,7 +70,7 @@ def test_a_quantized_model_opens_without_another_search(tmp_path, monkeypatch, c
     assert known[FASTEST] == {processor_kind(): said["fastest"]}
     monkeypatch.setattr(module, "checked", None)  # and the guard is not asked again
     model = bw.load(out, precision="int8")
-    assert len(model.engine.describe()["int8"]) == 8 - len(said["kept"])
+    assert len(model.engine.describe()["int8"]) == 12 - len(said["kept"])
     some = tiny.sentences(9, seed=2)
     assert np.array_equal(model.embed(some), bw.load(out, precision="int8").embed(some))
     assert bw.load(out, precision="auto").precision == said["fastest"]
@@ -90,7 +90,7 @@ def test_a_metric_decides_and_the_layers_that_hurt_it_stay(tmp_path):
         return 0.9 - 0.1 * len(getattr(candidate.engine, "_rounded", ()))
 
     found = model.quantize(metric=picky, loss=0.35, texts=tiny.sentences(8))
-    assert len(found.kept) == 8 - 3
+    assert len(found.kept) == 12 - 3
     assert found.metric["exact"] - found.metric["found"] == pytest.approx(0.3)
     assert model.precision == "int8"
     with pytest.raises(BothwaysError, match=r"within the bound \(a loss of 0 in picky\)"):
