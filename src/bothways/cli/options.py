@@ -105,7 +105,7 @@ PrecisionName = Annotated[
 ]
 EngineName = Annotated[
     str | None,
-    machine("--engine", "NAME", "packed, reference; for exported models onnx, openvino; the fastest there is."),
+    machine("--engine", "NAME", "packed, reference, gpu; for exported models onnx, openvino; the fastest there is."),
 ]
 RunPrecision = Annotated[
     Literal["auto", "float32", "bf16", "int8"],
