@@ -9,8 +9,6 @@ sentence-transformers in float32.
     python benchmarks/inference.py --models all-MiniLM-L6-v2 all-mpnet-base-v2
     python benchmarks/inference.py --models all-MiniLM-L6-v2 --texts 40 --rounds 1 --starts 1 --sides bothways onnx
     python benchmarks/inference.py --models all-MiniLM-L6-v2 --no-bf16
-    python benchmarks/inference.py --models all-MiniLM-L6-v2 --million
-    python benchmarks/inference.py --models all-MiniLM-L6-v2 --soak 15
 
 The peers do not go together with the newest transformers: ``pip install --constraint benchmarks/peers.txt '.[peers]'``
 into an environment of their own, and ``--peers`` names its Python. What is finished is kept in ``--folder``: the script
@@ -29,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inference_long import million, soak
 from inference_prepare import KINDS, Order
 from inference_sides import Job
 from inference_texts import calibration_texts, counted_tokens, sampled_texts
@@ -111,11 +108,6 @@ def main() -> None:
     """Measures what is missing and prints the tables."""
     args = parse()
     args.folder.mkdir(parents=True, exist_ok=True)
-    if args.million or args.soak:
-        texts = sampled_texts(args.texts, args.data, args.folder)
-        for model in args.models:
-            (million if args.million else soak)(args, str(model), texts)
-        return
     run = Run(args)
     results = run.results()
     for model in args.models:
@@ -140,12 +132,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", default=sys.executable, help="the Python that has the peers")
     parser.add_argument("--data", type=Path, default=SHARED, help="the folder with stsb, wikipedia-en-slice and imdb")
     parser.add_argument("--folder", type=Path, default=Path("runs/inference"), help="keeps what is finished")
-    long = parser.add_argument_group("long runs of Bothways alone")
-    long.add_argument("--million", action="store_true", help="embed the sentences, repeated, to disk; watch memory")
-    long.add_argument("--rows", type=int, default=1_000_000, help="of that file")
-    long.add_argument("--soak", type=float, metavar="MINUTES", help="embed all texts again and again; watch memory")
-    long.add_argument("--engine", help="of long runs (default: as Bothways chooses)")
-    long.add_argument("--precision", help="of long runs")
     args = parser.parse_args()
     args.models = [model.absolute() for model in args.models]
     return args

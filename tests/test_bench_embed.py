@@ -7,6 +7,7 @@ import pytest
 import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
+from bothways.run.bound import Bound
 from bothways.use.bench_embed import Embedded, bench_embed, recommendation
 
 
@@ -48,10 +49,10 @@ def test_the_fastest_within_the_bound_is_recommended():
     rough = Embedded("packed", "int8", 9000.0, worst_cosine=0.9)
     fine = Embedded("packed", "bf16", 5000.0, worst_cosine=0.9995)
     refused = Embedded("packed", "int8", refused="no")
-    assert recommendation([exact, rough, fine, refused], 0.999, 0.995) == (
+    assert recommendation([exact, rough, fine, refused], Bound()) == (
         "packed in bf16: 5,000 tokens a second, 5.0× plain torch in float32, worst cosine 0.99950: --precision bf16"
     )
-    assert "int8" in recommendation([exact, rough, fine], 0.5, 0.995)
+    assert "int8" in recommendation([exact, rough, fine], Bound(0.5))
     deciding = [Embedded("packed", "int8", 9000.0, worst_cosine=0.9, equal=1.0), exact]
-    assert "100.0% equal decisions" in recommendation(deciding, 0.999, 0.995)
-    assert recommendation([rough], 0.999, 0.995) == "none stays within the bound; take float32"
+    assert "100.0% equal decisions" in recommendation(deciding, Bound())
+    assert recommendation([rough], Bound()) == "none stays within the bound; take float32"

@@ -18,10 +18,10 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
 from bothways.run import exported as exported_module
+from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.onnx import OnnxEngine
 from bothways.run.engines.outputs import Parts
 from bothways.run.exported import Exported
-from bothways.run.exporting.check import compare_engines, real_texts
 from bothways.run.exporting.export import write_graph
 from bothways.run.exporting.kept import quantize_within
 from bothways.run.folder import read_folder

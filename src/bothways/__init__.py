@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from bothways.run.opening import load as load
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
-    from bothways.use.mteb_model import mteb_model as mteb_model
-    from bothways.use.search.index import Index as Index
     from bothways.use.corpus import clean_corpus as clean_corpus
     from bothways.use.corpus import prepare_corpus as prepare_corpus
+    from bothways.use.mteb_model import mteb_model as mteb_model
+    from bothways.use.search.index import Index as Index
 
 _WHERE = {
     "Index": "bothways.use.search.index",

@@ -7,12 +7,26 @@ from typing import Annotated
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import AnyPrecision, EngineName, Json, ModelSource, Text, Threads, machine
+from bothways.cli.options import (
+    AnyPrecision,
+    EngineName,
+    EqualDecisions,
+    Json,
+    Labelled,
+    Loss,
+    ModelSource,
+    Text,
+    Threads,
+    WorstCosine,
+    machine,
+    written,
+)
 
 EXAMPLES = [
     "bothways bench embed my-bert",
     "bothways bench embed my-bert reviews.csv --text review --seconds 30",
     "bothways bench embed my-bert --precision int8 --json",
+    "bothways bench embed my-classifier --on dev.csv --loss 0.005 --keep",
 ]
 _TEXTS = 2000
 
@@ -24,16 +38,23 @@ def embed(
     ] = None,
     *,
     text: Text = None,
+    on: Labelled = None,
+    loss: Loss = None,
     engine: EngineName = None,
     precision: AnyPrecision = None,
+    worst_cosine: WorstCosine = None,
+    equal_decisions: EqualDecisions = None,
     seconds: Annotated[float, machine("--seconds", "N", "For which the throughput of each is measured.")] = 10.0,
     threads: Threads = None,
+    keep: Annotated[
+        bool, written("--keep", None, "MODEL's folder keeps what was found; --precision auto then takes the fastest.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure how fast a model runs here, in each engine and precision, and how like float32 it stays."""
     from itertools import islice
 
-    from bothways.run.guard import EQUAL_DECISIONS, WORST_COSINE
+    from bothways.run.bound import Bound, asked_bound
     from bothways.use.bench_embed import ASKED, bench_embed, recommendation
     from bothways.use.predictions.shared import Wish, ask_texts
 
@@ -41,7 +62,19 @@ def embed(
     if source is not None:
         rows = ask_texts(source, Wish(text=text), pairs=False)
         texts = [str(row.inputs[0]) for row in islice(rows, _TEXTS)]
-    found = bench_embed(model, texts, engine=engine, precision=precision, threads=threads, seconds=seconds)
+    found = bench_embed(
+        model,
+        texts,
+        engine=engine,
+        precision=precision,
+        worst_cosine=worst_cosine,
+        equal_decisions=equal_decisions,
+        labelled=on,
+        loss=loss,
+        keep=keep,
+        threads=threads,
+        seconds=seconds,
+    )
     if json:
         output.as_json(found)
         return
@@ -53,6 +86,7 @@ def embed(
         "memory",
         "load",
         "worst cosine",
+        *(("metric (change)",) if on else ()),
     )
     rows_of_table = [
         (
@@ -63,6 +97,7 @@ def embed(
             None if one.memory is None else f"{one.memory / 2**20:,.0f} MiB",
             f"{one.load:.1f} s",
             f"{one.worst_cosine:.6f}" + ("" if one.equal is None else f", {one.equal:.1%} equal decisions"),
+            *((f"{one.metric:.4f} ({one.change:+.4f})",) if one.metric is not None else ()),
         )
         for one in found
         if not one.refused
@@ -71,4 +106,4 @@ def embed(
     for one in found:
         if one.refused:
             output.line(f"{one.engine} {one.precision}: {one.refused}")
-    output.line(f"\n{recommendation(found, WORST_COSINE, EQUAL_DECISIONS)}")
+    output.line(f"\n{recommendation(found, asked_bound(worst_cosine, equal_decisions) or Bound(), loss)}")

@@ -9,14 +9,17 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import (
+    Deterministic,
     DeviceName,
     Dims,
     EngineName,
+    EqualDecisions,
     Json,
     Lines,
     ModelSource,
     On,
     Overwrite,
+    Pin,
     Pooling,
     Prompt,
     ResumeOut,
@@ -26,6 +29,7 @@ from bothways.cli.options import (
     Threads,
     TrainedTruncation,
     Workers,
+    WorstCosine,
     option,
 )
 
@@ -59,6 +63,10 @@ def embed(
     device: DeviceName = None,
     engine: EngineName = None,
     precision: RunPrecision = "float32",
+    worst_cosine: WorstCosine = None,
+    equal_decisions: EqualDecisions = None,
+    deterministic: Deterministic = False,
+    pin: Pin = False,
     threads: Threads = None,
     shard_rows: ShardRows = None,
     on: On = None,
@@ -73,7 +81,17 @@ def embed(
     from bothways.use.target import find_target
 
     find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation)
+    loaded = bw.load(
+        model,
+        device=device,
+        engine=engine,
+        precision=precision,
+        truncation=truncation,
+        worst_cosine=worst_cosine,
+        equal_decisions=equal_decisions,
+        deterministic=deterministic,
+        pin=pin,
+    )
     result = bulk.embed(
         loaded,
         source,

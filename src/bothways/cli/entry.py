@@ -55,8 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # machine several times slower; sleeping at once makes batches of short texts half as slow again on a quiet one.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Each shape that oneDNN multiplied keeps a kernel, a thousand of them a hundred megabytes.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if "RANK" in os.environ:  # or else each process of a run tells on stderr how torch adds up gradients
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from bothways.cli.commands import application

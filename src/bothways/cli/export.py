@@ -8,7 +8,20 @@ from typing import Annotated, Literal
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import Adapter, Json, ModelSource, Overwrite, Threads, data, plain
+from bothways.cli.comparing import alike, metric_of, texts_of
+from bothways.cli.options import (
+    Adapter,
+    Compared,
+    EqualDecisions,
+    Json,
+    Labelled,
+    Loss,
+    ModelSource,
+    Overwrite,
+    Threads,
+    WorstCosine,
+    plain,
+)
 
 EXAMPLES = [
     "bothways export my-classifier exported --to onnx",
@@ -24,15 +37,11 @@ def export(
     precision: Annotated[
         Literal["float32", "int8"], plain("--precision", None, "Of the weights; int8 for onnx only.")
     ] = "float32",
-    texts: Annotated[
-        Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
-    ] = None,
-    worst_cosine: Annotated[
-        float, plain("--worst-cosine", "COSINE", "What int8 must keep of every vector, of a model without heads.")
-    ] = 0.999,
-    equal_decisions: Annotated[
-        float, plain("--equal-decisions", "SHARE", "Decisions of each head that int8 must not change.")
-    ] = 0.995,
+    texts: Compared = None,
+    on: Labelled = None,
+    loss: Loss = None,
+    worst_cosine: WorstCosine = None,
+    equal_decisions: EqualDecisions = None,
     adapter: Adapter = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -40,19 +49,15 @@ def export(
 ) -> None:
     """Write a model as a graph that runs without torch: tokens in, vectors and the answers of all heads out."""
     import bothways as bw
-    from bothways.errors import BothwaysError
 
-    lines = None
-    if texts is not None:
-        lines = [line for line in texts.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        if not lines:
-            raise BothwaysError(f"{texts} holds no text; give a file with a text on each line")
     loaded = bw.load(model, device="cpu", adapter=adapter)
     made = loaded.export(
         out,
         to=to,
         precision=precision,
-        texts=lines,
+        texts=texts_of(texts),
+        metric=metric_of(loaded, on),
+        loss=loss,
         worst_cosine=worst_cosine,
         equal_decisions=equal_decisions,
         overwrite=overwrite,
@@ -63,10 +68,5 @@ def export(
         return
     if precision == "int8":
         figures["in_float32"] = ", ".join(made.kept) or "no layer"
-    vectors = made.check["vector"]["worst_cosine"]
-    equal = {kind: alike["equal"] for kind, alike in made.check.items() if isinstance(alike, dict) and "equal" in alike}
-    compared = f"worst cosine of vectors {vectors:.6f}"
-    compared += "".join(f", {share:.1%} of {kind} equal" for kind, share in equal.items())
-    said = {"compared": f"{made.check['texts']} texts, {made.check['tokens']:,} tokens", "alike": compared}
-    output.facts(figures | said)
+    output.facts(figures | alike(made.check))
     output.line(f"\nNext: bothways embed {out} texts.jsonl vectors.npy")

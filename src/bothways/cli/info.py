@@ -28,12 +28,25 @@ def _readable(facts: dict[str, Any]) -> dict[str, Any]:
         "model": facts["model"],
         "family": facts["family"] + (f", {facts['size']}" if facts["size"] else ", a size of its own"),
         "shape": f"{shape}, feed-forward {facts['feed_forward']}",
-        "parameters": f"{facts['parameters']:,}, of these {facts['encoder_parameters']:,} in the encoder",
+        "parameters": None
+        if facts["parameters"] is None
+        else f"{facts['parameters']:,}, of these {facts['encoder_parameters']:,} in the encoder",
         "weights": f"{facts['bytes'] / 1e6:.1f} MB on disk",
         "heads": facts["heads"] or "none",
         "labels": facts["labels"] or None,
         "vocabulary": f"{facts['vocabulary']:,} tokens{case}",
         "max length": facts["max_length"],
         "embeddings": facts["pooling"] + (" of tokens, length 1" if facts["normalize"] else " of tokens"),
-        "transformers": facts["architectures"] or "the folder names no class",
+        "exported": facts["exported"] and f"to {facts['exported']['to']} in {facts['exported']['precision']}",
+        "lower precision": ", ".join(_lower(facts["lower"])) or None,
+        "transformers": None if facts["exported"] else facts["architectures"] or "the folder names no class",
     }
+
+
+def _lower(known: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} with {len(found['kept'])} layers in higher precision, "
+        f"worst cosine {found['check']['vector']['worst_cosine']:.5f}"
+        for name, found in known.items()
+        if "check" in found
+    ]

@@ -125,11 +125,30 @@ PrecisionName = Annotated[
 ]
 EngineName = Annotated[
     str | None,
-    machine("--engine", "NAME", "packed, reference; for exported models onnx, openvino; the fastest there is."),
+    machine("--engine", "NAME", "packed, reference, gpu; for exported models onnx, openvino; the fastest there is."),
 ]
 RunPrecision = Annotated[
     Literal["auto", "float32", "bf16", "int8"],
     machine("--precision", None, "Numbers to multiply in; lower ones are faster, and checked against float32."),
+]
+WorstCosine = Annotated[
+    float | None,
+    machine("--worst-cosine", "COSINE", "What lower precision must keep of every vector; 0.999, or as quantized."),
+]
+EqualDecisions = Annotated[
+    float | None,
+    machine("--equal-decisions", "SHARE", "Decisions of each head that it must keep; 0.995, or as quantized."),
+]
+Deterministic = Annotated[
+    bool, machine("--deterministic", None, "The same to the bit whatever else is asked; each text alone, slower.")
+]
+Pin = Annotated[bool, machine("--pin", None, "Keep each thread to a processor core of its own.")]
+Labelled = Annotated[
+    str | None, data("--on", "FILE", "Labelled rows: the task's first metric decides, instead of cosines.")
+]
+Loss = Annotated[float | None, data("--loss", "SHARE", "How much of that metric may be lost; 0.005.")]
+Compared = Annotated[
+    Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
 ]
 AnyPrecision = Annotated[Literal["float32", "bf16", "int8"] | None, machine("--precision", None, "Only this one.")]
 Threads = Annotated[

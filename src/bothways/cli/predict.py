@@ -10,13 +10,16 @@ import typer
 from bothways.cli import output
 from bothways.cli.options import (
     Adapter,
+    Deterministic,
     DeviceName,
     EngineName,
+    EqualDecisions,
     Json,
     Lines,
     ModelSource,
     On,
     Overwrite,
+    Pin,
     ResumeOut,
     RunPrecision,
     ShardRows,
@@ -25,6 +28,7 @@ from bothways.cli.options import (
     Threads,
     TrainedTruncation,
     Workers,
+    WorstCosine,
     data,
     option,
     written,
@@ -63,6 +67,10 @@ def predict(
     device: DeviceName = None,
     engine: EngineName = None,
     precision: RunPrecision = "float32",
+    worst_cosine: WorstCosine = None,
+    equal_decisions: EqualDecisions = None,
+    deterministic: Deterministic = False,
+    pin: Pin = False,
     threads: Threads = None,
     out: Annotated[
         Path,
@@ -86,7 +94,18 @@ def predict(
     from bothways.use.target import find_target
 
     find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite)
-    loaded = bw.load(model, device=device, engine=engine, precision=precision, truncation=truncation, adapter=adapter)
+    loaded = bw.load(
+        model,
+        device=device,
+        engine=engine,
+        precision=precision,
+        truncation=truncation,
+        adapter=adapter,
+        worst_cosine=worst_cosine,
+        equal_decisions=equal_decisions,
+        deterministic=deterministic,
+        pin=pin,
+    )
     result = bulk.predict(
         loaded,
         source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,30 @@ def _of_vectors(
         write_metrics(folder, found)
         write_page(folder / PAGE, measured_page(found))
     return found
+
+
+def labelled_metric(model: Model, data: Any, **own: Any) -> Callable[[Model], float]:
+    """What lower precision may be held to: the first metric of a model's task, on labelled rows.
+
+    Args:
+        model: A fine-tuned model.
+        data: Labelled rows, as `finetune` takes them.
+        own: Settings of the task, as in `evaluate`.
+
+    Returns:
+        A function, named as the metric is, that gives it for this model by whatever engine runs it.
+
+    Raises:
+        BothwaysError: The model was not fine-tuned for a task, or the data does not do.
+    """
+    task = task_of(model, own)
+    test = task.read(data)
+
+    def measure(candidate: Model) -> float:
+        return float(task.examine(candidate, test).scores[task.metrics[0]])
+
+    measure.__name__ = task.metrics[0]
+    return measure
 
 
 def task_of(model: Model, own: Mapping[str, Any]) -> Task:

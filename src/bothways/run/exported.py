@@ -13,6 +13,8 @@ from typing import Any
 
 from bothways.errors import BothwaysError, closest
 from bothways.model.config import EncoderConfig, HeadConfig
+from bothways.run.bound import Bound
+from bothways.run.engines.protocol import Manner
 from bothways.run.engines.rectangles import RectangleEngine
 from bothways.run.files import read_json, write_json
 from bothways.run.known import Known
@@ -86,6 +88,8 @@ class Exported(Questions):
         precision: What products are computed in: float32 is what the graph was exported in; ``"bf16"`` and ``"auto"``
             ask OpenVINO to round float32 graphs.
         truncation: What happens to texts that are too long; None does as the model was trained.
+        bound: What its outputs must keep of the original's, as they were compared when it was exported.
+        manner: How the engine runs.
         name: For messages.
 
     Attributes:
@@ -104,6 +108,8 @@ class Exported(Questions):
         engine: str | None = None,
         precision: str = "float32",
         truncation: str | None = None,
+        bound: Bound | None = None,
+        manner: Manner | None = None,
         name: str = "this model",
     ) -> None:
         own = _own(folder)
@@ -118,6 +124,8 @@ class Exported(Questions):
         self._target = _check_engine(name, self.exported["to"], engine)
         self.precision = _check_precision(name, self.exported, precision)
         _check_processor(name, self.exported)
+        _check_bound(name, self.exported, bound)
+        self._manner = manner
         self._engine: RectangleEngine | None = None
 
     @property
@@ -131,9 +139,9 @@ class Exported(Questions):
         with self._turns.compute:
             if self._engine is None:
                 made = _engine_class(self._target)
-                self._engine = made(
-                    self.folder, self._config.embeddings.pad_id, self.precision, self.exported.get("graph", "")
-                )
+                graph = self.exported.get("graph", "")
+                pad = self._config.embeddings.pad_id
+                self._engine = made(self.folder, pad, self.precision, graph, self._manner)
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,7 +156,18 @@ class Exported(Questions):
         raise AttributeError(name)
 
 
-_OF_MODELS = ("encoder", "heads", "save", "save_adapter", "copy", "to", "with_encoder", "attentions", "export")
+_OF_MODELS = (
+    "encoder",
+    "heads",
+    "save",
+    "save_adapter",
+    "copy",
+    "to",
+    "with_encoder",
+    "attentions",
+    "export",
+    "quantize",
+)
 """What a `Model` has and an exported one cannot."""
 
 
@@ -218,6 +237,14 @@ def _check_precision(name: str, exported: dict[str, Any], precision: str) -> str
         f"{name} was exported to {exported['to']} in {made}, and is not computed in {precision}; leave precision out, "
         "or export the model again"
     )
+
+
+def _check_bound(name: str, exported: dict[str, Any], bound: Bound | None) -> None:
+    if bound is not None and "check" in exported and not bound.holds(exported["check"]):
+        raise BothwaysError(
+            f"{name} was exported in {exported['precision']}, which is beyond the bound ({bound}); export the model "
+            "again with --worst-cosine and --equal-decisions as they are asked here, or in float32"
+        )
 
 
 def _check_processor(name: str, exported: dict[str, Any]) -> None:

@@ -8,40 +8,90 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
+from bothways.progress import progress
+from bothways.run.bound import Bound, Metric, judged
+from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.calibrate import calibrate
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int8 import InputScale, can_int8
 from bothways.run.engines.packed.pack import layers
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Output
-from bothways.run.exporting.check import compare_engines, real_texts
+from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Manner, Output
 from bothways.run.runner import Runner
 
-_DECIDING = ("classify", "tag", "answer", "choose")
-WORST_COSINE, EQUAL_DECISIONS = 0.999, 0.995
 _CALIBRATION_TOKENS = 1024
 _SOME = 4
 """Each layer alone is tried on every fourth text only."""
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What lower precision must keep, compared with float32.
+class Found:
+    """What came of comparing an engine.
 
     Attributes:
-        worst_cosine: The least cosine of any vector with its float32 form; of models that give vectors.
-        equal_decisions: The least share of equal decisions; of each head.
+        check: For each output how like float32 it is.
+        metric: What the model reaches with it; None where no metric was asked.
     """
 
-    worst_cosine: float = WORST_COSINE
-    equal_decisions: float = EQUAL_DECISIONS
+    check: dict[str, Any]
+    metric: float | None = None
+
+
+class Judge:
+    """Compares engines with the exact one, and says whether they do.
+
+    Args:
+        model: Whose tokenizer and heads tell what is compared.
+        exact: What is to be computed.
+        texts: Real texts of many lengths.
+        bound: What must hold; where there is a metric, that alone decides.
+        metric: Measured with every engine.
+    """
+
+    def __init__(
+        self, model: Runner, exact: Engine, texts: Sequence[str], bound: Bound, metric: Metric | None = None
+    ) -> None:
+        self.model, self.texts, self.bound, self.metric = model, texts, bound, metric
+        self.exact_metric = None if metric is None else metric.measure(model.on(exact))
+        self._exact = _Remembered(exact)
+
+    def found(self, engine: Engine) -> Found:
+        """What an engine gives for all texts."""
+        value = None if self.metric is None else self.metric.measure(self.model.on(engine))
+        return Found(compare_engines(self.model, self._exact, engine, self.texts), value)
+
+    def glance(self, engine: Engine) -> dict[str, Any]:
+        """The likeness on some of the texts only."""
+        return compare_engines(self.model, self._exact, engine, self.texts[1::_SOME])
+
+    def holds(self, found: Found) -> bool:
+        """Whether what was found is near enough."""
+        if self.metric is None or found.metric is None or self.exact_metric is None:
+            return self.bound.holds(found.check)
+        return found.metric >= self.exact_metric - self.metric.loss
+
+    def said(self, found: Found) -> str:
+        """What was found, in words."""
+        if self.metric is None:
+            return said(found.check)
+        return f"at {found.metric:.4f} in {self.metric.name}, in float32 at {self.exact_metric:.4f}"
+
+    def asked(self) -> str:
+        """What must hold, in words."""
+        return str(self.bound) if self.metric is None else f"a loss of {self.metric.loss:g} in {self.metric.name}"
+
+    def noted(self, found: Found) -> dict[str, Any]:
+        """What is worth keeping of it, as plain data."""
+        if self.metric is None:
+            return {"check": found.check}
+        values = {"name": self.metric.name, "loss": self.metric.loss, "exact": self.exact_metric}
+        return {"check": found.check, "metric": values | {"found": found.metric}}
 
 
 @dataclass(frozen=True)
@@ -52,11 +102,20 @@ class Checked:
         engine: The engine.
         kept: The layers that stayed in higher precision, those that hurt most first.
         check: For each output how like float32 it is.
+        scales: The int8 layers' scales.
+        metric: Its name, the loss allowed, what the model reached in float32 (exact) and with the engine (found).
     """
 
     engine: PackedEngine
     kept: tuple[str, ...] = ()
     check: dict[str, Any] = field(default_factory=dict)
+    scales: dict[str, InputScale] = field(default_factory=dict)
+    metric: dict[str, Any] | None = None
+
+    def noted(self) -> dict[str, Any]:
+        """As plain data."""
+        found: dict[str, Any] = {"kept": list(self.kept), "check": self.check}
+        return found if self.metric is None else found | {"metric": self.metric}
 
 
 def checked(
@@ -65,8 +124,8 @@ def checked(
     precision: str,
     bound: Bound | None = None,
     texts: Sequence[str] | None = None,
-    threads: int | None = None,
-    kept: Iterable[str] | None = None,
+    manner: Manner | None = None,
+    metric: Metric | None = None,
 ) -> Checked:
     """An engine of lower precision that stays within a bound.
 
@@ -75,49 +134,45 @@ def checked(
         parts: Its modules.
         precision: ``"bf16"`` or ``"int8"``.
         bound: What must hold.
-        texts: Real texts of many lengths; English ones that Python brings when not given. int8 is calibrated on every
-            second of them.
-        threads: Of the engine.
-        kept: For int8 the layers that are known to be kept in higher precision; then nothing is searched for.
+        texts: Real texts of many lengths; English ones when not given. int8 is calibrated on every second of them.
+        manner: How the engine runs.
+        metric: What decides instead of the bound.
 
     Raises:
         BothwaysError: The processor or this torch lacks the precision, or the bound cannot be held; the sentence names
             the layer that hurts most.
     """
-    bound = bound or Bound(WORST_COSINE, EQUAL_DECISIONS)
-    texts = list(texts or real_texts(model.max_length))
-    exact = _Remembered(PackedEngine(parts, "float32", threads))
-    if precision == "bf16":
-        engine = PackedEngine(parts, "bf16", threads)
-        check = compare_engines(model, exact, engine, texts)
-        if not holds(check, bound):
-            raise BothwaysError(
-                f"{model.name} in bf16 is {_said(check)}, beyond the bound ({_asked(bound)}); use float32"
-            )
-        return Checked(engine, (), check)
-    scales = _scales(model, parts, texts)
-    if kept is not None:
-        used = {name: scale for name, scale in scales.items() if name not in set(kept)}
-        return Checked(PackedEngine(parts, "int8", threads, used), tuple(kept))
-    return _search(_Search(model, parts, exact, texts, bound, threads, scales))
+    texts, manner = list(texts or real_texts(model.max_length)), manner or Manner()
+    scales = _scales(model, parts, texts) if precision == "int8" else {}
+    exact = PackedEngine(parts, "float32", manner=manner)
+    judge = Judge(model, exact, texts, bound or Bound(), metric)
+    if precision == "int8":
+        return _search(_Search(parts, judge, manner, scales))
+    engine = PackedEngine(parts, "bf16", manner=manner)
+    found = judge.found(engine)
+    if not judge.holds(found):
+        raise BothwaysError(
+            f"{model.name} in bf16 is {judge.said(found)}, beyond the bound ({judge.asked()}); use float32"
+        )
+    return Checked(engine, **judge.noted(found))
 
 
 @dataclass(frozen=True)
 class _Search:
-    model: Runner
     parts: Parts
-    exact: _Remembered
-    texts: list[str]
-    bound: Bound
-    threads: int | None
+    judge: Judge
+    manner: Manner
     scales: dict[str, InputScale]
 
-    def tried(self, names: Iterable[str], texts: Sequence[str] | None = None) -> Checked:
+    def engine(self, names: Iterable[str]) -> PackedEngine:
         """With so many layers in int8."""
         used = {name: self.scales[name] for name in names}
-        engine = PackedEngine(self.parts, "int8", self.threads, used)
-        check = compare_engines(self.model, self.exact, engine, texts or self.texts)
-        return Checked(engine, tuple(name for name in self.scales if name not in used), check)
+        return PackedEngine(self.parts, "int8", scales=used, manner=self.manner)
+
+    def checked(self, engine: PackedEngine, found: Found, kept: Sequence[str] = ()) -> Checked:
+        """What was found good."""
+        used = {name: scale for name, scale in self.scales.items() if name not in kept}
+        return Checked(engine, tuple(kept), scales=used, **self.judge.noted(found))
 
 
 class _Remembered:
@@ -140,20 +195,26 @@ class _Remembered:
 
 def _search(search: _Search) -> Checked:
     """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
-    found = search.tried(search.scales)
-    if holds(found.check, search.bound):
-        return found
-    some = search.texts[1::_SOME]
-    alone = {name: search.tried([name], some).check for name in search.scales}
-    hurting = sorted(search.scales, key=lambda name: _loss(alone[name]), reverse=True)
+    judge, names = search.judge, list(search.scales)
+    engine = search.engine(names)
+    first = judge.found(engine)
+    if judge.holds(first):
+        return search.checked(engine, first)
+    with progress("Finding the layers that lose most", len(names), "layers") as bar:
+        alone = {}
+        for name in names:
+            alone[name] = judge.glance(search.engine([name]))
+            bar.advance(1)
+    hurting = sorted(names, key=lambda name: _loss(alone[name]), reverse=True)
     for count in range(1, len(hurting)):
-        found = search.tried([name for name in search.scales if name not in hurting[:count]])
-        if holds(found.check, search.bound):
-            return Checked(found.engine, tuple(hurting[:count]), found.check)
+        engine = search.engine([name for name in names if name not in hurting[:count]])
+        found = judge.found(engine)
+        if judge.holds(found):
+            return search.checked(engine, found, hurting[:count])
     worst = hurting[0]
     raise BothwaysError(
-        f"{search.model.name} in int8 does not stay within the bound ({_asked(search.bound)}): {worst} alone is "
-        f"{_said(alone[worst])}; use bf16 or float32"
+        f"{judge.model.name} in int8 does not stay within the bound ({judge.asked()}): all layers in int8 are "
+        f"{judge.said(first)}, and {worst}, which loses most, alone {said(alone[worst])}; use bf16 or float32"
     )
 
 
@@ -167,36 +228,14 @@ def _scales(model: Runner, parts: Parts, texts: Sequence[str]) -> dict[str, Inpu
     return calibrate(parts, encoded.batches(_CALIBRATION_TOKENS), wanted)
 
 
-def _judged(check: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The outputs that a model is used for: what it was fine-tuned to decide, or its vectors."""
-    return {kind: check[kind] for kind in _DECIDING if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
-
-
-def holds(check: dict[str, Any], bound: Bound) -> bool:
-    """Whether what a model is used for stays within a bound, by what `compare_engines` found."""
-    return all(
-        found.get("worst_cosine", inf) >= bound.worst_cosine and found.get("equal", inf) >= bound.equal_decisions
-        for found in _judged(check).values()
-    )
-
-
 def _loss(check: dict[str, Any]) -> float:
     """How much a layer hurts: what is lost of decisions, or of cosines; between equals the hidden states decide."""
-    lost = max(
-        max(1 - found.get("worst_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in _judged(check).values()
-    )
+    lost = max(max(1 - found.get("worst_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in judged(check).values())
     return float(lost + 1e-3 * (1 - check[HIDDEN]["mean_cosine"]))
 
 
-def _said(check: dict[str, Any]) -> str:
+def said(check: dict[str, Any]) -> str:
+    """How like float32 what an engine gives is, in words."""
     parts = [f"as like as {check[VECTOR]['worst_cosine']:.5f} in its worst vector's cosine"]
-    parts += [f"{found['equal']:.2%} equal in {kind}" for kind, found in check.items() if _decides(found)]
-    return ", ".join(parts)
-
-
-def _decides(found: Any) -> bool:
-    return isinstance(found, dict) and "equal" in found
-
-
-def _asked(bound: Bound) -> str:
-    return f"worst cosine {bound.worst_cosine}, {bound.equal_decisions:.1%} equal decisions"
+    equal = {kind: found["equal"] for kind, found in check.items() if isinstance(found, dict) and "equal" in found}
+    return ", ".join(parts + [f"{share:.2%} equal in {kind}" for kind, share in equal.items()])

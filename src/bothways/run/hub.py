@@ -11,8 +11,10 @@ import re
 from pathlib import Path
 
 from bothways.errors import BothwaysError, closest, need
+from bothways.run.folder_files import own_file
 
 _FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
+_GRAPHS = ["model.onnx", "model.onnx.data", "model.xml", "model.bin"]
 _OLD_FILES = ["pytorch_model*.bin"]
 
 
@@ -63,7 +65,9 @@ def _download(name: str, offline: bool) -> Path:
     offline = offline_wanted(offline)
     try:
         folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
-        if not any(folder.glob("*.safetensors")):  # older models carry only .bin files
+        if "exported" in own_file(folder):
+            folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _GRAPHS, local_files_only=offline))
+        elif not any(folder.glob("*.safetensors")):  # older models carry only .bin files
             folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
     except Exception as error:  # the hub library raises many kinds
         if offline:

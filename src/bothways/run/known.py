@@ -22,8 +22,9 @@ class Known:
         truncation: What happens to longer texts, as in training: a policy of `Tokenizer.encode`.
         task: What it was fine-tuned for.
         decoding: How numbers of heads become answers, by kind of head; plain data.
-        lower: By precision what a comparison with float32 found: which layers are ``kept`` in higher precision, and
-            how like the outputs are (``check``); plain data, empty where none was made.
+        lower: By precision what a comparison with float32 found: which layers are ``kept`` in higher precision, how
+            like the outputs are (``check``), and the ``bound`` that was asked; and the fastest precision of kinds of
+            processors (`bothways.run.bound`). Plain data, empty where nothing was compared.
     """
 
     head_configs: dict[str, HeadConfig]

@@ -140,11 +140,15 @@ def peak_memory(root: Path = Path("/")) -> int | None:
 def apply_thread_limit() -> int:
     """Keeps torch from starting more threads than the process may run, unless the user's environment says how many.
 
+    Its kernels are kept from growing without bound, too.
+
     Returns:
         The threads torch will use.
     """
     import torch
 
+    # Each shape that oneDNN multiplied keeps a kernel, a thousand of them a hundred megabytes; read at the first one.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if not any(os.environ.get(name) for name in _THREAD_VARIABLES):
         allowed, _ = allowed_threads()
         # Fewer than allowed is torch's own choice, such as one a physical core.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,20 +24,22 @@ from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
+from bothways.run.bound import Bound, asked_bound, asked_metric, remembered, usual_precision
 from bothways.run.engines.choice import Kept, check_engine
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.engine import PackedEngine
-from bothways.run.engines.protocol import Engine
+from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
-from bothways.run.precision import resolve_precision
+from bothways.run.precision import native_bf16, processor_kind, resolve_precision
 from bothways.run.questions import Questions
 from bothways.run.spot import Spot
 from bothways.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from bothways.run.exporting.export import ExportReport
+    from bothways.run.lower import Quantized
 
 __all__ = ["Answer", "Choice", "Classification", "Fill", "Model", "Spot", "Tagged", "load"]
 
@@ -51,13 +53,24 @@ def load(
     offline: bool = False,
     truncation: str | None = None,
     adapter: str | Path | None = None,
+    bound: Bound | None = None,
+    manner: Manner | None = None,
 ) -> Model:
     """Opens a folder with weights, or a hub id; as `bothways.run.opening.load` says, which opens exported ones too."""
     folder = find_model(source, offline)
     saved = read_folder(folder)
     if adapter is not None:
         saved = with_adapter(saved, Path(adapter), str(source), folder)
-    return Model(saved, device=device, precision=precision, engine=engine, truncation=truncation, name=str(source))
+    return Model(
+        saved,
+        device=device,
+        precision=precision,
+        engine=engine,
+        truncation=truncation,
+        bound=bound,
+        manner=manner,
+        name=str(source),
+    )
 
 
 class Model(Questions):
@@ -79,17 +92,19 @@ class Model(Questions):
         precision: str = "float32",
         engine: str = "reference",
         truncation: str | None = None,
+        bound: Bound | None = None,
+        manner: Manner | None = None,
         name: str = "this model",
     ) -> None:
         super().__init__(saved, truncation=truncation, name=name)
-        self._saved = saved
+        self._saved, self._bound, self._manner = saved, bound, manner or Manner()
         self._asked, self._kept = check_engine(engine), Kept()
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
         apply_thread_limit()
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.precision = precision if precision == "int8" else resolve_precision(precision, self.device).name
         self._auto = precision == "auto"
+        self.precision = self._resolved(precision)
 
     @classmethod
     def random(
@@ -128,33 +143,55 @@ class Model(Questions):
         return self.encoder.config
 
     @property
+    def parts(self) -> Parts:
+        """Its modules."""
+        return Parts(self.encoder, self.heads, self.head_configs)
+
+    @property
     def engine(self) -> Engine:
         """What runs it: made at the first question, and again when the weights have changed.
 
         A model that was not opened but made or trained runs in plain torch, unless it was told otherwise.
         """
-        parts = Parts(self.encoder, self.heads, self.head_configs)
-        return self._kept.engine(parts, self._asked, self.precision, lambda: self._packed(parts))
+        if self._given is not None:
+            return self._given
+        parts = self.parts
+        return self._kept.engine(parts, self._asked, self.precision, lambda: self._packed(parts), self._manner)
+
+    def _resolved(self, precision: str) -> str:
+        """``auto``: what was found fastest on this kind of processor, else bf16 where that is native."""
+        known = None
+        if self._auto and self.device.type == "cpu" and self._asked != "reference":
+            known = usual_precision(self._known.lower, processor_kind(), self._bound)
+        if known is not None or precision == "int8":
+            return known or precision
+        return resolve_precision(precision, self.device).name
 
     def _packed(self, parts: Parts) -> Engine:
-        """Lower precision that was not asked for as it is, bf16 by ``auto`` or int8, is compared with float32 first."""
-        if self.precision == "float32" or (self.precision == "bf16" and not self._auto):
-            return PackedEngine(parts, self.precision)
+        """Lower precision, unless bf16 was asked for as it is, is compared with float32 before it is taken."""
+        plain = self.precision == "bf16" and not self._auto and self._bound is None
+        if self.precision == "float32" or plain:
+            if plain and not native_bf16("cpu")[0]:
+                slow = f"bf16 is slower here than float32: {native_bf16('cpu')[1]}"
+                warnings.warn(BothwaysWarning(slow), stacklevel=2)
+            return PackedEngine(parts, self.precision, manner=self._manner)
+        from bothways.run.engines.packed.calibrate import from_tensors
         from bothways.run.guard import checked
+        from bothways.run.lower import remember
 
-        known = self._known.lower.get(self.precision)
-        if known is not None and self.precision == "bf16":
-            return PackedEngine(parts, "bf16")
+        known = remembered(self._known.lower, self.precision, self._bound)
+        if known is not None and known.get("weights") == parts.fingerprint():
+            scales = from_tensors(self._saved.scales) if self.precision == "int8" else None
+            return PackedEngine(parts, self.precision, scales=scales, manner=self._manner)
         try:
-            found = checked(self, parts, self.precision, kept=known and known["kept"])
+            found = checked(self, parts, self.precision, self._bound, manner=self._manner)
         except BothwaysError as error:
             if not self._auto:
                 raise
             warnings.warn(BothwaysWarning(f"{error}, as is done now"), stacklevel=2)
             self.precision = "float32"
-            return PackedEngine(parts, "float32")
-        if known is None:
-            self._known.lower[self.precision] = {"kept": list(found.kept), "check": found.check}
+            return PackedEngine(parts, "float32", manner=self._manner)
+        remember(self, self.precision, found, self._bound or Bound())
         return found.engine
 
     @property
@@ -212,8 +249,10 @@ class Model(Questions):
         to: str = "onnx",
         precision: str = "float32",
         texts: Sequence[str] | None = None,
-        worst_cosine: float = 0.999,
-        equal_decisions: float = 0.995,
+        metric: Callable[[Any], float] | None = None,
+        loss: float | None = None,
+        worst_cosine: float | None = None,
+        equal_decisions: float | None = None,
         overwrite: bool = False,
     ) -> ExportReport:
         """Writes the whole model as a graph that runs without torch: `bothways.load` opens it for the same questions.
@@ -226,9 +265,11 @@ class Model(Questions):
             to: ``"onnx"`` for ONNX Runtime, or ``"openvino"``.
             precision: ``"float32"``, or for onnx ``"int8"``: 8-bit weights, a quarter of the size.
             texts: What it is compared on; None takes English texts of 1 word to as many as the model takes.
-            worst_cosine: What int8 must keep of every vector, where the model has no heads. Layers that lose most stay
-                float32 until it does.
-            equal_decisions: The share of equal decisions that int8 must keep, of each head.
+            metric: As for `quantize`; then it alone decides about int8.
+            loss: How much of it may be lost, 0.005 when not given.
+            worst_cosine: What int8 must keep of every vector, where the model has no heads, 0.999 when not given.
+                Layers that lose most stay float32 until it does.
+            equal_decisions: The share of equal decisions that int8 must keep, of each head, 0.995 when not given.
             overwrite: Whether an exported folder of that name is replaced.
 
         Raises:
@@ -243,10 +284,49 @@ class Model(Questions):
             to=to,
             precision=precision,
             texts=texts,
-            worst_cosine=worst_cosine,
-            equal_decisions=equal_decisions,
+            bound=asked_bound(worst_cosine, equal_decisions),
+            metric=asked_metric(metric, loss),
             overwrite=overwrite,
         )
+
+    def quantize(
+        self,
+        precision: str = "int8",
+        *,
+        texts: Sequence[str] | None = None,
+        metric: Callable[[Any], float] | None = None,
+        loss: float | None = None,
+        worst_cosine: float | None = None,
+        equal_decisions: float | None = None,
+    ) -> Quantized:
+        """Finds out how this model computes in lower precision within a bound, takes it, and keeps it when saved.
+
+        Layers that hurt most stay in higher precision until the bound holds. A saved model opens in the precision
+        without looking for it again; ``precision="auto"`` takes it where it was found fastest.
+
+        Args:
+            precision: ``"int8"`` or ``"bf16"``.
+            texts: Real texts of many lengths; int8 finds its scales on every second of them. None: English texts of
+                several kinds.
+            metric: A function that gives a number for a model, more being better, such as its accuracy on labelled
+                rows (`bothways.learn.evaluate.labelled_metric`). Then it decides, instead of cosines and decisions.
+            loss: How much of the metric may be lost, 0.005 when not given.
+            worst_cosine: What every vector must keep, 0.999 when not given.
+            equal_decisions: The share of equal decisions of each head, 0.995 when not given.
+
+        Returns:
+            What was found.
+
+        Raises:
+            BothwaysError: The processor lacks the precision, or the bound cannot be held; the layer that hurts most is
+                named.
+        """
+        from bothways.run.lower import quantize
+
+        bound, asked = asked_bound(worst_cosine, equal_decisions), asked_metric(metric, loss)
+        found = quantize(self, precision, None if texts is None else list(texts), bound, asked)
+        self.precision, self._bound, self._kept = precision, None, Kept()
+        return found
 
     def save_adapter(self, adapter: Adapter, folder: str | Path, *, overwrite: bool = False) -> None:
         """Writes what LoRA learned, and the heads beside it, so that `load` and the library `peft` add it to its base.
@@ -269,6 +349,8 @@ class Model(Questions):
             precision=self.precision,
             engine=self._asked,
             truncation=self.truncation,
+            bound=self._bound,
+            manner=self._manner,
             name=self.name,
         )
 

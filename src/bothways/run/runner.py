@@ -6,10 +6,11 @@ needs torch: an engine may do without.
 
 from __future__ import annotations
 
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -58,6 +59,13 @@ class Runner(ABC):
         self.truncation = truncation or known.truncation
         self.truncated = Truncation()
         self._turns = Turns()
+        self._given: Engine | None = None
+
+    def on(self, engine: Engine) -> Self:
+        """The same model, run by an engine that is given."""
+        other = copy.copy(self)
+        other._given = engine
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_turns"}

@@ -66,5 +66,10 @@ def write(decoding: dict[str, dict[str, Any]], folder: Path, vocab_size: int, ma
     write_json(folder / MODULES_FILE, listed)
     write_json(folder / f"1_{_POOLING}" / "config.json", pooling)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
-    settings: dict[str, Any] = {"model_type": "SparseEncoder", "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "dot"}
+    settings: dict[str, Any] = {
+        "model_type": "SparseEncoder",
+        "prompts": {},
+        "default_prompt_name": None,
+        "similarity_fn_name": "dot",
+    }
     write_json(folder / SETTINGS_FILE, settings)

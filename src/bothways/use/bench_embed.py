@@ -19,6 +19,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.progress import progress, silent
+from bothways.run.bound import FASTEST, LOSS, Bound, asked_bound, asked_metric
 
 if TYPE_CHECKING:
     from bothways.run.model import Model
@@ -46,6 +47,8 @@ class Embedded:
         worst_cosine: Of its vectors with those of plain float32.
         mean_cosine: The same on average.
         equal: The least share of equal decisions of a head; None for a model without heads that decide.
+        metric: What the model reaches on labelled rows; None without them.
+        change: How much more that is than in plain float32.
         refused: Why it cannot be used, where it cannot; then all numbers are 0.
     """
 
@@ -58,6 +61,8 @@ class Embedded:
     worst_cosine: float = 0.0
     mean_cosine: float = 0.0
     equal: float | None = None
+    metric: float | None = None
+    change: float | None = None
     refused: str = ""
 
 
@@ -67,6 +72,11 @@ def bench_embed(
     *,
     engine: str | None = None,
     precision: str | None = None,
+    worst_cosine: float | None = None,
+    equal_decisions: float | None = None,
+    labelled: str | Path | None = None,
+    loss: float | None = None,
+    keep: bool = False,
     threads: int | None = None,
     seconds: float = 10.0,
 ) -> list[Embedded]:
@@ -77,6 +87,13 @@ def bench_embed(
         texts: What is embedded; English texts of many lengths that Python brings when not given.
         engine: Only this one.
         precision: Only this one.
+        worst_cosine: As for `bothways.run.opening.load`, and so is the next one.
+        equal_decisions: What int8 must keep.
+        labelled: A file of labelled rows: the first metric of the model's task on them is measured too, and decides
+            about int8 instead of the bound.
+        loss: How much of that metric may be lost, 0.005 when not given.
+        keep: Whether the model's folder keeps what was found, and the fastest of it for this kind of processor, which
+            is what ``precision="auto"`` then takes.
         threads: As many as the process may use when not given.
         seconds: For which the throughput of each is measured.
 
@@ -88,7 +105,9 @@ def bench_embed(
     """
     from bothways.run.engines.choice import check_engine
     from bothways.run.exported import is_exported
+    from bothways.run.folder import keep_lower
     from bothways.run.hub import find_model
+    from bothways.run.precision import processor_kind
 
     if not 0 < seconds < float("inf"):
         raise BothwaysError(f"the seconds to measure must be above 0, not {seconds}")
@@ -99,38 +118,61 @@ def bench_embed(
         (name, kind) for name, kind in SIDES if engine in (None, name) and precision in (None, "auto", kind)
     ]
     if is_exported(folder):
+        if keep:
+            raise BothwaysError(
+                f"{model} is exported and has one precision, so there is nothing to keep; leave keep out"
+            )
         sides = [(None, "float32")]
     if not sides:
         raise BothwaysError(f"the engine {engine!r} does not compute in {precision}; leave one of them out")
-    found = []
+    bound, asked_loss = asked_bound(worst_cosine, equal_decisions), None
+    if labelled is not None or loss is not None:
+        asked_loss = asked_metric(None if labelled is None else float, loss)
+    said = {"worst_cosine": worst_cosine, "equal_decisions": equal_decisions, "keep": keep}
+    said |= {"labelled": None if labelled is None else str(labelled), "loss": loss, "exact": None}
+    said |= {"threads": threads, "seconds": seconds}
+    found: list[Embedded] = []
     with progress("Measuring", total=len(sides), unit="engines") as bar:
         for name, kind in sides:
-            asked = {"engine": name, "precision": kind, "threads": threads, "seconds": seconds}
-            found.append(_in_process(str(folder), asked, None if texts is None else list(texts)))
+            asked = {"engine": name, "precision": kind, **said}
+            one = _in_process(str(folder), asked, None if texts is None else list(texts))
+            if one.metric is not None and one.change is not None:
+                said["exact"] = one.metric - one.change
+            found.append(one)
             bar.advance(1, note=f"{found[-1].engine} {kind} {found[-1].tokens_per_second:,.0f} tokens/s")
+    best = fastest(found, bound or Bound(), None if asked_loss is None else asked_loss.loss)
+    if keep and best is not None:
+        keep_lower(folder, {FASTEST: {processor_kind(): best.precision}}, {})
     return found
 
 
-def recommendation(found: Sequence[Embedded], worst_cosine: float, equal_decisions: float) -> str:
-    """What to choose, in a sentence: the fastest that stays within a bound.
+def fastest(found: Sequence[Embedded], bound: Bound, loss: float | None = None) -> Embedded | None:
+    """The fastest that stays within a bound, or loses no more of the metric that was measured; None: none does."""
 
-    Args:
-        found: What was measured.
-        worst_cosine: The bound of vectors, for models without heads that decide.
-        equal_decisions: The bound of decisions.
-    """
-    able = [one for one in found if not one.refused]
-    within = [
-        one for one in able if (one.worst_cosine >= worst_cosine if one.equal is None else one.equal >= equal_decisions)
-    ]
-    if not within:
+    def within(one: Embedded) -> bool:
+        if one.change is not None:
+            return one.change >= -(LOSS if loss is None else loss)
+        if one.equal is not None:
+            return one.equal >= bound.equal_decisions
+        return one.worst_cosine >= bound.worst_cosine
+
+    able = [one for one in found if not one.refused and within(one)]
+    return max(able, key=lambda one: one.tokens_per_second, default=None)
+
+
+def recommendation(found: Sequence[Embedded], bound: Bound, loss: float | None = None) -> str:
+    """What to choose, in a sentence: `fastest`."""
+    best = fastest(found, bound, loss)
+    if best is None:
         return "none stays within the bound; take float32"
-    best = max(within, key=lambda one: one.tokens_per_second)
+    able = [one for one in found if not one.refused]
     told = f"{best.engine} in {best.precision}: {best.tokens_per_second:,.0f} tokens a second"
     exact = next((one for one in able if (one.engine, one.precision) == _EXACT), None)
     if exact is not None and best is not exact:
         told += f", {best.tokens_per_second / exact.tokens_per_second:.1f}× plain torch in float32"
     like = f"worst cosine {best.worst_cosine:.5f}" if best.equal is None else f"{best.equal:.1%} equal decisions"
+    if best.change is not None:
+        like = f"{best.change:+.4f} in the metric"
     return f"{told}, {like}: --precision {best.precision}"
 
 
@@ -169,15 +211,25 @@ def main() -> None:
 
 def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started: float) -> dict[str, Any]:
     import bothways as bw
+    from bothways.run.folder import keep_lower
     from bothways.run.machine import peak_memory
 
     if asked["threads"]:
         import torch
 
         torch.set_num_threads(asked["threads"])
-    from bothways.run.exporting.check import real_texts
+    from bothways.run.check import real_texts
 
-    opened = bw.load(model, engine=asked["engine"], precision=asked["precision"], truncation="head")
+    bound = {name: asked[name] for name in ("worst_cosine", "equal_decisions")}
+    opened = bw.load(model, engine=asked["engine"], precision=asked["precision"], truncation="head", **bound)
+    metric = None
+    if asked["labelled"] is not None:
+        from bothways.learn.evaluate import labelled_metric
+
+        metric = labelled_metric(opened, asked["labelled"])
+        if asked["precision"] in ("bf16", "int8"):
+            opened.quantize(asked["precision"], metric=metric, loss=asked["loss"], **bound)
+            started = time.time()  # searching is not loading
     opened.embed("the first vector")
     load = time.time() - started
     texts = texts or real_texts(min(opened.max_length or 512, 256))
@@ -190,6 +242,11 @@ def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started
         times = list(_times(lambda some=some: opened.embed(some), asked["seconds"] / 5))  # type: ignore[misc]
         latency[count] = [float(np.percentile(times, at)) * 1e3 for at in (50, 99)]
     memory = peak_memory()  # here: comparing is not running
+    if asked["keep"] and asked["precision"] in opened._known.lower:
+        entry = {**opened._known.lower[asked["precision"]], "chosen": True}
+        keep_lower(
+            Path(model), {asked["precision"]: entry}, opened._saved.scales if asked["precision"] == "int8" else {}
+        )
     return {
         "engine": opened.engine.name,
         "precision": opened.engine.precision,
@@ -198,7 +255,18 @@ def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started
         "memory": memory,
         "load": load,
         **_alike(opened, texts),
+        **({} if metric is None else _scored(opened, metric, asked["exact"])),
     }
+
+
+def _scored(model: Model, metric: Callable[[Any], float], exact: float | None) -> dict[str, float]:
+    """What the model reaches, and how much more that is than what it reaches in plain float32, once that is known."""
+    from bothways.run.engines.reference import ReferenceEngine
+
+    reached = metric(model)
+    if exact is None:
+        exact = metric(model.on(ReferenceEngine(model.parts, "float32")))
+    return {"metric": reached, "change": reached - exact}
 
 
 def _times(work: Callable[[], Any], seconds: float) -> Iterator[float]:
@@ -221,11 +289,10 @@ def _alike(model: Model, texts: list[str]) -> dict[str, Any]:
     if isinstance(model, Exported):
         check = model.exported["check"]
     else:
-        from bothways.run.engines.outputs import Parts
+        from bothways.run.check import compare_engines
         from bothways.run.engines.reference import ReferenceEngine
-        from bothways.run.exporting.check import compare_engines
 
-        exact = ReferenceEngine(Parts(model.encoder, model.heads, model.head_configs), "float32")
+        exact = ReferenceEngine(model.parts, "float32")
         check = compare_engines(model, exact, model.engine, texts[:: max(1, len(texts) // 64)])
     decisions = [check[kind]["equal"] for kind in model.head_configs if kind in check and "equal" in check[kind]]
     return {

@@ -9,12 +9,12 @@ from torch import nn
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.protocol import Engine
+from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.engines.reference import ReferenceEngine
 
-FASTEST = {"cpu": "packed"}
+FASTEST = {"cpu": "packed", "cuda": "gpu"}
 """The engine that runs fastest, by kind of device; plain torch elsewhere."""
-ENGINES = ("auto", "reference", "packed")
+ENGINES = ("auto", "reference", "packed", "gpu")
 
 
 def check_engine(name: str) -> str:
@@ -39,7 +39,9 @@ class Kept:
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()  # in another process the engine is made again
 
-    def engine(self, parts: Parts, name: str, precision: str, packed: Callable[[], Engine]) -> Engine:
+    def engine(
+        self, parts: Parts, name: str, precision: str, packed: Callable[[], Engine], manner: Manner | None = None
+    ) -> Engine:
         """The engine for modules as they are now.
 
         Args:
@@ -47,6 +49,7 @@ class Kept:
             name: Of the engine; ``"auto"``: the fastest for their device.
             precision: What it multiplies.
             packed: Makes the packed engine.
+            manner: How others run.
 
         Raises:
             BothwaysError: The engine does not run on the device, or not in the precision.
@@ -56,15 +59,23 @@ class Kept:
             name = "packed" if precision == "int8" else FASTEST.get(kind, "reference")
         if name == "packed" and kind != "cpu":
             raise BothwaysError(f"the engine 'packed' runs on a processor, not on {kind!r}; choose 'reference'")
+        if name == "gpu" and kind != "cuda":
+            raise BothwaysError(f"the engine 'gpu' runs on a GPU, not on {kind!r}; choose 'packed' or 'reference'")
+        if name != "packed" and precision == "int8":
+            raise BothwaysError(f"the engine {name!r} does not compute in int8; choose 'packed'")
         if name == "reference":
-            if precision == "int8":
-                raise BothwaysError("the engine 'reference' does not compute in int8; choose 'packed'")
-            return ReferenceEngine(parts, precision)
+            return ReferenceEngine(parts, precision, manner)
         with self._lock:
-            now = (precision, _state(parts))
+            now = (name, precision, _state(parts))
             if self._engine is None or now != self._made_of:
-                self._engine, self._made_of = packed(), now
+                self._engine, self._made_of = packed() if name == "packed" else _gpu(parts, precision, manner), now
             return self._engine
+
+
+def _gpu(parts: Parts, precision: str, manner: Manner | None) -> Engine:
+    from bothways.run.engines.gpu import GpuEngine
+
+    return GpuEngine(parts, precision, manner)
 
 
 def _state(parts: Parts) -> tuple[object, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import BothwaysError, need
+from bothways.run.engines.protocol import Manner
 from bothways.run.engines.rectangles import RectangleEngine, graph_file
-from bothways.run.machine import wanted_threads
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
 
@@ -22,6 +22,7 @@ class OnnxEngine(RectangleEngine):
         pad_id: What fills up short texts.
         precision: What it was exported in.
         graph: A hash of the graph.
+        manner: How it runs.
 
     Raises:
         BothwaysError: ONNX Runtime is not installed, or the graph is missing or damaged.
@@ -29,13 +30,15 @@ class OnnxEngine(RectangleEngine):
 
     name = "onnx"
 
-    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
-        super().__init__(folder, pad_id, precision, graph)
+    def __init__(
+        self, folder: Path, pad_id: int, precision: str, graph: str = "", manner: Manner | None = None
+    ) -> None:
+        super().__init__(folder, pad_id, precision, graph, manner)
         runtime = need("onnxruntime", "light", "A model exported to onnx")
         path = graph_file(folder, GRAPH)
         graph_file(folder, WEIGHTS)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads = wanted_threads()
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
         # threads that spin between batches take the processor from whoever tokenizes
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

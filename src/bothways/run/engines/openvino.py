@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import BothwaysError, need
+from bothways.run.engines.protocol import Manner
 from bothways.run.engines.rectangles import RectangleEngine, graph_file
-from bothways.run.machine import wanted_threads
 
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 _KINDS = {"float32": "f32", "bf16": "bf16"}
@@ -23,6 +23,7 @@ class OpenVinoEngine(RectangleEngine):
         pad_id: What fills up short texts.
         precision: ``"float32"`` or ``"bf16"``.
         graph: A hash of the graph.
+        manner: How it runs.
 
     Raises:
         BothwaysError: OpenVINO is not installed, or the graph is missing or damaged.
@@ -30,13 +31,14 @@ class OpenVinoEngine(RectangleEngine):
 
     name = "openvino"
 
-    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
-        super().__init__(folder, pad_id, precision, graph)
+    def __init__(
+        self, folder: Path, pad_id: int, precision: str, graph: str = "", manner: Manner | None = None
+    ) -> None:
+        super().__init__(folder, pad_id, precision, graph, manner)
         self._openvino = need("openvino", "openvino", "A model exported to openvino")
         path = graph_file(folder, GRAPH)
         graph_file(folder, WEIGHTS)
         self._core = self._openvino.Core()
-        self.threads = wanted_threads()
         try:
             self._graph = self._core.read_model(path)
         except RuntimeError as error:

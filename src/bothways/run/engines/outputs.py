@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,16 @@ class Parts:
         """Switches dropout off."""
         for part in (self.encoder, *self.heads.values()):
             part.eval()
+
+    def fingerprint(self) -> str:
+        """A hash of a sample of each weight."""
+        found = hashlib.blake2b(digest_size=16)
+        for module in (self.encoder, *self.heads.values()):
+            for name, value in sorted(module.named_parameters()):
+                sample = value.detach().reshape(-1)
+                found.update(name.encode())
+                found.update(sample[:: max(1, len(sample) // 64)].float().cpu().numpy().tobytes())
+        return found.hexdigest()
 
 
 def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:

@@ -39,6 +39,20 @@ class Output:
     token: int = -1
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How an engine runs, whatever it computes.
+
+    Attributes:
+        deterministic: Whether each text is computed alone, by one thread, so that its numbers are the same to the bit
+            whatever else is asked, in whatever order and by how many threads.
+        pinned: Whether each thread keeps to a processor core of its own.
+    """
+
+    deterministic: bool = False
+    pinned: bool = False
+
+
 class Engine(Protocol):
     """Runs a model.
 

@@ -18,8 +18,10 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
+from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Manner, Output
+from bothways.run.machine import wanted_threads
 
+_BATCH_TOKENS = 4096
 _CALL = 64
 """Padding tokens that take about as long as one more call."""
 BY_TOKEN = (HIDDEN, "tag", "answer", "rtd", "late")
@@ -34,17 +36,25 @@ class RectangleEngine(ABC):
         pad_id: What fills up short texts.
         precision: What its products are computed in.
         graph: A hash of the graph, which tells one export from another.
+        manner: How it runs.
 
     Attributes:
         inputs: The names of what the graph takes.
+        threads: How many compute.
     """
 
     name: str
-    batch_tokens = 4096
+    batch_tokens = _BATCH_TOKENS
     inputs: tuple[str, ...]
 
-    def __init__(self, folder: Path, pad_id: int, precision: str, graph: str = "") -> None:
+    def __init__(
+        self, folder: Path, pad_id: int, precision: str, graph: str = "", manner: Manner | None = None
+    ) -> None:
         self.folder, self.pad_id, self.precision, self.graph = folder, pad_id, precision, graph
+        self.manner = manner or Manner()
+        self.threads = wanted_threads()
+        if self.manner.deterministic:
+            self.batch_tokens = self.threads = 1
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -97,7 +107,13 @@ class RectangleEngine(ABC):
 
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
-        return {"engine": self.name, "precision": self.precision, "device": "cpu", "graph": self.graph}
+        return {
+            "engine": self.name,
+            "precision": self.precision,
+            "device": "cpu",
+            "graph": self.graph,
+            "deterministic": self.manner.deterministic,
+        }
 
 
 def _names(output: Output) -> tuple[str, ...]:

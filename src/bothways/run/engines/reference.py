@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from bothways.batch import TokenBatch
 from bothways.run.engines.outputs import Parts, compute
-from bothways.run.engines.protocol import Output
+from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import resolve_precision
 
 _BATCH_TOKENS = 4096
@@ -23,13 +24,16 @@ class ReferenceEngine:
     Args:
         parts: The model's modules.
         precision: ``"float32"`` or ``"bf16"``.
+        manner: How it runs.
     """
 
     name = "reference"
     batch_tokens = _BATCH_TOKENS
 
-    def __init__(self, parts: Parts, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, parts: Parts, precision: str, manner: Manner | None = None) -> None:
+        self.precision, self.manner = precision, manner or Manner()
+        if self.manner.deterministic:
+            self.batch_tokens = 1
         self._parts = parts
         self._rounding = resolve_precision(precision, parts.encoder.device)
 
@@ -37,7 +41,7 @@ class ReferenceEngine:
         """As `Engine.run` says; one batch after the other."""
         self._parts.eval()
         for batch in batches:
-            with torch.inference_mode(), self._rounding.autocast():
+            with _threads(1 if self.manner.deterministic else None), torch.inference_mode(), self._rounding.autocast():
                 found = compute(self._parts, batch, output)
             yield batch, found.float().cpu().numpy()
 
@@ -49,4 +53,16 @@ class ReferenceEngine:
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
         device = self._parts.encoder.device
-        return {"engine": self.name, "precision": self.precision, "device": str(device)}
+        said = {"engine": self.name, "precision": self.precision, "device": str(device)}
+        return said | {"deterministic": self.manner.deterministic}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads compute while the block runs; None: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

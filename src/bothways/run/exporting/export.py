@@ -16,17 +16,18 @@ import numpy as np
 import torch
 
 from bothways.errors import BothwaysError, closest, need
+from bothways.run.bound import Bound, Metric
+from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines import onnx as onnx_engine
 from bothways.run.engines import openvino as openvino_engine
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.rectangles import TABLES_FILE
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exported import TARGETS, Exported, exact_int8, is_exported, write_description
-from bothways.run.exporting.check import compare_engines, real_texts
 from bothways.run.exporting.graph import PLACES, Graph, refuse_unable
 from bothways.run.exporting.kept import quantize_within
 from bothways.run.files import new_folder
-from bothways.run.guard import EQUAL_DECISIONS, WORST_COSINE, Bound
+from bothways.run.guard import Judge
 from bothways.run.sentence_folder import SentenceRecipe
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def export(
     to: str = "onnx",
     precision: str = "float32",
     texts: Sequence[str] | None = None,
-    worst_cosine: float = WORST_COSINE,
-    equal_decisions: float = EQUAL_DECISIONS,
+    bound: Bound | None = None,
+    metric: Metric | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Writes a model as a graph that another runtime runs; as `Model.export` says."""
@@ -88,10 +89,9 @@ def export(
             _to_openvino(plain, half)
         elif precision == "int8":
             exact, said["needs"] = exact_int8()
-            bound = Bound(worst_cosine, equal_decisions)
-            said["kept"] = quantize_within(
-                model, parts, plain / onnx_engine.GRAPH, half, texts, bound, reduce_range=not exact
-            )
+            _write_tables(model, half)  # which a metric may need
+            judge = Judge(model, ReferenceEngine(parts, "float32"), texts, bound or Bound(), metric)
+            said["kept"] = quantize_within(judge, parts, plain / onnx_engine.GRAPH, half, reduce_range=not exact)
         if plain != half:
             shutil.rmtree(plain)
         model.tokenizer.save(half)

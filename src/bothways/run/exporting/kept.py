@@ -15,9 +15,8 @@ from bothways.run.engines.onnx import GRAPH, OnnxEngine
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Output
 from bothways.run.engines.reference import ReferenceEngine
-from bothways.run.exporting.check import compare_engines
 from bothways.run.exporting.quantize import products, quantize
-from bothways.run.guard import Bound, holds
+from bothways.run.guard import Judge
 from bothways.run.runner import Runner
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
@@ -25,20 +24,16 @@ _SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
 _SOME, _TOKENS = 4, 512
 
 
-def quantize_within(
-    model: Runner, parts: Parts, source: Path, folder: Path, texts: Sequence[str], bound: Bound, *, reduce_range: bool
-) -> list[str]:
+def quantize_within(judge: Judge, parts: Parts, source: Path, folder: Path, *, reduce_range: bool) -> list[str]:
     """Writes an 8-bit graph whose outputs stay within a bound.
 
     Layers are ranked by what rounding does to their own products, and the first of them keep float32 weights.
 
     Args:
-        model: Whose tokenizer and heads tell what is compared.
+        judge: Compares with the model.
         parts: Its modules.
         source: The float32 graph.
         folder: Where the graph is written.
-        texts: What is compared.
-        bound: What must hold.
         reduce_range: As `quantize` has it.
 
     Returns:
@@ -47,27 +42,19 @@ def quantize_within(
     Raises:
         BothwaysError: The bound does not hold with half of the layers either; the worst layer is named.
     """
-    lost = losses(model, parts, texts[1::_SOME])
+    model = judge.model
+    lost = losses(model, parts, judge.texts[1::_SOME])
     order = sorted(products(source), key=lambda name: -lost.get(name, 0.0))
-    exact = ReferenceEngine(parts, "float32")
-    check: dict[str, Any] = {}
     for share in _SHARES:
         kept = order[: round(share * len(order))]
         quantize(source, folder / GRAPH, reduce_range=reduce_range, kept=kept)
-        made = OnnxEngine(folder, model.config.embeddings.pad_id, "int8")
-        check = compare_engines(model, exact, made, texts)
-        if holds(check, bound):
+        found = judge.found(OnnxEngine(folder, model.config.embeddings.pad_id, "int8"))
+        if judge.holds(found):
             return kept
-    said = f"worst cosine of vectors {check['vector']['worst_cosine']:.4f}"
-    said += "".join(
-        f", {alike['equal']:.1%} of {kind} equal"
-        for kind, alike in check.items()
-        if isinstance(alike, dict) and "equal" in alike
-    )
     raise BothwaysError(
-        f"{model.name} in int8 is beyond the bound (worst cosine {bound.worst_cosine}, {bound.equal_decisions:.1%} "
-        f"equal decisions) even with half of its layers in float32 ({said}); {order[0]} loses most; export it in "
-        "float32, or allow more: worst_cosine, equal_decisions"
+        f"{model.name} in int8 is beyond the bound ({judge.asked()}) even with half of its layers in float32: it is "
+        f"{judge.said(found)}; {order[0]} loses most; export it in float32, or allow more: worst_cosine, "
+        "equal_decisions, or the loss of a metric"
     )
 
 

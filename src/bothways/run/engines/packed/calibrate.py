@@ -20,6 +20,7 @@ _KEPT = 4096
 _SHARES = (1.0, 0.9999, 0.9995)
 """Of the values, that lie within the scale; what is outside is set to its ends."""
 _SOME = 400_000
+_ROWS = ("channels", "middles", "apart")
 _APART = 16
 """Channels of an activation's output that are multiplied apart: one scale for all would cost the others their digits
 (Dettmers et al. 2022, "LLM.int8()", section 3.2)."""
@@ -69,6 +70,30 @@ def calibrate(
             hook.remove()
     with torch.inference_mode():
         return {name: _scale(torch.cat(seen[name]), *layers[name]) for name in layers}
+
+
+def as_tensors(scales: Mapping[str, InputScale]) -> dict[str, Tensor]:
+    """Scales as tensors by name, to be saved."""
+    found = {}
+    for layer, scale in scales.items():
+        found[f"{layer}.step"] = torch.tensor(scale.step, dtype=torch.float64)
+        found[f"{layer}.zero"] = torch.tensor(scale.zero)
+        rows = {name: getattr(scale, name) for name in _ROWS}
+        found |= {f"{layer}.{name}": value for name, value in rows.items() if value is not None}
+    return found
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> dict[str, InputScale]:
+    """What `as_tensors` was given."""
+    names = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
+    return {
+        layer: InputScale(
+            float(tensors[f"{layer}.step"]),
+            int(tensors[f"{layer}.zero"]),
+            *(tensors.get(f"{layer}.{name}") for name in _ROWS),
+        )
+        for layer in names
+    }
 
 
 def _keeper(rows: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

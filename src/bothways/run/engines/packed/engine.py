@@ -15,11 +15,12 @@ import torch
 
 from bothways.batch import TokenBatch
 from bothways.run.engines.outputs import Parts, compute
+from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import InputScale
 from bothways.run.engines.packed.linear import can_pack
 from bothways.run.engines.packed.pack import pack
 from bothways.run.engines.packed.padding import filled, fillers
-from bothways.run.engines.protocol import Output
+from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import resolve_precision
 
 _BATCH_TOKENS = 1024
@@ -39,6 +40,7 @@ class PackedEngine:
         scales: The layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others do in bf16
             where that is native, else in float32.
         threads: How many batches are run at once; as many as torch may use when not given.
+        manner: How it runs.
     """
 
     name = "packed"
@@ -50,8 +52,12 @@ class PackedEngine:
         precision: str,
         threads: int | None = None,
         scales: Mapping[str, InputScale] | None = None,
+        manner: Manner | None = None,
     ) -> None:
-        self.precision = precision
+        self.precision, self.manner = precision, manner or Manner()
+        if self.manner.deterministic:
+            self.batch_tokens = 1
+        self._rounded = sorted(scales or ())
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
         self._parts = pack(parts, self._dtype, scales)
@@ -61,9 +67,12 @@ class PackedEngine:
         """As `Engine.run` says."""
         waiting = iter(batches)
         first = list(islice(waiting, 2))
-        if len(first) < 2 or self.threads == 1:
+        alone = len(first) < 2 or self.threads == 1
+        if alone and not self.manner.deterministic:
             for batch in chain(first, waiting):
-                yield batch, self._answer(batch, output)
+                with CORES.held(self.threads, self.threads):
+                    found = self._answer(batch, output)
+                yield batch, found
             return
         yield from self._at_once(chain(first, waiting), output)
 
@@ -72,13 +81,18 @@ class PackedEngine:
         running = deque[tuple[TokenBatch, Future[np.ndarray]]]()
         with _workers(self.threads) as pool:
             for batch in batches:
-                running.append((batch, pool.submit(self._answer, batch, output)))
+                running.append((batch, pool.submit(self._answer_alone, batch, output)))
                 if len(running) > 2 * self.threads:
                     done, found = running.popleft()
                     yield done, found.result()
             while running:
                 done, found = running.popleft()
                 yield done, found.result()
+
+    def _answer_alone(self, batch: TokenBatch, output: Output) -> np.ndarray:
+        """By one thread, on a core of its own."""
+        with CORES.held(1, self.threads), CORES.pinned(self.manner.pinned):
+            return self._answer(batch, output)
 
     def _answer(self, batch: TokenBatch, output: Output) -> np.ndarray:
         count = fillers(batch.tokens)
@@ -101,6 +115,9 @@ class PackedEngine:
             "device": "cpu",
             "threads": self.threads,
             "packed": can_pack(self._dtype),
+            "int8": self._rounded,
+            "deterministic": self.manner.deterministic,
+            "pinned": self.manner.pinned,
         }
 
 

@@ -39,11 +39,11 @@ def pack(parts: Parts, dtype: torch.dtype, scales: Mapping[str, InputScale] | No
         dtype: What the encoder multiplies: float32 or bfloat16; heads stay in float32.
         scales: For layers that are to multiply in int8, by the names of `layers`, the scales of their inputs.
     """
-    encoder = _copy(parts.encoder)
+    encoder = shared_copy(parts.encoder)
     packed = [_block(block, f"block {place}", dtype, scales or {}) for place, block in enumerate(encoder.stack.blocks)]
     encoder.stack.blocks = nn.ModuleList(packed)
     _linears(encoder, dtype)
-    heads = {kind: _linears(_copy(head), torch.float32) for kind, head in parts.heads.items()}
+    heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
 
 
@@ -61,7 +61,7 @@ def layers(encoder: Encoder) -> dict[str, tuple[nn.Linear, Smoothing | None]]:
     return found
 
 
-def _copy(module: Any) -> Any:
+def shared_copy(module: Any) -> Any:
     """Another module with the same tensors and functions."""
     shared = {id(value): value for value in (*module.parameters(), *module.buffers(), *ACTIVATIONS.values())}
     return copy.deepcopy(module, shared)

@@ -8,18 +8,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bothways.chance import generator
 from bothways.model.config import HeadConfig
 from bothways.run.engines.protocol import DENSE, HIDDEN, VECTOR, Engine, Output
 from bothways.run.likeness import Likeness, decisions_alike, together, vectors_alike
 from bothways.run.runner import Runner
+from bothways.text.everyday import everyday_sentences
 
 _TEXTS, _LONGEST, _TOKENS = 64, 512, 512
-"""How many texts are compared, the most words of one, and how many tokens run at a time."""
+"""How many texts of each kind are compared, the most words of one, and how many tokens run at a time."""
 _NO_SOURCE = "This installation of Python has no source to read, so the same few words are said again and again."
 
 
 def real_texts(longest: int | None = None) -> list[str]:
-    """English texts of 1 to `longest` words, the same on every call: the documentation of this Python, cut.
+    """English texts of 1 to `longest` words, the same on every call, in a shuffled order.
+
+    Half of them are the documentation of this Python, cut, and half short sentences as people write them: what lower
+    precision does to captions, names and questions, technical prose does not show.
 
     Args:
         longest: Words; 512 where nothing sets a limit.
@@ -32,7 +37,8 @@ def real_texts(longest: int | None = None) -> list[str]:
     words = " ".join(text for document in found for text in document.paragraphs).split()
     stream = itertools.cycle(words or _NO_SOURCE.split())
     steps = [round(longest ** (place / (_TEXTS - 1))) for place in range(_TEXTS)]
-    return [" ".join(itertools.islice(stream, count)) for count in steps]
+    texts = [" ".join(itertools.islice(stream, count)) for count in steps] + everyday_sentences(_TEXTS)
+    return [texts[place] for place in generator("real texts", 0).permutation(len(texts))]
 
 
 def compare_engines(model: Runner, exact: Engine, found: Engine, texts: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Vectors to the bit, whatever else is asked; engines that share the cores of a process; pinned threads."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from bothways.run.engines.packed.cores import Cores
+from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.protocol import Manner
+from bothways.run.model import Model
+
+TEXTS = tiny.sentences(64, seed=11, longest=60)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("engine", ["packed", "reference"])
+@pytest.mark.filterwarnings("ignore:bf16 is slower")
+def test_a_text_s_vector_is_the_same_to_the_bit_in_any_company(threads, engine, precision):
+    saved = tiny.saved(("classify",))
+    wanted = None
+    for count in (1, 2):
+        threads(count)
+        model = Model(saved, engine=engine, precision=precision, manner=Manner(deterministic=True))
+        for size in (1, 7, 64):
+            order = np.random.default_rng(size).permutation(len(TEXTS))
+            found = np.empty((64, model.config.width), np.float32)
+            for first in range(0, 64, size):
+                places = order[first : first + size]
+                found[places] = model.embed([TEXTS[place] for place in places])
+            wanted = found if wanted is None else wanted
+            assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-5), ("bf16", 2e-2)])
+@pytest.mark.filterwarnings("ignore:bf16 is slower")
+def test_without_it_company_moves_vectors_by_no_more_than_is_stated(threads, precision, near):
+    model = Model(tiny.saved(()), engine="packed", precision=precision)
+    alone = np.stack([model.embed(text, normalize_vectors=True) for text in TEXTS])
+    assert np.abs(model.embed(TEXTS, normalize_vectors=True) - alone).max() < near
+    threads(2)
+    assert np.abs(model.embed(TEXTS[::-1], normalize_vectors=True)[::-1] - alone).max() < near
+
+
+def test_two_models_at_once_are_right_and_use_no_more_threads_than_one(threads, monkeypatch):
+    threads(2)
+    models = [Model(tiny.saved((), seed=seed), engine="packed") for seed in (0, 1)]
+    wanted = [Model(model._saved, engine="reference").embed(TEXTS) for model in models]
+    running, most, lock = [0], [0], threading.Lock()
+    answer = PackedEngine._answer
+
+    def counted(self, batch, output):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return answer(self, batch, output)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    monkeypatch.setattr(PackedEngine, "_answer", counted)
+    monkeypatch.setattr(PackedEngine, "batch_tokens", 64)
+    found = [None, None]
+
+    def work(place):
+        found[place] = models[place].embed(TEXTS)
+
+    at_once = [threading.Thread(target=work, args=(place,)) for place in (0, 1)]
+    for one in at_once:
+        one.start()
+    for one in at_once:
+        one.join()
+    assert most[0] == 2
+    for got, exact in zip(found, wanted, strict=True):
+        assert np.abs(got - exact).max() < 1e-4
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no pinning here")
+def test_a_pinned_thread_has_a_core_of_its_own_while_it_computes(threads):
+    cores, before = Cores(), os.sched_getaffinity(0)
+    with cores.pinned(True):
+        assert len(os.sched_getaffinity(0)) == 1
+        with cores.pinned(False):
+            assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
+    threads(2)
+    pinned = Model(tiny.saved(()), engine="packed", manner=Manner(pinned=True))
+    assert pinned.engine.describe()["pinned"]
+    assert np.abs(pinned.embed(TEXTS * 40)[:64] - Model(pinned._saved).embed(TEXTS)).max() < 1e-4
