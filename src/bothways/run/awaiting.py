@@ -29,7 +29,7 @@ class Awaiting(Runner):
         dims: int | None = None,
     ) -> np.ndarray:
         """As `embed`, for one text or several."""
-        wish = {"pooling": pooling, "normalize": normalize, "prompt": prompt, "dims": dims}
+        wish: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "prompt": prompt, "dims": dims}
         return await self._ask("embed", texts, None, **wish)
 
     async def aclassify(self, texts: Any, pairs: Any = None) -> Any:

@@ -150,17 +150,18 @@ class Apart(Steps):
         self._waiting += self._again
         return items
 
-    def _next_key(self) -> Key | None:
+    def _next_keys(self, count: int) -> list[Key]:
         most = min(_WAITING * (self.batch_size or 1), len(self.numbers) // _WAITING)
-        while (key := self._again.pop(0) if self._again else super()._next_key()) is not None:
-            own = set(self._ids[self.examples.sequence(*key)[2]].tolist())
+        found: list[Key] = []
+        while len(found) < count and (keys := [self._again.pop(0)] if self._again else super()._next_keys(1)):
+            own = set(self._ids[self.examples.sequence(*keys[0])[2]].tolist())
             waiting = len(self._waiting) + len(self._again)
             if own & self._taken and waiting < most:
-                self._waiting.append(key)
+                self._waiting += keys
                 continue
             self._taken |= own
-            return key
-        return None
+            found += keys
+        return found
 
     def state(self) -> dict[str, Any]:
         """The position, and which groups wait."""

@@ -86,10 +86,9 @@ def _piece(qkv: Tensor, piece: Rectangle | Group, heads: int, score: Score | Non
 def _padded(qkv: Tensor, shape: tuple[int, int], heads: int, score: Score | None, mask: Tensor | None) -> Tensor:
     """The mixed values ``(N · L, D)`` of a rectangle of N sequences."""
     by_head = qkv.view(*shape, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (3, N, H, L, K)
-    if qkv.dtype == torch.float32 and shape[1] >= _LONG:
-        mixed = _fused(*by_head.unbind(0), score, mask)
-    else:
-        mixed = _plain(*by_head.contiguous().unbind(0), score, mask)
+    fused = qkv.dtype == torch.float32 and shape[1] >= _LONG
+    q, k, v = (by_head if fused else by_head.contiguous()).unbind(0)
+    mixed = (_fused if fused else _plain)(q, k, v, score, mask)
     return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
