@@ -161,7 +161,9 @@ def _begun() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    distributed.init_process_group(timeout=_SILENCE)  # gloo for what lies on the host, nccl for what lies on a GPU
+    ours = not distributed.is_initialized()  # Ray Train has begun already
+    if ours:
+        distributed.init_process_group(timeout=_SILENCE)  # gloo for what lies on the host, nccl for a GPU's
     try:
         talk, data = (distributed.new_group(backend="gloo", timeout=_SILENCE) for _ in range(2))
         _here, _turn = Processes(distributed.get_rank(), distributed.get_world_size(), talk, data), 0
@@ -173,7 +175,8 @@ def _begun() -> Iterator[None]:
     finally:
         silent(False)
         _here = Processes()
-        distributed.destroy_process_group()
+        if ours:
+            distributed.destroy_process_group()
 
 
 @contextmanager
