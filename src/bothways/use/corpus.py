@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -210,7 +211,6 @@ def prepare_corpus(
         BothwaysError: As for `clean_corpus`; or the corpus is in another language than the vocabulary.
     """
     folder = Path(out)
-    need("jinja2", "corpus", "The data card")
     if overwrite and folder.is_dir() and _is_ours(folder):
         shutil.rmtree(folder)
     if not any_language and _can_taste(source):
@@ -380,7 +380,8 @@ def _sifted(
 
 
 def _write_card(folder: Path, card: dict[str, Any]) -> None:
-    write_page(folder / PAGE, corpus_page(card))
+    if find_spec("jinja2") is not None:  # text that is taken as it is can do without
+        write_page(folder / PAGE, corpus_page(card))
     half = folder / f"{CARD}.partial"
     write_json(half, card)
     half.replace(folder / CARD)
