@@ -305,7 +305,7 @@ def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Doc
     for document, _ in documents:
         reading.note(document)
     if reading.digest != card["source_digest"]:
-        raise BothwaysError(f"{folder} holds a corpus of another source; give another folder, or say overwrite")
+        raise BothwaysError(f"{folder} holds a corpus of another source; give another folder, or overwrite")
     shutil.rmtree(folder / _WORK, ignore_errors=True)  # left by a kill right before the end
     return Cleaned(folder, card)
 
