@@ -242,6 +242,7 @@ def test_a_page_or_a_binary_file_instead_of_text_is_told(tmp_path):
     program.write_bytes(b"\x7fELF\x00\x01 words")
     with pytest.raises(BothwaysError, match="binary"):
         clean_corpus(program, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, source):

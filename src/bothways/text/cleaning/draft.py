@@ -105,6 +105,8 @@ class Draft:
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+        if not (self.folder / STATE).is_file():  # nothing was kept that one could go on with
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def rest(self, documents: Iterator[tuple[Document, int]]) -> Iterator[tuple[Document, int]]:
         """The documents that are not counted yet.

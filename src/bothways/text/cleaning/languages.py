@@ -59,7 +59,7 @@ def check_language(documents: Sequence[Document], tokenizer: Tokenizer) -> None:
     raise BothwaysError(
         f"the corpus is in {theirs!r} ({count} of the first {len(texts)} documents), but the vocabulary is one of "
         f"{ours!r}: it takes {fertility:.1f} tokens a word and {unknown:.0%} of them are unknown; train a tokenizer on "
-        "this text, or say any_language"
+        "this text, or take it all the same (--any-language)"
     )
 
 
