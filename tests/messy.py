@@ -17,7 +17,7 @@ from bothways.progress import silent
 from bothways.text.cleaning import draft
 from bothways.text.cleaning.draft import Draft
 from bothways.text.cleaning.languages import language_of
-from bothways.use import corpus
+from bothways.use import clean
 
 WORDS = re.findall(
     r"\w+",
@@ -62,9 +62,9 @@ def job(source, out, slow):
         append(self, washed, digest)
         time.sleep(slow)
 
-    Draft.append, draft._SECONDS, corpus._WINDOW = slowly, 0.0, 16
+    Draft.append, draft._SECONDS, clean._WINDOW = slowly, 0.0, 16
     silent()
-    corpus.clean_corpus(source, out)
+    clean.clean_corpus(source, out)
     os._exit(0)
 
 

@@ -18,8 +18,9 @@ from bothways.errors import BothwaysError
 from bothways.text.cleaning import copies, sift
 from bothways.text.documents import read_documents
 from bothways.text.shards import Corpus
-from bothways.use import corpus
-from bothways.use.corpus import clean_corpus, prepare_corpus
+from bothways.use import clean
+from bothways.use.clean import clean_corpus
+from bothways.use.corpus import prepare_corpus
 
 for needed in ("rensa", "py3langid"):
     pytest.importorskip(needed)
@@ -139,7 +140,7 @@ def expected(source, tmp_path_factory):
 
 
 def test_two_processes_make_the_bytes_that_one_makes(tmp_path, source, expected, monkeypatch):
-    monkeypatch.setattr(corpus, "_WINDOW", 256)
+    monkeypatch.setattr(clean, "_WINDOW", 256)
     assert content(clean_corpus(source, tmp_path / "out", workers=2).out) == expected
 
 
