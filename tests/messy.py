@@ -1,14 +1,23 @@
-"""Messy documents for the tests of cleaning, made from a small grammar; a process of its own cleans them till killed.
+"""Messy documents for the tests of cleaning, made from a small grammar; as a process of its own it cleans till killed.
 
-Typed: python messy.py SOURCE OUT WORKERS SLOW. Where SLOW is not 0, every window takes so many seconds.
+Typed: python messy.py SOURCE FOLDER SEED.
 """
 
 import json
+import os
 import re
+import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+
+from bothways.progress import silent
+from bothways.text.cleaning import draft
+from bothways.text.cleaning.draft import Draft
+from bothways.text.cleaning.languages import language_of
+from bothways.use import clean
 
 WORDS = re.findall(
     r"\w+",
@@ -43,20 +52,47 @@ def write(path, texts):
     return path
 
 
-if __name__ == "__main__":
-    from bothways.progress import silent
-    from bothways.text.cleaning import draft
-    from bothways.text.cleaning.draft import Draft
-    from bothways.use import corpus
-
-    source, out, workers, slow = sys.argv[1:]
-    draft._SECONDS, corpus._WINDOW = 0.0, 16
+def job(source, out, slow):
+    """Cleans in a child of this process; gives its number."""
+    if number := os.fork():
+        return number
     append = Draft.append
 
     def slowly(self, washed, digest):
         append(self, washed, digest)
-        time.sleep(float(slow))
+        time.sleep(slow)
 
-    Draft.append = slowly
+    Draft.append, draft._SECONDS, clean._WINDOW = slowly, 0.0, 16
     silent()
-    corpus.clean_corpus(source, out, workers=int(workers))
+    clean.clean_corpus(source, out)
+    os._exit(0)
+
+
+def read(out):
+    try:
+        return json.loads((out / ".cleaning" / "state.json").read_text())["figures"]["read"]
+    except (OSError, ValueError):
+        return 0
+
+
+def main(source, folder, seed):
+    """Cleans in one go, and beside it killed twice; prints how many documents had been read at each kill."""
+    language_of("once for all children")
+    draw, out, seen = np.random.default_rng(int(seed)), folder / "killed", [0]
+    assert os.waitpid(job(source, folder / "whole", 0.0), 0)[1] == 0
+    while len(seen) < 3:
+        number = job(source, out, 0.05)
+        while read(out) < seen[-1] + 16 * int(draw.integers(1, 4)):
+            assert os.waitpid(number, os.WNOHANG) == (0, 0), "it ended before it could be killed"
+            time.sleep(0.002)
+        time.sleep(float(draw.random()) * 0.05)
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+        seen.append(read(out))
+        assert not (out / "card.json").exists()
+    assert os.waitpid(job(source, out, 0.0), 0)[1] == 0
+    print(json.dumps(seen[1:]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -49,7 +49,7 @@ def run(*jobs):
     """Runs jobs; returns the exit codes of each one's processes, and what was said."""
     command = [sys.executable, __file__, *jobs]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=590)
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 

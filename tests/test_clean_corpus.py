@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from bothways.errors import BothwaysError
 from bothways.text.cleaning import copies, sift
 from bothways.text.documents import read_documents
 from bothways.text.shards import Corpus
-from bothways.use import corpus
-from bothways.use.corpus import clean_corpus, prepare_corpus
+from bothways.use import clean
+from bothways.use.clean import clean_corpus
+from bothways.use.corpus import prepare_corpus
 
 for needed in ("rensa", "py3langid"):
     pytest.importorskip(needed)
@@ -138,7 +140,7 @@ def expected(source, tmp_path_factory):
 
 
 def test_two_processes_make_the_bytes_that_one_makes(tmp_path, source, expected, monkeypatch):
-    monkeypatch.setattr(corpus, "_WINDOW", 256)
+    monkeypatch.setattr(clean, "_WINDOW", 256)
     assert content(clean_corpus(source, tmp_path / "out", workers=2).out) == expected
 
 
@@ -152,29 +154,12 @@ def test_a_cluster_makes_the_bytes_that_one_process_makes(tmp_path, source, expe
 
 
 def test_after_kills_the_work_goes_on_and_the_bytes_are_the_same(tmp_path, source):
-    whole = tmp_path / "whole"
-    subprocess.run([sys.executable, messy.__file__, source, whole, "1", "0"], check=True)
-    out = tmp_path / "out"
-    seen = []
-    for workers in ("1", "2"):
-        running = subprocess.Popen([sys.executable, messy.__file__, source, out, workers, "0.2"])
-        wanted = (seen[-1] if seen else 0) + 32
-        while read(out) < wanted:
-            assert running.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        seen.append(read(out))
-        assert not (out / "card.json").exists()
-    subprocess.run([sys.executable, messy.__file__, source, out, "1", "0"], check=True)
-    assert content(out) == content(whole)
-
-
-def read(out):
-    try:
-        return json.loads((out / ".cleaning" / "state.json").read_text())["figures"]["read"]
-    except (OSError, ValueError):
-        return 0
+    done = subprocess.run(
+        [sys.executable, messy.__file__, source, tmp_path, "0"], check=True, capture_output=True, text=True
+    )
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < first < second < 240
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 
 def test_a_kill_while_copies_are_left_out_loses_nothing(tmp_path, source, expected, monkeypatch):
@@ -258,20 +243,20 @@ def test_a_page_or_a_binary_file_instead_of_text_is_told(tmp_path):
     program.write_bytes(b"\x7fELF\x00\x01 words")
     with pytest.raises(BothwaysError, match="binary"):
         clean_corpus(program, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, source):
     out = tmp_path / "out"
-    running = subprocess.Popen([sys.executable, messy.__file__, source, out, "1", "0.5"])
+    running = messy.job(source, out, 1.0)
     try:
-        while not read(out):
-            assert running.poll() is None
+        while not messy.read(out):
             time.sleep(0.01)
         with pytest.raises(BothwaysError, match="another run works in"):
             clean_corpus(source, out)
     finally:
-        running.kill()
-        running.wait()
+        os.kill(running, signal.SIGKILL)
+        os.waitpid(running, 0)
 
 
 def test_when_nothing_is_left_the_reason_is_told(tmp_path):

@@ -133,6 +133,8 @@ def test_every_shell_command_can_be_typed(page, line, monkeypatch):
     program, arguments = Path(words[0]).name, words[1:]
     if program == "bothways":
         check_typed(arguments, monkeypatch)
+    elif program == "torchrun":
+        check_typed(arguments[arguments.index("bothways") + 1 :], monkeypatch)
     elif program == "make":
         makefile = read("Makefile")
         for word in arguments:

@@ -109,8 +109,10 @@ def test_text_families_and_decoders_work(light, code):
 
 
 def test_a_corpus_is_prepared(light):
-    made = light("corpus", "prepare", "text.txt", "--tokenizer", "tok", "--out", "corpus", "--json")
+    made = light("corpus", "prepare", "text.txt", "--as-it-is", "--tokenizer", "tok", "--out", "corpus", "--json")
     assert json.loads(made.stdout)["documents"] == 31
+    refused = light("corpus", "clean", "text.txt", "--out", "clean", status=2)
+    assert "pip install 'bothways[corpus]'" in refused.stderr
 
 
 def test_the_light_commands_work(light):

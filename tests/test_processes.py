@@ -103,10 +103,13 @@ def test_replaced_tokens_and_muon_are_shared_out_too(trained):
 def test_a_lost_worker_ends_the_run_in_a_sentence_and_the_next_start_goes_on(trained):
     corpus, out = trained / "corpus", trained / "lost"
     codes, said = ranks.run(
-        ranks.job(2, corpus, out, deaths=[[1, "SIGKILL", 3]], save_minutes=EVERY_STEP), ranks.job(2, corpus, out)
+        ranks.job(2, corpus, out, deaths=[[1, "SIGKILL", 3]], save_minutes=EVERY_STEP),
+        ranks.job(2, corpus, out, learning_rate=2e-3),
+        ranks.job(2, corpus, out),
     )
-    assert codes == [[2, -9], [0, 0]], said
+    assert codes == [[2, -9], [2, 2], [0, 0]], said
     assert "bothways: another process of this run is gone" in said
+    assert said.count("learning_rate is 0.001 there and 0.002 here") == 1  # what all find, one of them tells
     assert_same_numbers(out, trained / "one")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bothways.run.opening import load as load
     from bothways.text.tokenizer import Tokenizer as Tokenizer
     from bothways.text.train import train_tokenizer as train_tokenizer
-    from bothways.use.corpus import clean_corpus as clean_corpus
+    from bothways.use.clean import clean_corpus as clean_corpus
     from bothways.use.corpus import prepare_corpus as prepare_corpus
     from bothways.use.mteb_model import mteb_model as mteb_model
     from bothways.use.search.index import Index as Index
@@ -40,7 +40,7 @@ _WHERE = {
     "TokenBatch": "bothways.batch",
     "Tokenizer": "bothways.text.tokenizer",
     "adapt": "bothways.learn.adapt",
-    "clean_corpus": "bothways.use.corpus",
+    "clean_corpus": "bothways.use.clean",
     "compare": "bothways.learn.judging.compare",
     "cross_validate": "bothways.learn.folds",
     "diagnose": "bothways.learn.diagnose",

@@ -13,7 +13,13 @@ from types import ModuleType
 
 
 class BothwaysError(Exception):
-    """A mistake that the user can mend, told in one sentence: what, where, what to do."""
+    """A mistake that the user can mend, told in one sentence: what, where, what to do.
+
+    Attributes:
+        told_already: Whether another process of the same run has told it already.
+    """
+
+    told_already = False
 
 
 class BothwaysWarning(UserWarning):

@@ -59,7 +59,7 @@ def clean(
     json: Json = False,
 ) -> None:
     """Clean raw text: tidy it, leave out what is no text, copies and what models are judged on; with a data card."""
-    from bothways.use.corpus import clean_corpus
+    from bothways.use.clean import clean_corpus
 
     done = clean_corpus(
         output.one(source),

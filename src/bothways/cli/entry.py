@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             return _say("stopped", INTERRUPTED, debug)
         except BothwaysError as error:
-            return _say(str(error), MISTAKE, debug)
+            return MISTAKE if error.told_already else _say(str(error), MISTAKE, debug)
         except _UsageError as error:
             return _say(_usage(error), MISTAKE, debug)
         except ModuleNotFoundError as error:

@@ -187,8 +187,8 @@ def train(
                 for callback in callbacks:
                     callback(event)
                 bar.advance(1, note=live.after(taken))
-                state.stopped = _end(state, settings, event)
-                interruption.signal, due = here().agreed(interruption.signal, keeper.due())
+                ends = _end(state, settings, event)
+                interruption.signal, state.stopped, due = here().agreed(interruption.signal, ends, keeper.due())
                 if due:
                     keeper.save()
                 if state.step % _TIDY_EVERY == 0:

@@ -12,6 +12,11 @@ def whole(tensor: Any) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
+def part(tensor: Any) -> Tensor:
+    """What this process holds of a tensor; nobody else has to be asked."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 def like(tensor: Tensor, place: Any) -> Tensor:
     """A whole tensor as its place has it: this process's part of it, where it has parts."""
     if not hasattr(place, "device_mesh"):

@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.progress import silent
@@ -90,10 +91,10 @@ class Processes:
         """What the first process has."""
         return self.gathered(value if self.first else None)[0]  # type: ignore[return-value]
 
-    def agreed(self, signal: int | None, due: bool) -> tuple[int | None, bool]:
-        """A signal that any process was sent, if any, and whether the first thinks that something is due."""
-        told = self.gathered([signal, due])
-        return max((each[0] for each in told if each[0]), default=None), bool(told[0][1])
+    def agreed(self, signal: int | None, stopped: str | None, due: bool) -> tuple[int | None, str | None, bool]:
+        """A signal that any process was sent, why any of them stops, and whether the first finds saving due."""
+        signals, ends, dues = zip(*self.gathered((signal, stopped, due)), strict=True)
+        return next(filter(None, signals), None), next(filter(None, ends), None), dues[0]
 
     def in_turn(self, make: Callable[[], T], find: Callable[[], T]) -> T:
         """What the first process makes, and the others find when it is made, however long that takes."""
@@ -161,7 +162,13 @@ def _begun() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    distributed.init_process_group(timeout=_SILENCE)  # gloo for what lies on the host, nccl for what lies on a GPU
+    ours = not distributed.is_initialized()  # Ray Train has begun already
+    if ours:
+        # torchrun may keep its store when it starts processes again: what the last ones wrote must not be read
+        store, own, count = next(rendezvous("env://", timeout=_SILENCE))
+        store = distributed.distributed_c10d.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        # gloo for what lies on the host, nccl for what lies on a GPU
+        distributed.init_process_group(store=store, rank=own, world_size=count, timeout=_SILENCE)
     try:
         talk, data = (distributed.new_group(backend="gloo", timeout=_SILENCE) for _ in range(2))
         _here, _turn = Processes(distributed.get_rank(), distributed.get_world_size(), talk, data), 0
@@ -170,10 +177,21 @@ def _begun() -> Iterator[None]:
                 warnings.simplefilter("ignore", BothwaysWarning)
                 silent()
             yield
+    except BothwaysError as error:
+        error.told_already = _told(str(error))
+        raise
     finally:
         silent(False)
         _here = Processes()
-        distributed.destroy_process_group()
+        if ours:
+            distributed.destroy_process_group()
+
+
+def _told(sentence: str) -> bool:
+    """Whether another process has told this already; who asks first is the one to tell it."""
+    with suppress(RuntimeError):  # the process that keeps the record may be gone
+        return distributed.distributed_c10d._get_default_store().add(f"bothways/told/{sentence}", 1) > 1
+    return False
 
 
 @contextmanager

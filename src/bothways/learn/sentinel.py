@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
+from bothways.learn.parts import part
 from bothways.learn.tally import Tally
 
 
@@ -47,8 +48,10 @@ def first_not_finite(model: nn.Module, again: Callable[[], object]) -> str:
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if not found and not all(torch.isfinite(tensor).all() for tensor in _tensors(output)):
-                ill = next((kind for kind, tensor in module.named_parameters() if not torch.isfinite(tensor).all()), "")
+            if not found and not all(torch.isfinite(part(tensor)).all() for tensor in _tensors(output)):
+                ill = next(
+                    (kind for kind, tensor in module.named_parameters() if not torch.isfinite(part(tensor)).all()), ""
+                )
                 found.append(f"{name or 'the whole model'}" + (f" (its {ill} is not finite)" if ill else ""))
 
         return hook
@@ -66,7 +69,7 @@ def first_not_finite(model: nn.Module, again: Callable[[], object]) -> str:
     broken = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+        if parameter.grad is not None and not torch.isfinite(part(parameter.grad)).all()
     ]
     if broken:
         return f"all layers' outputs are finite, but not the gradient of {broken[-1]}"

@@ -91,8 +91,10 @@ class Draft:
         if (folder / STATE).is_file():
             self.state = _read_state(folder / STATE)
             if self.state.recipe != recipe:
-                raise BothwaysError(f"{_out(folder)} was begun otherwise ({differing(self.state.recipe, recipe)}); "
-                                    "give the same, or another folder, or say overwrite")  # fmt: skip
+                told = differing(self.state.recipe, recipe)
+                raise BothwaysError(
+                    f"{_out(folder)} was begun otherwise ({told}); give the same, another folder, or overwrite"
+                )
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -103,6 +105,8 @@ class Draft:
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+        if not (self.folder / STATE).is_file():  # nothing was kept that one could go on with
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def rest(self, documents: Iterator[tuple[Document, int]]) -> Iterator[tuple[Document, int]]:
         """The documents that are not counted yet.
@@ -117,7 +121,7 @@ class Draft:
         if state.figures.read and self.reading.digest != state.digest:
             raise BothwaysError(
                 f"{_out(self.folder)} was begun with another source, or the source has changed; give another folder, "
-                "or say overwrite"
+                "or overwrite"
             )
         return documents
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, need
@@ -34,6 +35,8 @@ def language_of(text: str) -> str:
 def check_language(documents: Sequence[Document], tokenizer: Tokenizer) -> None:
     """Refuses text in another language than that of a vocabulary, if the vocabulary spells it badly.
 
+    Where nothing is installed that tells languages, nothing is refused.
+
     Args:
         documents: Some of the text.
         tokenizer: What is to make tokens of it.
@@ -41,6 +44,8 @@ def check_language(documents: Sequence[Document], tokenizer: Tokenizer) -> None:
     Raises:
         BothwaysError: The languages differ, and a word takes two tokens or some cannot be spelled.
     """
+    if find_spec("py3langid") is None:
+        return
     texts = [" ".join(document.paragraphs)[:_LOOKED_AT] for document in documents]
     encoded = tokenizer.encode(texts, special_tokens=False)
     words, tokens = sum(len(text.split()) for text in texts), len(encoded.token_ids)
@@ -54,7 +59,7 @@ def check_language(documents: Sequence[Document], tokenizer: Tokenizer) -> None:
     raise BothwaysError(
         f"the corpus is in {theirs!r} ({count} of the first {len(texts)} documents), but the vocabulary is one of "
         f"{ours!r}: it takes {fertility:.1f} tokens a word and {unknown:.0%} of them are unknown; train a tokenizer on "
-        "this text, or say any_language"
+        "this text, or take it all the same (--any-language)"
     )
 
 

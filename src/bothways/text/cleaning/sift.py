@@ -6,7 +6,6 @@ What is left is written as compressed lines of JSON, a file after the other, in 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from bothways.text.cleaning.copies import NUMBERS, find_exact, find_near, groups
 from bothways.text.cleaning.draft import TEXT, Draft
 from bothways.text.cleaning.recipe import Recipe
 from bothways.text.cleaning.rules import first_rule
-from bothways.text.cleaning.wash import DOCUMENT, LINE, Figures, line_key
+from bothways.text.cleaning.wash import DOCUMENT, LINE, line_key
 from bothways.text.files import numbered, open_bytes
 
 PART_CHARACTERS = 100_000_000
@@ -241,11 +240,3 @@ class _Parts:
         if self.file is not None:
             self.file.close()
             self.file, self.characters, self.number = None, 0, self.number + 1
-
-
-def finish(draft: Draft) -> None:
-    """Removes the files of the draft."""
-    shutil.rmtree(draft.folder)
-
-
-__all__ = ["Figures", "Kept", "Verdict", "finish", "judge", "write"]
