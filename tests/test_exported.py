@@ -22,10 +22,12 @@ from bothways.run.bound import Bound
 from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.onnx import OnnxEngine
 from bothways.run.engines.outputs import Parts
+from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exported import Exported
 from bothways.run.exporting.export import write_graph
 from bothways.run.exporting.kept import quantize_within
 from bothways.run.folder import read_folder
+from bothways.run.guard import Judge
 from bothways.run.likeness import decisions_alike, vectors_alike
 from bothways.run.model import Model
 from bothways.run.sentence_folder import SentenceRecipe
@@ -177,10 +179,10 @@ def test_eight_bits_keep_the_layers_that_lose_most_or_are_refused(tmp_path):
     write_graph(parts, model.sentence, tmp_path / "plain.onnx")
 
     def kept(worst_cosine):
-        bound = Bound(worst_cosine=worst_cosine)
+        judge = Judge(model, ReferenceEngine(parts, "float32"), TEXTS, Bound(worst_cosine=worst_cosine))
         out = tmp_path / f"int8-{worst_cosine}"
         out.mkdir()
-        found = quantize_within(model, parts, tmp_path / "plain.onnx", out, TEXTS, bound, reduce_range=False)
+        found = quantize_within(judge, parts, tmp_path / "plain.onnx", out, reduce_range=False)
         alike = compare_engines(model, model.engine, OnnxEngine(out, 0, "int8"), TEXTS)["vector"]["worst_cosine"]
         assert alike >= worst_cosine
         return found, alike

@@ -16,7 +16,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """What glibc's ``mallopt`` calls its settings (malloc.h)."""
 _KEPT = 2**31 - 1
 _USUAL = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
@@ -47,6 +47,13 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
             for name, value in _USUAL.items():
                 library.mallopt(name, value)
             library.malloc_trim(0)
+
+
+def one_heap() -> None:
+    """Lets threads that begin from now on allocate from the heap that all others use."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_ARENA_MAX, 1)
 
 
 def give_back() -> None:
