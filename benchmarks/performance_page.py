@@ -214,7 +214,7 @@ def draw(path: Path, lines: list[Line]) -> None:
         points.plot(distance, place, mark, color=colours[place])
     points.set_xscale("log")
     points.axvline(1e-3, color="#888888", linewidth=0.8, linestyle="--")
-    points.set_xlabel("1 − worst cosine (left is better; the line: 0.999)")
+    points.set_xlabel("1 − worst cosine (line: 0.999)")
     for axes in (bars, points):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)

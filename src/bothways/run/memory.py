@@ -6,7 +6,8 @@ costs about a fifth of its time. While `kept_memory` holds, freed blocks stay wi
 
 Where batches are of ever other sizes, as in bulk and in fine-tuning, the blocks that they free leave holes that later
 ones do not fit in, and the process grows by some hundred megabytes, or a gigabyte in training. So `give_back` is called
-from time to time.
+from time to time. Threads would leave such holes in a heap each: where many windows are answered, `one_heap` has them
+share one.
 """
 
 from __future__ import annotations

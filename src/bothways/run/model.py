@@ -53,12 +53,13 @@ def load(
     adapter: str | Path | None = None,
     bound: Bound | None = None,
     manner: Manner | None = None,
+    name: str | None = None,
 ) -> Model:
     """Opens a folder with weights, or a hub id; as `bothways.run.opening.load` says, which opens exported ones too."""
-    folder = find_model(source, offline)
+    folder, name = find_model(source, offline), name or str(source)
     saved = read_folder(folder)
     if adapter is not None:
-        saved = with_adapter(saved, Path(adapter), str(source), folder)
+        saved = with_adapter(saved, Path(adapter), name, folder)
     return Model(
         saved,
         device=device,
@@ -67,7 +68,7 @@ def load(
         truncation=truncation,
         bound=bound,
         manner=manner,
-        name=str(source),
+        name=name,
     )
 
 

@@ -89,9 +89,11 @@ def _padded(qkv: Tensor, shape: tuple[int, int], heads: int, score: Score | None
     """The mixed values ``(N · L, D)`` of a rectangle of N sequences."""
     by_head = qkv.view(*shape, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (3, N, H, L, K)
     if qkv.dtype == torch.float32 and shape[1] >= _LONG:
-        mixed = _fused(*by_head.unbind(0), score, mask)
+        q, k, v = by_head.unbind(0)
+        mixed = _fused(q, k, v, score, mask)
     else:
-        mixed = _plain(*by_head.contiguous().unbind(0), score, mask)
+        q, k, v = by_head.contiguous().unbind(0)
+        mixed = _plain(q, k, v, score, mask)
     return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
