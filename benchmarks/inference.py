@@ -78,6 +78,7 @@ SIDES = (
     Side("bothways", "packed", "float32", peer=False),
     Side("bothways", "packed", "bf16", peer=False),
     Side("bothways", "packed", "int8", peer=False),
+    Side("bothways", "packed", "int8 within 0.99", "quantized", peer=False),
     Side("bothways", "", "auto", peer=False),
 )
 TRUTH = SIDES[0]

@@ -31,7 +31,7 @@ class Job:
         measure: ``"batch"`` (the best size), ``"work"`` (throughput, latency, memory) or ``"start"`` (first vector).
         library: Who.
         engine: What of theirs; empty where they have one only.
-        precision: ``"float32"``, ``"bf16"``, ``"int8"`` or ``"auto"``.
+        precision: ``"float32"``, ``"bf16"``, ``"int8"`` or ``"auto"``; ``"int8 within 0.99"`` for a looser bound.
         model: The published folder.
         prepared: The folder of what was made of it beforehand.
         texts: A JSON list of texts.
@@ -132,7 +132,9 @@ def bothways(job: Job) -> Embed:
     """Ours; it makes its batches itself."""
     import bothways as bw
 
-    model = bw.load(job.model, engine=job.engine or None, precision=job.precision, truncation="head")
+    precision, _, bound = job.precision.partition(" within ")
+    folder = f"{job.prepared}/quantized" if bound else job.model
+    model = bw.load(folder, engine=job.engine or None, precision=precision, truncation="head")
     model.max_length = job.length
     return lambda texts, batch: model.embed(list(texts))
 

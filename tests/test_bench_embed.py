@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+import bothways as bw
 import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.run.bound import Bound
+from bothways.run.engines.packed.int8 import can_int8
+from bothways.run.folder import write_folder
 from bothways.use.bench_embed import Embedded, bench_embed, recommendation
 
 
@@ -32,6 +35,25 @@ def test_the_command_prints_a_table_or_json(tmp_path, capsys):
     (one,) = json.loads(capsys.readouterr().out)
     assert one["engine"] == "reference"
     assert one["worst_cosine"] > 0.99999
+
+
+@pytest.mark.skipif(not can_int8(), reason="no fast int8 products here")
+def test_labelled_rows_add_their_metric_and_the_folder_keeps_what_was_found(tmp_path):
+    folder, rows = tmp_path / "model", tmp_path / "rows.csv"
+    saved = tiny.saved(("classify",))
+    saved.task = "classify"
+    write_folder(saved, folder)
+    lines = [f"{text},{tiny.LABELS[place % 3]}\n" for place, text in enumerate(tiny.sentences(9))]
+    rows.write_text("text,label\n" + "".join(lines))
+    (one,) = bench_embed(
+        folder, tiny.sentences(8), precision="int8", labelled=rows, loss=1.0, keep=True, seconds=0.02, threads=1
+    )
+    assert one.refused == ""
+    assert 0 <= one.metric <= 1
+    assert one.change <= 1
+    model = bw.load(folder, precision="auto")
+    assert model.precision == "int8"
+    assert len(model.engine.describe()["int8"]) == 12
 
 
 def test_what_cannot_be_measured_is_one_sentence(tmp_path):

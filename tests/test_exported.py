@@ -18,17 +18,20 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
 from bothways.run import exported as exported_module
+from bothways.run.bound import Bound
 from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.onnx import OnnxEngine
 from bothways.run.engines.outputs import Parts
+from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exported import Exported
 from bothways.run.exporting.export import write_graph
 from bothways.run.exporting.kept import quantize_within
 from bothways.run.folder import read_folder
-from bothways.run.guard import Bound
+from bothways.run.guard import Judge
 from bothways.run.likeness import decisions_alike, vectors_alike
 from bothways.run.model import Model
 from bothways.run.sentence_folder import SentenceRecipe
+from bothways.text.everyday import everyday_sentences
 
 HEADS = ("mlm", "nsp", "classify", "tag", "answer", "choose")
 TEXTS = tiny.sentences(40, longest=60)
@@ -147,12 +150,12 @@ def test_eight_bits_answer_nearly_the_same_from_a_smaller_folder(model, folders)
     assert sizes[0] < sizes[1]
 
 
-def test_the_real_texts_have_all_lengths():
+def test_the_real_texts_have_all_lengths_and_half_of_them_are_everyday_sentences():
     texts = real_texts(512)
     assert texts == real_texts(512)
     counts = [len(text.split()) for text in texts]
-    assert counts == sorted(counts)
-    assert (counts[0], counts[-1], len(texts)) == (1, 512, 64)
+    assert (min(counts), max(counts), len(texts)) == (1, 512, 128)
+    assert set(everyday_sentences(64)) < set(texts)
     assert len(set(" ".join(texts).split())) > 500
 
 
@@ -176,10 +179,10 @@ def test_eight_bits_keep_the_layers_that_lose_most_or_are_refused(tmp_path):
     write_graph(parts, model.sentence, tmp_path / "plain.onnx")
 
     def kept(worst_cosine):
-        bound = Bound(worst_cosine=worst_cosine)
+        judge = Judge(model, ReferenceEngine(parts, "float32"), TEXTS, Bound(worst_cosine=worst_cosine))
         out = tmp_path / f"int8-{worst_cosine}"
         out.mkdir()
-        found = quantize_within(model, parts, tmp_path / "plain.onnx", out, TEXTS, bound, reduce_range=False)
+        found = quantize_within(judge, parts, tmp_path / "plain.onnx", out, reduce_range=False)
         alike = compare_engines(model, model.engine, OnnxEngine(out, 0, "int8"), TEXTS)["vector"]["worst_cosine"]
         assert alike >= worst_cosine
         return found, alike
@@ -365,6 +368,34 @@ def test_a_folder_that_holds_something_else_is_not_replaced(model, folder, tmp_p
     with pytest.raises(BothwaysError, match="holds something else than an exported model"):
         model.export(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
+
+
+def test_an_exported_folder_is_described_and_held_to_the_bound_that_is_asked(folders, capsys):
+    assert main(["info", str(folders / "int8"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["family"], said["exported"]["to"], said["exported"]["precision"]) == ("BERT", "onnx", "int8")
+    assert said["parameters"] is None
+    assert main(["info", str(folders / "onnx")]) == 0
+    assert "to onnx in float32" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(BothwaysError, match="was exported in int8, which is beyond the bound"):
+        bw.load(folders / "int8", equal_decisions=1.0, worst_cosine=1.0)
+    with pytest.raises(BothwaysError, match="its runtime places its threads itself"):
+        bw.load(folders / "onnx", pin=True)
+
+
+def test_an_exported_model_can_be_the_same_to_the_bit(folders):
+    for name in ("onnx", "int8"):
+        opened = bw.load(folders / name, deterministic=True)
+        assert np.array_equal(opened.embed(TEXTS)[::-1], opened.embed(TEXTS[::-1]))
+
+
+def test_a_metric_decides_about_an_int8_graph(model, tmp_path):
+    def hopeless(candidate):
+        return 1.0 if candidate.engine.precision == "float32" else 0.0
+
+    with pytest.raises(BothwaysError, match=r"beyond the bound \(a loss of 0.1 in hopeless\).* loses most"):
+        model.export(tmp_path / "out", precision="int8", texts=TEXTS[:3], metric=hopeless, loss=0.1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_exports_and_says_how_like_it_is(tmp_path, capsys):

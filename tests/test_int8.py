@@ -174,7 +174,7 @@ def test_where_int8_cannot_be_one_sentence_says_so(monkeypatch):
 
 def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
     from bothways.errors import BothwaysWarning
-    from bothways.run import model as module
+    from bothways.run import chosen as module
 
     monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
     near = Model(tiny.saved(()), precision="auto", engine="packed")

@@ -157,6 +157,16 @@ def test_older_models_are_fetched_with_their_bin_file(hub, tmp_path):
     assert set(second) - set(first) == {"pytorch_model*.bin"}
 
 
+def test_an_exported_folder_is_fetched_with_its_graph(hub, tmp_path):
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "bothways.json").write_text('{"exported": {"to": "onnx"}}')
+    hub.answers = [snapshot, snapshot]
+    assert find("owner/model") == snapshot
+    first, second = (settings["allow_patterns"] for _, settings in hub.calls)
+    assert "model.onnx.data" in set(second) - set(first)
+
+
 @pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), ValueError("")])
 def test_what_the_hub_says_becomes_one_sentence(error, hub):
     hub.answers = [error]

@@ -104,13 +104,16 @@ class Encoder(nn.Module):
         """``(V, width of the embeddings)``: the token table, which masked-token heads share."""
         return self.embeddings.tokens.weight  # type: ignore[union-attr, return-value]
 
-    def forward(self, batch: TokenBatch, *, hidden: bool = False, attentions: bool = False) -> EncoderOutput:
+    def forward(
+        self, batch: TokenBatch, *, hidden: bool = False, attentions: bool = False, pooled: bool = True
+    ) -> EncoderOutput:
         """Encodes a batch.
 
         Args:
             batch: Token arrays of NumPy or torch; they are moved to the encoder's device here.
             hidden: Whether every layer's output is wanted.
             attentions: Whether attention weights are wanted.
+            pooled: Whether the pooled output is, where there is a pooler.
 
         Raises:
             BothwaysError: A sequence is empty or longer than the position table, or an id is outside its table.
@@ -120,8 +123,9 @@ class Encoder(nn.Module):
         x_TD = self.embeddings(batch.token_ids, batch.positions, batch.segment_ids)
         layers: list[Tensor] | None = [x_TD] if hidden else None
         x_TD = self.stack(x_TD, context, layers)
-        pooled = None if self.pooler is None else self.pooler(first_tokens(x_TD, batch.starts))
-        return EncoderOutput(x_TD, batch.starts, pooled, layers, context.attentions)
+        wanted = pooled and self.pooler is not None
+        pooled_SD = self.pooler(first_tokens(x_TD, batch.starts)) if wanted else None  # type: ignore[misc]
+        return EncoderOutput(x_TD, batch.starts, pooled_SD, layers, context.attentions)
 
     def context(self, batch: TokenBatch, *, attentions: bool = False) -> Context:
         """What the layers share about a batch that has passed the door."""

@@ -6,7 +6,8 @@ costs about a fifth of its time. While `kept_memory` holds, freed blocks stay wi
 
 Where batches are of ever other sizes, as in bulk and in fine-tuning, the blocks that they free leave holes that later
 ones do not fit in, and the process grows by some hundred megabytes, or a gigabyte in training. So `give_back` is called
-from time to time.
+from time to time. Threads would leave such holes in a heap each: where many windows are answered, `one_heap` has them
+share one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """What glibc's ``mallopt`` calls its settings (malloc.h)."""
 _KEPT = 2**31 - 1
 _USUAL = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
@@ -47,6 +48,13 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
             for name, value in _USUAL.items():
                 library.mallopt(name, value)
             library.malloc_trim(0)
+
+
+def one_heap() -> None:
+    """Lets threads that begin from now on allocate from the heap that all others use."""
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_ARENA_MAX, 1)
 
 
 def give_back() -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +17,20 @@ import torch
 from torch import nn
 
 from bothways.chance import derived_seed
-from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
-from bothways.run.bound import Bound, asked_bound, asked_metric, remembered, usual_precision
+from bothways.run.bound import Bound, asked_bound, asked_metric
+from bothways.run.chosen import packed_for, precision_for
 from bothways.run.engines.choice import Kept, check_engine
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.folder import Saved, read_folder, write_folder
 from bothways.run.hub import find_model
 from bothways.run.machine import apply_thread_limit
-from bothways.run.precision import native_bf16, processor_kind, resolve_precision
 from bothways.run.questions import Questions
 from bothways.run.spot import Spot
 from bothways.text.tokenizer import Tokenizer
@@ -55,12 +53,13 @@ def load(
     adapter: str | Path | None = None,
     bound: Bound | None = None,
     manner: Manner | None = None,
+    name: str | None = None,
 ) -> Model:
     """Opens a folder with weights, or a hub id; as `bothways.run.opening.load` says, which opens exported ones too."""
-    folder = find_model(source, offline)
+    folder, name = find_model(source, offline), name or str(source)
     saved = read_folder(folder)
     if adapter is not None:
-        saved = with_adapter(saved, Path(adapter), str(source), folder)
+        saved = with_adapter(saved, Path(adapter), name, folder)
     return Model(
         saved,
         device=device,
@@ -69,7 +68,7 @@ def load(
         truncation=truncation,
         bound=bound,
         manner=manner,
-        name=str(source),
+        name=name,
     )
 
 
@@ -104,7 +103,7 @@ class Model(Questions):
         apply_thread_limit()
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._auto = precision == "auto"
-        self.precision = self._resolved(precision)
+        self.precision = precision_for(self, precision)
 
     @classmethod
     def random(
@@ -156,43 +155,7 @@ class Model(Questions):
         if self._given is not None:
             return self._given
         parts = self.parts
-        return self._kept.engine(parts, self._asked, self.precision, lambda: self._packed(parts), self._manner)
-
-    def _resolved(self, precision: str) -> str:
-        """``auto``: what was found fastest on this kind of processor, else bf16 where that is native."""
-        known = None
-        if self._auto and self.device.type == "cpu" and self._asked != "reference":
-            known = usual_precision(self._known.lower, processor_kind(), self._bound)
-        if known is not None or precision == "int8":
-            return known or precision
-        return resolve_precision(precision, self.device).name
-
-    def _packed(self, parts: Parts) -> Engine:
-        """Lower precision, unless bf16 was asked for as it is, is compared with float32 before it is taken."""
-        plain = self.precision == "bf16" and not self._auto and self._bound is None
-        if self.precision == "float32" or plain:
-            if plain and not native_bf16("cpu")[0]:
-                slow = f"bf16 is slower here than float32: {native_bf16('cpu')[1]}"
-                warnings.warn(BothwaysWarning(slow), stacklevel=2)
-            return PackedEngine(parts, self.precision, manner=self._manner)
-        from bothways.run.engines.packed.calibrate import from_tensors
-        from bothways.run.guard import checked
-        from bothways.run.lower import remember
-
-        known = remembered(self._known.lower, self.precision, self._bound)
-        if known is not None and known.get("weights") == parts.fingerprint():
-            scales = from_tensors(self._saved.scales) if self.precision == "int8" else None
-            return PackedEngine(parts, self.precision, scales=scales, manner=self._manner)
-        try:
-            found = checked(self, parts, self.precision, self._bound, manner=self._manner)
-        except BothwaysError as error:
-            if not self._auto:
-                raise
-            warnings.warn(BothwaysWarning(f"{error}, as is done now"), stacklevel=2)
-            self.precision = "float32"
-            return PackedEngine(parts, "float32", manner=self._manner)
-        remember(self, self.precision, found, self._bound or Bound())
-        return found.engine
+        return self._kept.engine(parts, self._asked, self.precision, lambda: packed_for(self), self._manner)
 
     @property
     def device(self) -> torch.device:

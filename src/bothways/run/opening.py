@@ -83,7 +83,7 @@ def load(
     from bothways.run.model import load as load_weights
 
     return load_weights(
-        source,
+        folder,
         device=device,
         precision=precision,
         engine=engine or "auto",
@@ -92,6 +92,7 @@ def load(
         adapter=adapter,
         bound=bound,
         manner=manner,
+        name=str(source),
     )
 
 

@@ -27,7 +27,7 @@ def roof(precision: Precision) -> float:
     """The operations a second that large products of matrices reach here, measured once a process.
 
     Args:
-        precision: What they are computed in, and on which kind of device.
+        precision: What they are computed in, and on which kind of device; on a processor also ``"int8"``.
 
     Returns:
         Multiplications and additions a second: two for each pair of numbers. Other work on the machine lowers it.
@@ -38,11 +38,27 @@ def roof(precision: Precision) -> float:
 @cache
 def _measured(name: str, kind: str, threads: int) -> float:
     side = _SIDES.get(kind, _SIDE)
+    if name == "int8":
+        return 2 * side**3 / _seconds(_int8(side), kind)
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
     with torch.inference_mode():
         fastest = min(_seconds(product, kind) for product in _products(left, right))
     return 2 * side**3 / fastest
+
+
+def _int8(side: int) -> Callable[[], Tensor]:
+    """A product of levels, as the packed engine's int8 layers have them."""
+    from bothways.run.engines.packed.int8 import LEVELS, InputScale, Int8Linear
+
+    layer = Int8Linear(torch.randn(side, side), None, InputScale(1 / LEVELS, 0), torch.float32)
+    levels = torch.randint(0, LEVELS, (side, side)).to(torch.uint8)
+
+    def product() -> Tensor:
+        with torch.inference_mode():
+            return layer(levels)
+
+    return product
 
 
 def _products(left: Tensor, right: Tensor) -> list[Callable[[], Tensor]]:

@@ -19,6 +19,7 @@ import numpy as np
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.run.answering import vectors
 from bothways.run.errand import on_errand
+from bothways.run.memory import one_heap
 from bothways.text.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Threads:
     ahead = 3
 
     def __init__(self, answer: Callable[..., Any]) -> None:
+        one_heap()
         self._answer, self._stop = answer, threading.Event()
         self._pool = ThreadPoolExecutor(2, "window")
 

@@ -294,7 +294,10 @@ class Tokenizer:
     def _flat(self, texts: list[str], offsets: bool) -> Flat:
         run = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
         try:
-            encodings = run(texts, add_special_tokens=False)
+            if len(texts) == 1:  # without waking other threads
+                encodings = [self.backend.encode(texts[0], add_special_tokens=False)]
+            else:
+                encodings = run(texts, add_special_tokens=False)
         except TypeError:  # half of a surrogate pair has no UTF-8; one character stands for it, so offsets still hold
             encodings = run([re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts], add_special_tokens=False)
         lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))

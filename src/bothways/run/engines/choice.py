@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from operator import is_
+from typing import Any
 
 from torch import nn
 
@@ -34,6 +36,7 @@ class Kept:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._made_of: object = None
+        self._watched = _Watched()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
@@ -66,7 +69,7 @@ class Kept:
         if name == "reference":
             return ReferenceEngine(parts, precision, manner)
         with self._lock:
-            now = (name, precision, _state(parts))
+            now = (name, precision, self._watched.state(parts))
             if self._engine is None or now != self._made_of:
                 self._engine, self._made_of = packed() if name == "packed" else _gpu(parts, precision, manner), now
             return self._engine
@@ -78,17 +81,37 @@ def _gpu(parts: Parts, precision: str, manner: Manner | None) -> Engine:
     return GpuEngine(parts, precision, manner)
 
 
-def _state(parts: Parts) -> tuple[object, ...]:
-    """Differs when a weight was changed in its place, or a module by another one.
+class _Watched:
+    """Modules and weights, looked at before each question: so it must take no time to speak of."""
 
-    Not every optimizer tells a tensor that it was changed, so some numbers are looked at as well.
-    """
-    modules: list[nn.Module] = [parts.encoder, *parts.heads.values()]
-    values = []
-    for module in modules:  # by hand: `parameters` takes a tenth of a short text's time
-        modules += [child for child in module._modules.values() if child is not None]
-        values += [value for value in module._parameters.values() if value is not None]
-    changes = sum(value._version for value in values)
-    some = values[:: len(values) // 16 or 1]
-    looked_at = [float(value.detach().reshape(-1)[-1]) for value in some]
-    return (*map(id, modules), values[0].data_ptr(), changes, *looked_at)
+    def __init__(self) -> None:
+        self._places: list[tuple[dict[str, Any], str, Any]] = []
+        self._values: list[nn.Parameter] = []
+        self._of: list[nn.Module] = []
+        self._walks = 0
+
+    def state(self, parts: Parts) -> tuple[object, ...]:
+        """Differs when a weight was changed in its place, or a module by another one.
+
+        Not every optimizer tells a tensor that it was changed, so some numbers are looked at as well.
+        """
+        modules = [parts.encoder, *parts.heads.values()]
+        same = len(modules) == len(self._of) and all(map(is_, modules, self._of))
+        if not same or any(held.get(name) is not value for held, name, value in self._places):
+            self._walk(modules)
+            self._of, self._walks = modules, self._walks + 1
+        changes = sum(value._version for value in self._values)
+        some = self._values[:: len(self._values) // 8 or 1]
+        return (
+            self._walks,
+            changes,
+            *(value.data_ptr() for value in some),
+            *(float(value.detach().flatten()[-1]) for value in some),
+        )
+
+    def _walk(self, modules: list[nn.Module]) -> None:
+        self._places, self._values = [], []
+        for module in (inner for outer in modules for inner in outer.modules()):
+            for held in (module._modules, module._parameters):
+                self._places += [(held, name, value) for name, value in held.items()]
+            self._values += [value for value in module._parameters.values() if value is not None]

@@ -52,7 +52,7 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     """Encodes a batch and makes of it what is wanted; shapes as `Output` says."""
     if output.kind == "mlm":
         return _words(parts, batch, output.token)
-    encoded = parts.encoder(batch)
+    encoded = parts.encoder(batch, pooled=output.kind not in (HIDDEN, VECTOR))
     if output.kind == HIDDEN:
         return encoded.sequence
     if output.kind == VECTOR:

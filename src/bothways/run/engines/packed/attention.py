@@ -49,8 +49,10 @@ class PackedAttention(nn.Module):
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
-        out_TD = qkv_T3D.new_empty(len(qkv_T3D), qkv_T3D.shape[1] // 3)
         pieces = split(context.plan, heads)
+        if len(pieces) == 1:
+            return _piece(qkv_T3D, pieces[0], heads, score)
+        out_TD = qkv_T3D.new_empty(len(qkv_T3D), qkv_T3D.shape[1] // 3)
         alone, longer = ([piece for piece in pieces if (piece.length == 1) is single] for single in (True, False))
         together: Sequence[Rectangle | Group] = longer
         if len(longer) > 1:

@@ -2,7 +2,7 @@
 
 oneDNN prepares a kernel for each shape that it meets, which takes longer than running it. So a batch begins with a few
 sequences of one token each that nobody asked for: then its size is a multiple of 64 (of 16 where it is small), and the
-kernels of earlier batches serve it.
+kernels of earlier batches serve it. A short text alone stays as it is: there are few such sizes, and time matters most.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 
-_STEP, _SMALL_STEP, _SMALL = 64, 16, 256
+_STEP, _SMALL_STEP, _SMALL, _SHORT = 64, 16, 256, 32
 
 
 def fillers(tokens: int) -> int:
     """How many tokens a batch is to be filled up with."""
-    return -tokens % (_SMALL_STEP if tokens <= _SMALL else _STEP)
+    return 0 if tokens <= _SHORT else -tokens % (_SMALL_STEP if tokens <= _SMALL else _STEP)
 
 
 def filled(batch: TokenBatch, count: int, token: int) -> TokenBatch:

@@ -1,0 +1,227 @@
+"""`docs/performance.md`: what `inference.py` measured, as tables and pictures.
+
+    python benchmarks/performance_page.py --folder runs/inference
+
+The page is made anew from ``results.jsonl`` and the vectors beside it. How fast this machine multiplies is measured
+here, once, and kept in ``roof.json``: make the page on the machine that was measured, while nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference import SIDES, TRUTH, Cell, cosines, middle
+from inference_texts import counted_tokens
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+LENGTH = 256
+COLOURS = {"bothways": "#c2410c", "sentence-transformers": "#1d4ed8", "ctranslate2": "#15803d", "fastembed": "#7e22ce"}
+MARKS = {"float32": "o", "bf16": "s", "int8": "^"}
+HEAD = """# How fast it is
+
+Made by `python benchmarks/performance_page.py` from what `python benchmarks/inference.py` measured. All libraries ran
+in one session on one machine, on the same texts, each at its best settings and the best of several batch sizes, every
+measurement in a process of its own. The texts are sentences of STS-B, paragraphs of Wikipedia and film reviews, cut at
+256 tokens. Cosines are with the vectors of sentence-transformers in float32.
+"""
+TAIL = """## What stands in the way of the roof
+
+The roof is what a large product of matrices reaches on this machine, times nothing: no attention, no norms, no
+tokenizer. In bf16, MiniLM's time goes to products of its linear layers (70 %, each near the roof: 430 of 461 GFLOP/s a
+core), attention (20 %: products of small matrices, and exponentials), norms (3 %), and the rest to embeddings, pooling
+and Python. Wider models are nearer to the roof: their products are larger, their attention is a smaller share.
+
+For one short text the weights are what costs: all of them are read for a handful of tokens. MiniLM in float32 on one
+core takes about 2.5 of 4 ms for that (in bf16 1.5 of 2.8), attention 0.3, the tokenizer 0.2, and the rest is Python.
+
+A GPU has not been measured.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one side came to.
+
+    Attributes:
+        side: Its name.
+        speed: Tokens a second; medians over the rounds, as everything here.
+        times: As fast as sentence-transformers in float32.
+        worst: The worst cosine.
+        latency: Milliseconds for one short text, and the 99th percentile.
+        start: Seconds to the first vector.
+        memory: The peak in MiB.
+        share: Of the roof; None where that is not Bothways.
+    """
+
+    side: str
+    speed: float
+    times: float
+    worst: float
+    latency: tuple[float, float]
+    start: float | None
+    memory: float
+    share: float | None
+
+
+def main() -> None:
+    """Writes the page and its pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/inference"))
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder of performance.md")
+    parser.add_argument("--threads", type=int, help="of the measurement (default: those that this process may run)")
+    args = parser.parse_args()
+    groups = grouped(args.folder / "results.jsonl")
+    if not groups:
+        raise SystemExit(f"{args.folder / 'results.jsonl'} holds no measurement; run benchmarks/inference.py first")
+    roofs = measured_roofs(args.folder / "roof.json", args.threads)
+    parts = [HEAD]
+    for (model, count, bf16), results in sorted(groups.items(), key=lambda item: (not item[0][2], item[0][0])):
+        lines = told(args, model, count, results, roofs)
+        name = f"performance-{model}{'' if bf16 else '-no-bf16'}.svg"
+        draw(args.out / name, lines)
+        parts.append(section(model, count, bf16, lines, name, results))
+    threads = roofs["threads"]
+    known = ", ".join(f"{kind} {speed / 1e9:,.0f}" for kind, speed in roofs.items() if kind != "threads")
+    parts.append(f"## The roof\n\nGFLOP/s of a product of 1024 × 1024 matrices on {threads:.0f} threads: {known}.\n")
+    parts.append(TAIL)
+    (args.out / "performance.md").write_text("\n".join(parts), encoding="utf-8")
+    print(f"{args.out / 'performance.md'}: {', '.join(dict.fromkeys(model for model, _, _ in groups))}")
+
+
+def grouped(path: Path) -> dict[tuple[str, int, bool], dict[Cell, dict[str, Any]]]:
+    """Results by model, number of texts and whether bf16 was used; of each model the largest number of texts."""
+    found: dict[tuple[str, int, bool], dict[Cell, dict[str, Any]]] = defaultdict(dict)
+    for line in path.read_text().splitlines() if path.exists() else []:
+        kept = json.loads(line)
+        cell = Cell(**kept["cell"])
+        found[cell.model, cell.texts, cell.bf16][cell] = kept["result"]
+    most = {(model, bf16): max(c for m, c, b in found if (m, b) == (model, bf16)) for model, _, bf16 in found}
+    return {key: results for key, results in found.items() if key[1] == most[key[0], key[2]]}
+
+
+def measured_roofs(path: Path, threads: int | None) -> dict[str, float]:
+    """Operations a second by precision, and the threads; measured where they are not kept."""
+    if path.exists():
+        kept: dict[str, float] = json.loads(path.read_text())
+        return kept
+    import torch
+
+    from bothways.run.engines.packed.int8 import can_int8
+    from bothways.run.machine import allowed_threads
+    from bothways.run.precision import Precision
+    from bothways.run.roof import roof
+
+    torch.set_num_threads(threads or allowed_threads()[0])
+    kinds = [kind for kind in ("float32", "bf16", "int8") if kind != "int8" or can_int8()]
+    found = {kind: roof(Precision(kind, "", "cpu")) for kind in kinds} | {"threads": float(torch.get_num_threads())}
+    path.write_text(json.dumps(found))
+    return found
+
+
+def told(
+    args: argparse.Namespace, model: str, count: int, results: dict[Cell, dict[str, Any]], roofs: dict[str, float]
+) -> list[Line]:
+    """A line for each side that was measured, in the order of the benchmark."""
+    folder = args.folder / "models" / model / "onnx"
+    texts = json.loads((args.folder / f"texts-{count}.json").read_text(encoding="utf-8"))
+    tokens = counted_tokens(folder, texts, LENGTH)
+    each = operations(json.loads((folder / "config.json").read_text()))
+    default = middle(results, TRUTH.name, "work", "seconds")
+    lines = []
+    for side in SIDES:
+        took = middle(results, side.name, "work", "seconds")
+        if took is None or default is None:
+            continue
+        kind = side.precision.split()[0]
+        kind = "bf16" if kind == "auto" else kind
+        p50, p99, memory = (
+            middle(results, side.name, "work", f) or 0 for f in ("latency_p50", "latency_p99", "memory")
+        )
+        lines.append(
+            Line(
+                side=side.name,
+                speed=tokens / took,
+                times=default / took,
+                worst=cosines(args, results, side.name)[0] or float("nan"),
+                latency=(p50 * 1e3, p99 * 1e3),
+                start=middle(results, side.name, "start", "seconds"),
+                memory=memory / 2**20,
+                share=tokens / took * each / roofs[kind] if side.library == "bothways" and kind in roofs else None,
+            )
+        )
+    return lines
+
+
+def operations(config: dict[str, Any]) -> float:
+    """Of the linear layers, for one token: two for each weight."""
+    width, inner, layers = (config[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    return float(2 * layers * (4 * width * width + 2 * width * inner))
+
+
+def section(
+    model: str, count: int, bf16: bool, lines: list[Line], picture: str, results: dict[Cell, dict[str, Any]]
+) -> str:
+    """A model's part of the page."""
+    title = model if bf16 else f"{model}, as on a processor without bf16"
+    rows = [
+        f"| {one.side} | {one.speed:,.0f} | {one.times:.2f}× | {one.worst:.7f} "
+        f"| {'' if one.share is None else f'{one.share:.0%}'} | {one.latency[0]:.1f} ({one.latency[1]:.1f}) "
+        f"| {'–' if one.start is None else f'{one.start:.2f}'} | {one.memory:,.0f} |"
+        for one in lines
+    ]
+    versions = sorted({pair for result in results.values() for pair in result.get("versions", {}).items()})
+    rounds = 1 + max(cell.number for cell in results if cell.measure == "work")
+    return "\n".join(
+        [
+            f"## {title}\n",
+            f"![Tokens a second, and how far vectors are from float32, of every side]({picture})\n",
+            f"{count:,} texts, medians of {rounds} round{'s' * (rounds > 1)}.\n",
+            "| side | tokens/s | against sentence-transformers float32 | worst cosine | of the roof "
+            "| ms for one text (p99) | first vector, s | MiB |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+            f"\n{', '.join(f'{name} {number}' for name, number in versions)}\n",
+        ]
+    )
+
+
+def draw(path: Path, lines: list[Line]) -> None:
+    """Speed as bars, and beside them how far the worst vector is from float32."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams.update({"svg.hashsalt": "bothways", "svg.fonttype": "none", "font.size": 9})
+    ordered = sorted(lines, key=lambda one: one.speed)
+    figure, (bars, points) = plt.subplots(
+        1, 2, figsize=(9, 0.32 * len(ordered) + 1.2), sharey=True, width_ratios=(3, 2), layout="constrained"
+    )
+    colours = [COLOURS[one.side.split()[0]] for one in ordered]
+    places = range(len(ordered))
+    bars.barh(places, [one.speed for one in ordered], color=colours)
+    bars.set_yticks(places, [one.side for one in ordered])
+    bars.set_xlabel("tokens a second")
+    for place, one in zip(places, ordered, strict=True):
+        distance = max(1 - one.worst, 1e-7) if one.worst == one.worst else 1e-7
+        mark = next((sign for kind, sign in MARKS.items() if kind in one.side), "D")
+        points.plot(distance, place, mark, color=colours[place])
+    points.set_xscale("log")
+    points.axvline(1e-3, color="#888888", linewidth=0.8, linestyle="--")
+    points.set_xlabel("1 − worst cosine (line: 0.999)")
+    for axes in (bars, points):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
