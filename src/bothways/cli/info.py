@@ -34,6 +34,13 @@ def _readable(facts: dict[str, Any]) -> dict[str, Any]:
         "labels": facts["labels"] or None,
         "vocabulary": f"{facts['vocabulary']:,} tokens{case}",
         "max length": facts["max_length"],
-        "embeddings": facts["pooling"] + (" of tokens, length 1" if facts["normalize"] else " of tokens"),
+        "embeddings": _vectors(facts),
         "transformers": facts["architectures"] or "the folder names no class",
     }
+
+
+def _vectors(facts: dict[str, Any]) -> str:
+    said = f"{facts['vector_width']} values, {facts['pooling']} of tokens"
+    said += ", length 1" if facts["normalize"] else ""
+    said += f", compared by {facts['similarity']}"
+    return said + (f", prompts: {', '.join(facts['prompts'])}" if facts["prompts"] else "")

@@ -22,8 +22,9 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     Returns:
         ``family``, ``size`` (the published size of this shape, or None), ``layers``, ``width``, ``attention_heads``,
         ``feed_forward``, ``parameters`` (shared ones once), ``encoder_parameters``, ``bytes`` (of the weights on disk),
-        ``heads``, ``labels``, ``vocabulary``, ``lowercase``, ``max_length``, ``pooling``, ``normalize``, and
-        ``architectures``, the classes of `transformers` that the folder names.
+        ``heads``, ``labels``, ``vocabulary``, ``lowercase``, ``max_length``, ``pooling``, ``normalize``,
+        ``vector_width``, ``similarity``, ``prompts`` (names), and ``architectures``, the classes of `transformers` that
+        the folder names.
 
     Raises:
         BothwaysError: There is no such model, or it cannot be read.
@@ -31,7 +32,7 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     folder = find_model(source, offline)
     saved = read_folder(folder)
     config, tokenizer = saved.encoder.config, saved.tokenizer
-    classify = saved.head_configs.get("classify")
+    classify, dense = saved.head_configs.get("classify"), saved.head_configs.get("dense")
     limits = [limit for limit in (config.longest, saved.max_length) if limit]
     encoder = sum(value.numel() for value in saved.encoder.parameters())
     return {
@@ -51,6 +52,9 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
         "max_length": min(limits, default=None),
         "pooling": saved.sentence.pooling,
         "normalize": saved.sentence.normalize,
+        "vector_width": dense.outputs if dense else config.width * len(saved.sentence.pooling.split("+")),
+        "similarity": saved.sentence.similarity,
+        "prompts": [name for name, text in saved.sentence.prompts.items() if text],
         "architectures": list(read_config(folder).get("architectures") or []),
     }
 
