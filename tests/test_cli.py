@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ from bothways.use import bulk
 from bothways.use.bench import bench_pretrain
 from bothways.use.quickstart import Quickstart, quickstart
 from bothways.use.quickstart_page import _next as next_commands
+from bothways.use.search.duplicates import dedupe
+from bothways.use.search.picture import draw_map
+from bothways.use.search.topics import cluster as clusters
 
 TEXT = "The dog barked at the cat. The cat ran to the house.\n\nA bird sees the dog. The dogs sleep in the house.\n\n"
 SMALL = ["--size", "tiny", "--max-length", "16", "--batch-tokens", "128", "--steps", "3", "--learning-rate", "0.001"]
@@ -139,6 +143,14 @@ def test_the_same_option_means_the_same_everywhere():
         ("compare", bw.compare),
         ("predict", bulk.predict),
         ("embed", bulk.embed),
+        ("index build", bw.Index.make),
+        ("index build", partial(bw.Index.add, None)),
+        ("index add", partial(bw.Index.add, None)),
+        ("index delete", partial(bw.Index.delete, None)),
+        ("search", partial(bw.Index.search, None)),
+        ("cluster", partial(clusters, None)),
+        ("dedupe", partial(dedupe, None)),
+        ("map", partial(draw_map, None)),
         ("quickstart", quickstart),
         ("bench pretrain", bench_pretrain),
     ],
