@@ -249,11 +249,11 @@ def test_a_query_that_is_too_long_is_told():
 
 def test_a_build_that_is_killed_three_times_loses_nothing_and_duplicates_nothing(folder, tmp_path):
     source, place = tmp_path / "rows.jsonl", tmp_path / "killed"
-    table = [{"id": f"d{n}", "text": text} for n, text in enumerate(tiny.sentences(160, seed=2, longest=40))]
+    table = [{"id": f"d{n}", "text": text} for n, text in enumerate(tiny.sentences(200, seed=2, longest=40))]
     source.write_text("".join(json.dumps(row) + "\n" for row in table))
     script = Path(__file__).parent / "killed_index.py"
     done = subprocess.run(
-        [sys.executable, script, folder, source, place, "0"], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, script, folder, source, place, "0"], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     kills = json.loads(done.stdout)
