@@ -155,7 +155,7 @@ def embed(
 
     rows = ask_texts(source, Wish(text=text, lines=lines), pairs=False)
     asked = Question(rows, answer, dict.fromkeys(VECTORS, dict), table=source)
-    settings = {"job": "embed", "text": text, "lines": lines, "pooling": pooling, "normalize": scaled}
+    settings: dict[str, Any] = {"job": "embed", "text": text, "lines": lines, "pooling": pooling, "normalize": scaled}
     settings |= {"prompt": recipe.prompt(prompt), "dims": dims}
     how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
     return run_job(model, asked, out, {**settings, **settings_of(model)}, how)
