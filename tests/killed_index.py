@@ -1,7 +1,7 @@
 """Builds an index in children that are killed at random moments; a process of its own for it.
 
-Typed: python killed_index.py MODEL ROWS INDEX SEED. Prints how many pieces were kept at each kill. The parent never opens
-the store, whose threads do not survive a fork.
+Typed: python killed_index.py MODEL ROWS INDEX SEED. Prints how many pieces were kept at each kill. The parent never
+opens the store, whose threads do not survive a fork.
 """
 
 import json
