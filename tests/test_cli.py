@@ -26,6 +26,7 @@ from bothways.run import stream
 from bothways.text.prepare import prepare
 from bothways.text.rows import read_rows
 from bothways.use import bulk
+from bothways.use.augment import augment
 from bothways.use.bench import bench_pretrain
 from bothways.use.quickstart import Quickstart, quickstart
 from bothways.use.quickstart_page import _next as next_commands
@@ -139,6 +140,10 @@ def test_the_same_option_means_the_same_everywhere():
         ("finetune tag", bw.finetune),
         ("finetune answer", bw.finetune),
         ("finetune choose", bw.finetune),
+        ("finetune rerank", bw.finetune),
+        ("finetune late", bw.finetune),
+        ("finetune sparse", bw.finetune),
+        ("augment", augment),
         ("evaluate", bw.evaluate),
         ("compare", bw.compare),
         ("predict", bulk.predict),
