@@ -85,7 +85,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True, help="a raw encoder: a model folder, or a hub id")
+    parser.add_argument("--base", default="bert-base-uncased", help="a raw encoder: a model folder, or a hub id")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--examples", type=int, help="at most so many rows to learn from (default: all)")
     parser.add_argument("--steps", type=int, help="optimizer steps instead of epochs")

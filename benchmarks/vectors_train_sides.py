@@ -84,6 +84,7 @@ def run_bothways(job: Job) -> dict[str, Any]:
             score_range=(0.0, 5.0),
             epochs=job.epochs,
             batch_size=job.batch,
+            micro_tokens=4096 if job.cached else 16_384,
             learning_rate=job.rate,
             weight_decay=DECAY,
             warmup=WARMUP,

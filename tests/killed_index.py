@@ -1,6 +1,7 @@
 """Builds an index in children that are killed at random moments; a process of its own for it.
 
-Typed: python killed_index.py MODEL ROWS INDEX SEED. Prints how many passages were kept at each kill.
+Typed: python killed_index.py MODEL ROWS INDEX SEED. Prints how many pieces were kept at each kill. The parent never
+opens the store, whose threads do not survive a fork.
 """
 
 import json
@@ -8,50 +9,48 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 from bothways.progress import silent
+from bothways.run.opening import load
 from bothways.use.search import adding
 from bothways.use.search.index import Index
-from bothways.use.search.store import open_store
 
 KILLS = 3
 
 
-def build(model, source, place):
-    silent()
-    adding.PASSAGES = adding.ENTRIES = 16
-    Index.make(place, model, passage_tokens=16, overlap=4, engine="reference").add(source)
+def child(model, source, place):
+    number = os.fork()
+    if not number:
+        silent()
+        adding.PASSAGES = adding.ENTRIES = 16
+        loaded = load(model, engine="reference")
+        Index.make(place, loaded, passage_tokens=16, overlap=4).add(source)
+        os._exit(0)
+    return number
 
 
 def kept(place):
-    try:
-        store = open_store(place)
-        return store.held().passages if store else 0
-    except Exception:  # the folder is being made
-        return 0
+    return len(list(Path(place, "passages.lance", "data").glob("*")))
 
 
 def main(model, source, place, seed):
     draw = np.random.default_rng(int(seed))
     seen = []
     while len(seen) < KILLS:
-        began = kept(place)
-        child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, __file__, "build", model, source, place])
-        while kept(place) < began + 16:
-            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the job ended before it could be killed"
-            time.sleep(0.01)
-        time.sleep(float(draw.random()) * 0.2)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        before, number = kept(place), child(model, source, place)
+        while kept(place) <= before:
+            assert os.waitpid(number, os.WNOHANG) == (0, 0), "the job ended before it could be killed"
+            time.sleep(0.002)
+        time.sleep(float(draw.random()) * 0.1)
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
         seen.append(kept(place))
-    build(model, source, place)
+    assert os.waitpid(child(model, source, place), 0)[1] == 0
     print(json.dumps(seen))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "build":
-        build(*sys.argv[2:])
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,13 @@ from bothways.errors import BothwaysError
 from bothways.run import stream
 from bothways.text.rows import read_rows
 from bothways.use import bulk
+from bothways.use.augment import augment
 from bothways.use.bench import bench_pretrain
 from bothways.use.quickstart import Quickstart, quickstart
 from bothways.use.quickstart_page import _next as next_commands
+from bothways.use.search.duplicates import dedupe
+from bothways.use.search.picture import draw_map
+from bothways.use.search.topics import cluster as clusters
 
 TEXT = "The dog barked at the cat. The cat ran to the house.\n\nA bird sees the dog. The dogs sleep in the house.\n\n"
 SMALL = ["--size", "tiny", "--max-length", "16", "--batch-tokens", "128", "--steps", "3", "--learning-rate", "0.001"]
@@ -138,10 +143,22 @@ def test_the_same_option_means_the_same_everywhere():
         ("finetune tag", bw.finetune),
         ("finetune answer", bw.finetune),
         ("finetune choose", bw.finetune),
+        ("finetune rerank", bw.finetune),
+        ("finetune late", bw.finetune),
+        ("finetune sparse", bw.finetune),
+        ("augment", augment),
         ("evaluate", bw.evaluate),
         ("compare", bw.compare),
         ("predict", bulk.predict),
         ("embed", bulk.embed),
+        ("index build", bw.Index.make),
+        ("index build", partial(bw.Index.add, None)),
+        ("index add", partial(bw.Index.add, None)),
+        ("index delete", partial(bw.Index.delete, None)),
+        ("search", partial(bw.Index.search, None)),
+        ("cluster", partial(clusters, None)),
+        ("dedupe", partial(dedupe, None)),
+        ("map", partial(draw_map, None)),
         ("quickstart", quickstart),
         ("bench pretrain", bench_pretrain),
     ],

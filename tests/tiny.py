@@ -7,6 +7,7 @@ import torch
 
 from bothways.batch import mark_global
 from bothways.model.build import build_encoder, build_head
+from bothways.model.config import HeadConfig
 from bothways.model.families import family
 from bothways.run.folder import Saved, write_folder
 from bothways.run.model import Model
@@ -87,6 +88,15 @@ def model(heads=("mlm", "nsp", "classify"), *, precision="float32", truncation="
 def folder(path, heads=("mlm", "nsp"), **changes):
     """A random model's folder."""
     write_folder(saved(heads, **changes), path)
+    return path
+
+
+def ranker(path, kind, **settings):
+    """The folder of a random model with a single head of those settings."""
+    made = saved(())
+    made.head_configs[kind] = HeadConfig(kind=kind, reads="first", **settings)
+    made.heads[kind] = randomise(build_head(made.head_configs[kind], made.encoder.config))
+    write_folder(made, path)
     return path
 
 

@@ -141,7 +141,7 @@ def delete(
     """Delete documents from an index, by their ids or by a filter."""
     from bothways.use.search.index import Index
 
-    gone = Index.open(place).delete(documents or (), where=where)
+    gone = Index.open(place).delete(documents, where=where)
     if json:
         output.as_json({"deleted": gone})
     else:

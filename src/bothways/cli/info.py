@@ -36,7 +36,7 @@ def _readable(facts: dict[str, Any]) -> dict[str, Any]:
         "labels": facts["labels"] or None,
         "vocabulary": f"{facts['vocabulary']:,} tokens{case}",
         "max length": facts["max_length"],
-        "embeddings": facts["pooling"] + (" of tokens, length 1" if facts["normalize"] else " of tokens"),
+        "embeddings": _vectors(facts),
         "exported": facts["exported"] and f"to {facts['exported']['to']} in {facts['exported']['precision']}",
         "lower precision": ", ".join(_lower(facts["lower"])) or None,
         "transformers": None if facts["exported"] else facts["architectures"] or "the folder names no class",
@@ -50,3 +50,10 @@ def _lower(known: dict[str, Any]) -> list[str]:
         for name, found in known.items()
         if "check" in found
     ]
+
+
+def _vectors(facts: dict[str, Any]) -> str:
+    said = f"{facts['vector_width']} values, {facts['pooling']} of tokens"
+    said += ", length 1" if facts["normalize"] else ""
+    said += f", compared by {facts['similarity']}"
+    return said + (f", prompts: {', '.join(facts['prompts'])}" if facts["prompts"] else "")

@@ -93,9 +93,9 @@ def lines(
         name: A name for the chart, unique in its page.
         title: What is drawn.
         drawn: ``{name, look, points}``: `points` are pairs of step and value, of which those without a finite value are
-            passed over; `look` is "smooth" (a running mean, what it is the mean of behind it), "marks", or "layer",
-            which may have a ``strength`` from 0 to 1 and a ``colour`` ("first", "second", "ink", "muted"); a line
-            without a name has no place in the legend.
+            passed over; `look` is "smooth" (a running mean, what it is the mean of behind it), "marks", "layer" (a
+            running mean alone) or "plain" (the values alone). The last two may have a ``strength`` from 0 to 1 and a
+            ``colour`` ("first", "second", "ink", "muted"); a line without a name has no place in the legend.
         scale: "percent" (shares of one, from 0), "log", or "linear" (from 0).
         unit: What stands beside the values.
         level: ``{name, value}`` of a level to compare with.
@@ -117,7 +117,8 @@ def lines(
         axes.set_title(title)
         axes.set_xlabel(axis)
         axes.set_ylabel(unit)
-        axes.set_xlim(0, 1.03 * max(step for _, points in kept for step, _ in points))
+        steps = [step for _, points in kept for step, _ in points]
+        axes.set_xlim(min(0, *steps), 1.03 * max(steps))
         _number_axes(axes, values, scale)
         if named := len(axes.get_legend_handles_labels()[1]):
             axes.legend(loc="best") if named < 4 else figure.legend(loc="outside lower center", ncols=min(named, 4))
@@ -130,9 +131,17 @@ def _draw_line(axes: Any, line: Mapping[str, Any], points: Sequence[tuple[float,
     mark = "o" if len(steps) == 1 else ""  # a line needs two points
     if look == "marks":
         axes.plot(steps, values, color=SECOND, linewidth=1.2, marker="o", markersize=4, label=label)
-    elif look == "layer":
+    elif look in ("layer", "plain"):
         colour, alpha = _COLOURS[line.get("colour", "first")], 0.35 + 0.65 * line.get("strength", 1.0)
-        axes.plot(steps, _smooth(values), color=colour, alpha=alpha, linewidth=1.4, marker=mark, label=label)
+        axes.plot(
+            steps,
+            values if look == "plain" else _smooth(values),
+            color=colour,
+            alpha=alpha,
+            linewidth=1.4,
+            marker=mark,
+            label=label,
+        )
     else:
         axes.plot(steps, values, color=FIRST, alpha=0.25, linewidth=0.9)
         axes.plot(steps, _smooth(values), color=FIRST, linewidth=1.8, marker=mark, markersize=4, label=label)

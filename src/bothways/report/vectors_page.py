@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _NAMES = {"spearman": "Spearman", "pearson": "Pearson", "ap": "average precision", "f1": "F1", "map": "MAP"}
@@ -93,12 +93,12 @@ def inspected_sentences(found: Sequence[Mapping[str, Any]]) -> list[str]:
 def _seen(one: Mapping[str, Any]) -> str:
     cosine = one["mean_cosine"]
     lies = "lie in a narrow cone" if cosine >= _CONE else "point everywhere" if cosine < _EVEN else "lie in a wide cone"
-    said = f"{one['name']}: vectors {lies} (random pairs have a mean cosine of {cosine:.2f}"
+    said = f"{one['name']}: vectors {lies} (random pairs have a mean cosine of {cosine:z.2f}"
     if "pair_cosine" not in one:
         return said + ")."
-    gap = one["pair_cosine"] - cosine
-    told = "which tells them apart" if gap >= _EVEN else "so the cosine hardly tells them apart"
-    return f"{said}, those that belong together of {one['pair_cosine']:.2f}), {told}."
+    apart = one["pair_cosine"] - cosine
+    told = f"{apart:.2f} more" if apart >= _EVEN else "so the cosine hardly tells them apart"
+    return f"{said}, those that belong together of {one['pair_cosine']:z.2f}, {told})."
 
 
 def inspected_page(data: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,50 +109,55 @@ def inspected_page(data: str, found: Sequence[Mapping[str, Any]]) -> dict[str, A
         found: As `bothways.learn.inspect_vectors.inspect_vectors` gives it.
     """
     columns, rows = inspected_rows(found)
-    bins = len(found[0]["cosines"])
-    groups = [f"{-1 + 2 * place / bins:.1f}" for place in range(bins)]
-    spectrum = [
-        {"name": one["name"], "look": "layer", "colour": colour, "strength": strength, "points": _cumulative(one)}
-        for one, (colour, strength) in zip(found, _looks(), strict=False)
-    ]
     results = [
-        {"name": f"{name}: {row[0]}", "value": f"{value:,}" if isinstance(value, int) else f"{value:.3f}"}
-        for name, place in zip(columns[1:], range(1, len(columns)), strict=True)
+        {
+            "name": row[0],
+            "value": "; ".join(f"{name}: {_figure(v)}" for name, v in zip(columns[1:], row[1:], strict=True)),
+        }
         for row in rows
-        if (value := row[place]) is not None
     ]
     return {
         "title": f"Vectors of {found[0]['texts']:,} texts of {data}",
         "summary": " ".join(inspected_sentences(found)),
-        "bars": {
-            "charts": [
-                {
-                    "title": "How alike random pairs of texts are",
-                    "groups": groups,
-                    "bars": [{"name": one["name"], "values": one["cosines"]} for one in found],
-                    "axis": "cosine, from",
-                    "unit": "share of pairs",
-                }
-            ],
-            "note": "Vectors that point everywhere have cosines around 0; in a cone all pairs look alike.",
-        },
         "curves": {
             "charts": [
                 {
+                    "title": "How alike random pairs of texts are",
+                    "lines": _lines(found, _cosines),
+                    "unit": "share of pairs",
+                    "scale": "percent",
+                    "axis": "cosine, in hundredths",
+                },
+                {
                     "title": "Variance in the strongest directions",
-                    "lines": spectrum,
+                    "lines": _lines(found, _cumulative),
                     "unit": "share of the variance",
                     "scale": "percent",
                     "axis": "directions",
-                }
-            ]
+                },
+            ],
+            "note": "Vectors that point everywhere have cosines around 0; in a cone all pairs look alike, and few "
+            "directions hold most of the variance.",
         },
         "results": results,
     }
 
 
-def _looks() -> Iterator[tuple[str, float]]:
-    return itertools.cycle([("first", 1.0), ("second", 1.0), ("ink", 0.8), ("muted", 1.0)])
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _lines(found: Sequence[Mapping[str, Any]], points: Callable[[Mapping[str, Any]], Any]) -> list[dict[str, Any]]:
+    looks = itertools.cycle(("first", "second", "ink", "muted"))
+    return [
+        {"name": one["name"], "look": "plain", "colour": colour, "points": points(one)}
+        for one, colour in zip(found, looks, strict=False)
+    ]
+
+
+def _cosines(one: Mapping[str, Any]) -> list[tuple[float, float]]:
+    wide = 200 / len(one["cosines"])
+    return [(-100 + wide * (place + 0.5), share) for place, share in enumerate(one["cosines"])]
 
 
 def _cumulative(one: Mapping[str, Any]) -> list[tuple[int, float]]:

@@ -23,9 +23,9 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
     Returns:
         ``family``, ``size`` (the published size of this shape, or None), ``layers``, ``width``, ``attention_heads``,
         ``feed_forward``, ``parameters`` (shared ones once), ``encoder_parameters``, ``bytes`` (of the weights on disk),
-        ``heads``, ``labels``, ``vocabulary``, ``lowercase``, ``max_length``, ``pooling``, ``normalize``, and
-        ``architectures``, the classes of `transformers` that the folder names; ``lower``, what is known of lower
-        precision; ``exported``, what an exported folder says of its graph, else None. An exported folder says nothing
+        ``heads``, ``labels``, ``vocabulary``, ``lowercase``, ``max_length``, ``pooling``, ``normalize``,
+        ``vector_width``, ``similarity``, ``prompts`` (names), and ``architectures``, the classes of `transformers` that
+        the folder names; ``lower``, what is known of lower precision; ``exported``, what an exported folder says of its graph, else None. An exported folder says nothing
         of parameters (None).
 
     Raises:
@@ -57,7 +57,8 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
 
 def _described(config: EncoderConfig, known: Known, files: list[Path]) -> dict[str, Any]:
     """What needs no weights."""
-    tokenizer, classify = known.tokenizer, known.head_configs.get("classify")
+    tokenizer = known.tokenizer
+    classify, dense = known.head_configs.get("classify"), known.head_configs.get("dense")
     limits = [limit for limit in (config.longest, known.max_length) if limit]
     return {
         "family": family(config.family).title,
@@ -74,6 +75,9 @@ def _described(config: EncoderConfig, known: Known, files: list[Path]) -> dict[s
         "max_length": min(limits, default=None),
         "pooling": known.sentence.pooling,
         "normalize": known.sentence.normalize,
+        "vector_width": dense.outputs if dense else config.width * len(known.sentence.pooling.split("+")),
+        "similarity": known.sentence.similarity,
+        "prompts": [name for name, text in known.sentence.prompts.items() if text],
         "lower": known.lower,
     }
 

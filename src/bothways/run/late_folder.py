@@ -133,7 +133,7 @@ def write(saved: Saved, folder: Path, longest: int | None) -> None:
         "bias": False,
         "activation_function": "torch.nn.modules.linear.Identity",
     }
-    settings = {
+    settings: dict[str, Any] = {
         "model_type": "ColBERT",
         "prompts": {},
         "default_prompt_name": None,

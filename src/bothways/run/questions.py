@@ -5,19 +5,19 @@ How each is answered stands in `bothways.run.answering`, a file a kind of questi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
 
-from bothways.run import similarity, stream
-from bothways.run.answering import answer, choose, classify, fill, rerank, sequences, tag, vectors, zero_shot
+from bothways.run.answering import answer, choose, classify, fill, rerank, sequences, tag, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
 from bothways.run.ranking_questions import RankingQuestions
 from bothways.run.spot import Spot
+from bothways.run.vector_questions import VectorQuestions
 
 
-class Questions(RankingQuestions):
+class Questions(VectorQuestions, RankingQuestions):
     """A model that runs, and the questions it answers through its heads."""
 
     @overload
@@ -243,94 +243,3 @@ class Questions(RankingQuestions):
         """
         found = sequences.spot(self, as_list(text))
         return found[0] if isinstance(text, str) else found
-
-    @overload
-    def hidden(self, texts: str) -> np.ndarray: ...  # type: ignore[overload-overlap]
-    @overload
-    def hidden(self, texts: Sequence[str]) -> list[np.ndarray]: ...
-    def hidden(self, texts: Any) -> Any:
-        """The hidden state of each token, special tokens included.
-
-        Returns:
-            ``(L, D)`` float32 for one text, a list of them in the order of the texts for several. Under the policy
-            ``window`` a long text gives its windows one after another.
-        """
-        found = vectors.hidden(self, as_list(texts))
-        return found[0] if isinstance(texts, str) else found
-
-    @overload
-    def embed(
-        self,
-        texts: Iterator[str],
-        pooling: str | None = None,
-        *,
-        normalize: bool | None = None,
-        prompt: str | None = None,
-        dims: int | None = None,
-    ) -> Iterator[np.ndarray]: ...
-    @overload
-    def embed(
-        self,
-        texts: str | Sequence[str],
-        pooling: str | None = None,
-        *,
-        normalize: bool | None = None,
-        prompt: str | None = None,
-        dims: int | None = None,
-    ) -> np.ndarray: ...
-    def embed(
-        self,
-        texts: Any,
-        pooling: str | None = None,
-        *,
-        normalize: bool | None = None,
-        prompt: str | None = None,
-        dims: int | None = None,
-    ) -> np.ndarray | Iterator[np.ndarray]:
-        """One vector a text.
-
-        Args:
-            texts: One text, several, or an iterator (a generator, an open file) of any number.
-            pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_sqrt"``, ``"last"``, ``"weighted_mean"``,
-                ``"attention"`` (`bothways.run.pooling.POOLINGS`), or several joined by ``+``; None takes what the model
-                was trained with, else the mean. A model's dense layer reads the pooling that it was trained with; any
-                other gives the pooled vectors as they are.
-            normalize: Whether vectors are scaled to length 1; None takes what the model was trained with.
-            prompt: What is put before each text: the name of one of the model's prompts, such as ``"query"``, or the
-                text itself; ``""`` for nothing, None for the model's default.
-            dims: How many of the first values are kept, before vectors are scaled: for models trained so that these
-                alone do (Kusupati et al. 2022, "Matryoshka Representation Learning"). None keeps all.
-
-        Returns:
-            ``(E,)`` float32 for one text, ``(texts, E)`` for several. For an iterator an iterator of ``(E,)`` in the
-            order of the texts: some thousands of them are in memory at a time, and tokens are made ahead by a thread.
-            The windows of a long text are averaged, weighted by their tokens.
-
-        Raises:
-            BothwaysError: There is no such pooling or prompt, vectors have fewer values, or something is not a text.
-        """
-        wish = vectors.Wish(pooling, normalize, prompt, dims)
-        if isinstance(texts, Iterator):
-            return stream.embed(self, texts, wish)
-        found = vectors.embed(self, as_list(texts), wish)
-        return found[0] if isinstance(texts, str) else found
-
-    def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """How alike vectors are, by the model's own measure: each of the first with each of the second.
-
-        Args:
-            a: ``(N, E)`` or ``(E,)`` vectors that `embed` gave.
-            b: ``(M, E)`` or ``(E,)`` others.
-
-        Returns:
-            ``(N, M)`` float32, more is more alike: cosines, dot products, or distances with a minus.
-
-        Raises:
-            BothwaysError: The vectors differ in width.
-        """
-        return similarity.similarity(a, b, self.sentence.similarity)
-
-    @property
-    def vector_width(self) -> int:
-        """E, how many values a vector of `embed` has."""
-        return vectors.width(self, self.sentence.pooling)

@@ -24,7 +24,7 @@ from bothways.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from bothways.run.answering.vectors import Wish
-    from bothways.run.questions import Questions
+    from bothways.run.runner import Runner
 
 WINDOW = 4096
 """Texts of a window: enough to sort them well by length."""
@@ -128,8 +128,8 @@ def in_order(
         raise wrong
 
 
-def embed(model: Questions, texts: Iterator[str], wish: Wish) -> Iterator[np.ndarray]:
-    """A vector for each text of an iterator; as `Questions.embed` says."""
+def embed(model: Runner, texts: Iterator[str], wish: Wish) -> Iterator[np.ndarray]:
+    """A vector for each text of an iterator; as `VectorQuestions.embed` says."""
     vectors.check(model, wish)
 
     def answer(some: list[str]) -> np.ndarray:
@@ -138,7 +138,7 @@ def embed(model: Questions, texts: Iterator[str], wish: Wish) -> Iterator[np.nda
     return _vectors(model, texts, answer)
 
 
-def _vectors(model: Questions, texts: Iterator[str], answer: Callable[[list[str]], np.ndarray]) -> Iterator[np.ndarray]:
+def _vectors(model: Runner, texts: Iterator[str], answer: Callable[[list[str]], np.ndarray]) -> Iterator[np.ndarray]:
     cut = Truncation()
     with Threads(answer) as threads:
         for _, found in in_order(_windows(texts), threads, lambda some: (some,)):

@@ -112,7 +112,10 @@ class Embed:
     def judged_on(self, data: VectorData) -> Embed:
         """The same task with the metrics of such data."""
         if data.form == "labelled":
-            data.flags()
+            try:
+                data.flags()
+            except BothwaysError as error:
+                raise BothwaysError(f"{error}, or measure on pairs with scores: --dev (in Python dev=...)") from None
         task = replace(self)
         object.__setattr__(task, "metrics", METRICS[data.form])
         return task

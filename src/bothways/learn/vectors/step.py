@@ -64,9 +64,8 @@ class Step:
         return torch.from_numpy(self.starts[groups] + 2 + within).to(device), torch.from_numpy(groups).to(device)
 
     def cut(self, dims: int) -> Step:
-        """The same step with the first `dims` values of each vector."""
-        taught = None if self.taught is None else self.taught[:, :dims]
-        return replace(self, vectors=self.vectors[:, :dims], taught=taught)
+        """The same step with the first `dims` values of each vector; the teacher's stay whole."""
+        return replace(self, vectors=self.vectors[:, :dims])
 
 
 class Mean(NamedTuple):

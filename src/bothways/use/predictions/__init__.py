@@ -37,6 +37,8 @@ def question(model: Questions, source: Any, wish: Wish) -> Question:
     task = "zero_shot" if wish.labels else task_name(model)
     if task in ("classify", "pairs") and model.head_configs["classify"].problem == "scores":  # of another library
         task = "regress"
+    if task == "embed":
+        raise BothwaysError(f"{model.name} makes vectors, which are no predictions: use bothways embed")
     if task not in _WHERE:
         raise BothwaysError(f"{model.name} was fine-tuned for {task!r}, which predict does not know; update Bothways")
     made: Question = getattr(importlib.import_module(f"bothways.use.predictions.{_WHERE[task]}"), task)(

@@ -172,7 +172,7 @@ class Index:
         entries = read_entries(source, id=id, text=text, title=title, lines=lines)
         return add_entries(self, entries, source, prune)
 
-    def delete(self, documents: Sequence[str] = (), *, where: str | None = None) -> int:
+    def delete(self, documents: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Deletes documents.
 
         Args:
@@ -188,12 +188,12 @@ class Index:
         if not documents and where is None:
             raise BothwaysError("name documents by their ids, or by a filter with --where")
         self._look()
-        passing = self._filter(where)
+        named, passing = list(documents or ()), self._filter(where)
         with self.store.writing():
-            known = self.store.digests(list(documents))
-            if missing := [each for each in documents if each not in known]:
+            known = self.store.digests(named)
+            if missing := [each for each in named if each not in known]:
                 raise BothwaysError(f"there is no document {missing[0]!r} in {self.place}; nothing was deleted")
-            gone = list(dict.fromkeys([*documents, *(self.store.documents(passing) if passing else ())]))
+            gone = list(dict.fromkeys([*named, *(self.store.documents(passing) if passing else ())]))
             for begin in range(0, len(gone), 1000):
                 some = gone[begin : begin + 1000]
                 self.store.replace(some, [], np.zeros((0, self.store.shape.width), dtype=np.float32))

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import BothwaysError, need
-from bothways.use.search.codes import OVERSAMPLED, int8, restored, signs
+from bothways.use.search.arrow_rows import as_table, matrix, passage_of, schema_of
+from bothways.use.search.codes import OVERSAMPLED, restored, signs
 from bothways.use.search.filters import ID, Compare, Filter, compile_filter
 from bothways.use.search.locked import locked
 from bothways.use.search.store import APPROXIMATE_FROM, Held, Key, Passage, Scored, Shape, is_url
@@ -58,7 +59,7 @@ def make_lance(place: str, shape: Shape, settings: Mapping[str, Any], *, overwri
         database = _connected(place)
         if TABLE in _names(database) and ABOUT in _names(database) and not overwrite:
             raise BothwaysError(f"{place} is an index already; add to it, or say overwrite")
-        database.create_table(TABLE, schema=_schema(shape), mode="overwrite")
+        database.create_table(TABLE, schema=schema_of(shape), mode="overwrite")
         _write_about(database, shape, settings)
         return LanceStore(place, database)
 
@@ -83,19 +84,6 @@ def _names(database: Any) -> list[str]:
 def _write_about(database: Any, shape: Shape, settings: Mapping[str, Any]) -> None:
     text = json.dumps({"shape": asdict(shape), "settings": dict(settings)}, ensure_ascii=False)
     database.create_table(ABOUT, [{"about": text}], mode="overwrite")
-
-
-def _schema(shape: Shape) -> Any:
-    import pyarrow as pa
-
-    numbers = {
-        "float32": [("vector", pa.float32(), shape.width)],
-        "int8": [("codes", pa.int8(), shape.width), ("signs", pa.uint8(), -(-shape.width // 8))],
-        "binary": [("signs", pa.uint8(), -(-shape.width // 8))],
-    }[shape.kind]
-    texts = [("document", pa.string()), ("number", pa.int32()), ("text", pa.string())]
-    beside = [("metadata", pa.json_()), ("digest", pa.string())]
-    return pa.schema([*texts, *beside, *((name, pa.list_(kind, size)) for name, kind, size in numbers)])
 
 
 class LanceStore:
@@ -148,7 +136,7 @@ class LanceStore:
                 if documents:
                     self._table.delete(_among(documents))
                 return
-            rows = self._arrow(passages, vectors)
+            rows = as_table(self.shape, passages, vectors)
             if documents:
                 merge = self._table.merge_insert(["document", "number"])
                 merge = merge.when_matched_update_all().when_not_matched_insert_all()
@@ -184,7 +172,7 @@ class LanceStore:
         found = _filtered(asked, where).limit(count * OVERSAMPLED[kind]).select(wanted).to_arrow()
         if not len(found):
             return []
-        scores = restored(kind, _matrix(found[codes]), self.shape.width) @ query
+        scores = restored(kind, matrix(found[codes]), self.shape.width) @ query
         best = np.argsort(-scores, kind="stable")[:count]
         documents, numbers = found["document"].to_pylist(), found["number"].to_pylist()
         return [Scored(Key(documents[one], numbers[one]), float(scores[one])) for one in best]
@@ -207,7 +195,7 @@ class LanceStore:
             return {}
         wanted, columns = set(keys), ["document", "number", "text", "metadata", "digest"]
         rows = self._rows(_among({key.document for key in keys}), columns)
-        found = (_passage(row) for batch in rows for row in batch.to_pylist())
+        found = (passage_of(row) for batch in rows for row in batch.to_pylist())
         return {key: each for each in found if (key := Key(each.document, each.number)) in wanted}
 
     def vectors(self) -> Iterator[tuple[list[Passage], np.ndarray]]:
@@ -215,9 +203,9 @@ class LanceStore:
         kind = self.shape.kind
         column = {"float32": "vector", "int8": "codes", "binary": "signs"}[kind]
         for batch in self._rows(None, ["document", "number", "text", "metadata", "digest", column]):
-            numbers = _matrix(batch[column])
+            numbers = matrix(batch[column])
             values = numbers if kind == "float32" else restored(kind, numbers, self.shape.width)
-            yield [_passage(row) for row in batch.drop_columns([column]).to_pylist()], values
+            yield [passage_of(row) for row in batch.drop_columns([column]).to_pylist()], values
 
     def tidy(self) -> None:
         """As `Store.tidy` says."""
@@ -283,37 +271,6 @@ class LanceStore:
             asked = asked.where(condition) if condition else asked
             for batch in asked.select(columns).to_batches(_PIECE):
                 yield pa.Table.from_batches([batch])
-
-    def _arrow(self, passages: Sequence[Passage], vectors: np.ndarray) -> Any:
-        import pyarrow as pa
-
-        schema = _schema(self.shape)
-        kept = {"vector": np.asarray(vectors, dtype=np.float32)}
-        if self.shape.kind != "float32":
-            kept = {"codes": int8(vectors), "signs": signs(vectors)}
-        columns: dict[str, Any] = {
-            "document": [each.document for each in passages],
-            "number": [each.number for each in passages],
-            "text": [each.text for each in passages],
-            "metadata": pa.array([json.dumps(dict(each.metadata), ensure_ascii=False) for each in passages]),
-            "digest": [each.digest for each in passages],
-        }
-        columns["metadata"] = columns["metadata"].cast(pa.json_())
-        for name in schema.names[len(columns) :]:
-            flat = pa.array(kept[name].reshape(-1), schema.field(name).type.value_type)
-            columns[name] = pa.FixedSizeListArray.from_arrays(flat, schema.field(name).type.list_size)
-        return pa.table(columns, schema=schema)
-
-
-def _matrix(column: Any) -> np.ndarray:
-    """A column of lists of one length as an array."""
-    rows = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    rows = rows.chunk(0) if hasattr(rows, "chunk") else rows
-    return np.asarray(rows.flatten().to_numpy().reshape(len(rows), -1))
-
-
-def _passage(row: Mapping[str, Any]) -> Passage:
-    return Passage(row["document"], row["number"], row["text"], json.loads(row["metadata"]), row["digest"])
 
 
 def _filtered(asked: Any, where: Filter | None) -> Any:

@@ -7,27 +7,23 @@ address names the index behind a ``#``: ``postgresql://user@host/database#papers
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from bothways.errors import BothwaysError, need
+from bothways.use.search.address import Address, driver
 from bothways.use.search.codes import OVERSAMPLED, int8, restored
 from bothways.use.search.filters import ID, Compare, Filter, compile_filter
 from bothways.use.search.store import APPROXIMATE_FROM, Held, Key, Passage, Scored, Shape
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_DEFAULT = "bothways"
 _WIDEST = {"float32": 2_000, "int8": 64_000, "binary": 64_000}  # of what pgvector's indexes take
 _SIGNS = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _OPERATORS = {"cosine": "vector_cosine_ops", "dot": "vector_ip_ops", "euclidean": "vector_l2_ops"}
 _NUMBER = r"^\s*[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
-_SECONDS = 10  # to wait for a server
 _PIECE = 4096
 _SEARCHED = 200  # candidates that the approximate index keeps on its way (ef_search)
 
@@ -105,60 +101,6 @@ def _remember(connection: Any, name: str, shape: Shape, settings: Mapping[str, A
     )
 
 
-class Address:
-    """Where a server is, and which index on it.
-
-    Attributes:
-        name: Of the index.
-        table: Of its passages.
-        shown: The address without its password.
-
-    Raises:
-        BothwaysError: The name behind ``#`` is none.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url, _, name = url.partition("#")
-        self.name = name or _DEFAULT
-        if not _NAME.fullmatch(self.name):
-            raise BothwaysError(
-                f"{self.name!r} cannot name an index; small letters, digits and _ can, as in postgresql://host/db#papers"
-            )
-        self.table = f"bothways_{self.name}"
-        password = urlsplit(self._url).password
-        shown = self._url.replace(f":{password}@", "@") if password else self._url
-        self.shown = f"{shown}#{self.name}"
-
-    def connect(self) -> Any:
-        """A connection.
-
-        Raises:
-            BothwaysError: The server cannot be reached; the sentence names the address.
-        """
-        psycopg = need("psycopg", "server", "An index on PostgreSQL")
-        try:
-            return psycopg.connect(self._url, connect_timeout=_SECONDS)
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise BothwaysError(f"the server {self.shown} cannot be reached ({reason:.200})") from error
-
-    @contextmanager
-    def connected(self) -> Iterator[Any]:
-        """A connection for one transaction."""
-        psycopg = need("psycopg", "server", "An index on PostgreSQL")
-        with self.connect() as connection:
-            try:
-                yield connection
-            except psycopg.Error as error:
-                raise self.wrong(error) from error
-
-    def wrong(self, error: Exception) -> BothwaysError:
-        """What a server says, in a sentence."""
-        reason = " ".join(str(error).split())
-        kept = "what was added before is kept, and the same command goes on after it"
-        return BothwaysError(f"the server {self.shown} gave up ({reason:.200}); {kept}")
-
-
 class PostgresStore:
     """Passages in a table of PostgreSQL's; as `bothways.use.search.store.Store` says.
 
@@ -174,7 +116,7 @@ class PostgresStore:
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
         """The connection, kept open between questions, made anew if it was lost."""
-        psycopg = need("psycopg", "server", "An index on PostgreSQL")
+        psycopg = driver()
         vectors = need("pgvector.psycopg", "server", "An index on PostgreSQL")
         if self._connection is None or self._connection.closed:
             self._connection = self._address.connect()

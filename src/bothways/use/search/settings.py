@@ -93,4 +93,4 @@ def other_model(place: str | None, made: str, asked: str) -> BothwaysError:
 def _name(model: Questions) -> str:
     """Where a model came from, so that it is found from any folder."""
     path = Path(model.name)
-    return str(path.resolve()) if path.is_dir() else model.name
+    return str(path.absolute()) if path.is_dir() else model.name

@@ -30,4 +30,5 @@ class DistilVectors:
     def loss(self, step: Step, module: nn.Module | None) -> Mean:
         """The mean over the texts of the sum over the values."""
         assert step.taught is not None
-        return Mean((step.vectors - step.taught).square().sum(1).mean())
+        taught_SE = step.taught[:, : step.vectors.shape[1]]
+        return Mean((step.vectors - taught_SE).square().sum(1).mean())

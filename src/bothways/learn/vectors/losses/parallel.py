@@ -33,4 +33,5 @@ class Parallel:
         """The mean over both texts of all pairs of the sum over the values."""
         assert step.taught is not None
         first = torch.from_numpy(np.repeat(step.starts[:-1], np.diff(step.starts))).to(step.vectors.device)
-        return Mean((step.vectors - step.taught[first]).square().sum(1).mean())
+        taught_SE = step.taught[first, : step.vectors.shape[1]]
+        return Mean((step.vectors - taught_SE).square().sum(1).mean())
