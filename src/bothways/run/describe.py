@@ -25,8 +25,8 @@ def describe_model(source: str | Path, *, offline: bool = False) -> dict[str, An
         ``feed_forward``, ``parameters`` (shared ones once), ``encoder_parameters``, ``bytes`` (of the weights on disk),
         ``heads``, ``labels``, ``vocabulary``, ``lowercase``, ``max_length``, ``pooling``, ``normalize``,
         ``vector_width``, ``similarity``, ``prompts`` (names), and ``architectures``, the classes of `transformers` that
-        the folder names; ``lower``, what is known of lower precision; ``exported``, what an exported folder says of its graph, else None. An exported folder says nothing
-        of parameters (None).
+        the folder names; ``lower``, what is known of lower precision; ``exported``, what an exported folder says of its
+        graph, else None. An exported folder says nothing of parameters (None).
 
     Raises:
         BothwaysError: There is no such model, or it cannot be read.
