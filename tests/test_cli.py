@@ -97,7 +97,7 @@ def command_of(name):
 
 def check_typed(example):
     """That a line of a shell names a command, with options that it has, and returns the command."""
-    typed = shlex.split(example[example.index("bothways ") :].split(" > ")[0].split(" | ")[0])[1:]
+    typed = shlex.split(example[example.index("bothways ") :].split(" > ")[0].split(" | ")[0].split(" < ")[0])[1:]
     name = next(name for name in COMMANDS if typed[: len(name.split())] == name.split())
     command = command_of(name)
     given, left, _ = command.make_parser(command.context_class(command)).parse_args(typed[len(name.split()) :])
@@ -192,7 +192,7 @@ def test_the_version(said):
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("pretran", "Did you mean 'pretrain'?"),
+        ("pretran", "Did you mean 'pretrain'"),
         ("pretrain corpus --stepz 3 --out x", "--steps"),
         ("pretrain corpus", "Missing option '--out'"),
         ("pretrain corpus --steps many --out x", "Invalid value for '--steps'"),
