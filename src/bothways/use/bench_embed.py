@@ -128,7 +128,7 @@ def bench_embed(
     bound, asked_loss = asked_bound(worst_cosine, equal_decisions), None
     if labelled is not None or loss is not None:
         asked_loss = asked_metric(None if labelled is None else float, loss)
-    said = {"worst_cosine": worst_cosine, "equal_decisions": equal_decisions, "keep": keep}
+    said: dict[str, Any] = {"worst_cosine": worst_cosine, "equal_decisions": equal_decisions, "keep": keep}
     said |= {"labelled": None if labelled is None else str(labelled), "loss": loss, "exact": None}
     said |= {"threads": threads, "seconds": seconds}
     found: list[Embedded] = []
