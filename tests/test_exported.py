@@ -134,7 +134,7 @@ def test_everything_that_is_known_of_the_model_comes_back(model, folders):
 
 def test_the_folder_says_how_like_the_model_it_is(folders):
     said = json.loads((folders / "onnx/bothways.json").read_text())["exported"]["check"]
-    assert said["texts"] == 64
+    assert said["texts"] == 128
     assert set(said) == {"texts", "tokens", "hidden", "vector", *HEADS}
     assert said["vector"]["worst_cosine"] > 0.999999
     assert {said[kind]["equal"] for kind in HEADS} == {1.0}

@@ -57,6 +57,8 @@ def light(tmp_path_factory):
         assert "Traceback" not in done.stderr
         return done
 
+    (work / "model").mkdir()
+    (work / "model" / "config.json").write_text('{"model_type": "bert"}')
     (work / "text.txt").write_text(
         "the dog barked at the cat. the cat ran.\n\nthe dogs sleep.\n" * 30, encoding="utf-8"
     )
