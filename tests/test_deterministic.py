@@ -46,10 +46,10 @@ def test_a_text_s_vector_is_the_same_to_the_bit_in_any_company(threads, engine, 
 @pytest.mark.filterwarnings("ignore:bf16 is slower")
 def test_without_it_company_moves_vectors_by_no_more_than_is_stated(threads, precision, near):
     model = Model(tiny.saved(()), engine="packed", precision=precision)
-    alone = np.stack([model.embed(text, normalize_vectors=True) for text in TEXTS])
-    assert np.abs(model.embed(TEXTS, normalize_vectors=True) - alone).max() < near
+    alone = np.stack([model.embed(text, normalize=True) for text in TEXTS])
+    assert np.abs(model.embed(TEXTS, normalize=True) - alone).max() < near
     threads(2)
-    assert np.abs(model.embed(TEXTS[::-1], normalize_vectors=True)[::-1] - alone).max() < near
+    assert np.abs(model.embed(TEXTS[::-1], normalize=True)[::-1] - alone).max() < near
 
 
 def test_two_models_at_once_are_right_and_use_no_more_threads_than_one(threads, monkeypatch):

@@ -82,6 +82,8 @@ def test_python_code_runs(page, place):
         tiny.folder(place / "bert-base-uncased")
         tiny.folder(place / "my-classifier", heads=("classify",))
         tiny.folder(place / "all-MiniLM-L6-v2", heads=(), recipe=SentenceRecipe("mean", normalize=True, stated=True))
+    if page == "docs/search.md":
+        tiny.folder(place / "my-encoder", heads=())
     if page == "docs/rerank.md":
         tiny.folder(place / "my-sparse", heads=("mlm",))
         tiny.ranker(place / "my-reranker", "classify", labels=("score",), problem="scores")

@@ -251,7 +251,7 @@ def test_a_damaged_graph_is_told_in_a_sentence(folder):
 
 def test_a_folder_of_a_later_version_is_refused(folder):
     with pytest.raises(BothwaysError, match=r"in form 3, and this version \(.*\) reads form 2; export the model again"):
-        bw.load(spoil(folder, form=2))
+        bw.load(spoil(folder, form=3))
 
 
 def test_a_folder_for_another_processor_is_refused(folder, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import typer
+
 from bothways.cli import output
 from bothways.cli.options import (
     BatchTokens,
@@ -19,7 +21,6 @@ from bothways.cli.options import (
     Resume,
     Schedule,
     Seed,
-    Source,
     Steps,
     Text,
     Threads,
@@ -28,6 +29,7 @@ from bothways.cli.options import (
     option,
     training,
 )
+from bothways.errors import BothwaysError
 
 EXAMPLES = [
     "bothways adapt abstracts/ --base my-bert --general wiki.txt --minutes 30 --out bio-bert",
@@ -36,8 +38,11 @@ EXAMPLES = [
 
 
 def adapt(
-    corpus: Source,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Files or folders of the domain's text.")
+    ] = None,
     *,
+    corpus: Annotated[list[str] | None, data("--corpus", "SOURCE", "The same as SOURCE; may be repeated.")] = None,
     base: Annotated[str, option("Model", "--base", "MODEL", "A model to continue with.")],
     general: Annotated[
         list[str] | None, data("--general", "SOURCE", "General text, to replay and to measure; may be repeated.")
@@ -73,9 +78,13 @@ def adapt(
     settings = dict(locals())
     import bothways as bw
 
-    for own in ("corpus", "base", "general", "threads", "json"):
+    for own in ("sources", "corpus", "base", "general", "threads", "json"):
         del settings[own]
-    done = bw.adapt(base, output.one(corpus), general=output.one(general) if general else None, **settings)
+    if sources and corpus:
+        raise BothwaysError(f"{' '.join(sources)} and --corpus {' '.join(corpus)}: give all text in one way")
+    if not sources and not corpus:
+        raise BothwaysError("give text of the domain: bothways adapt SOURCE ... --base MODEL --out DIR")
+    done = bw.adapt(base, output.one(sources or corpus), general=output.one(general) if general else None, **settings)
     result = done.result
     if json:
         output.as_json(result)
