@@ -82,9 +82,10 @@ def adapt(
         del settings[own]
     if sources and corpus:
         raise BothwaysError(f"{' '.join(sources)} and --corpus {' '.join(corpus)}: give all text in one way")
-    if not sources and not corpus:
+    texts = sources or corpus
+    if not texts:
         raise BothwaysError("give text of the domain: bothways adapt SOURCE ... --base MODEL --out DIR")
-    done = bw.adapt(base, output.one(sources or corpus), general=output.one(general) if general else None, **settings)
+    done = bw.adapt(base, output.one(texts), general=output.one(general) if general else None, **settings)
     result = done.result
     if json:
         output.as_json(result)
