@@ -3,8 +3,8 @@
     python ranks.py JOB ...
 
 A job is JSON: ``count`` processes, what ``pretrain`` or ``finetune`` is given, and who dies when: ``deaths``
-[[rank, signal, step]]. The jobs come one after the other, each in processes forked from this one, so torch is imported once for all. For each
-job a line is printed: how its processes ended.
+[[rank, signal, step]]. The jobs come one after the other, each in processes forked from this one, so torch is imported
+once for all. For each job a line is printed: how its processes ended.
 """
 
 import json
@@ -97,14 +97,13 @@ def _work(settings, deaths, rank):
         return readable(examples, key)
 
     readable, stream.readable = stream.readable, read
-    verb, *first = (
-        ("finetune", settings["task"], settings["train"]) if "task" in settings else ("pretrain", settings["corpus"])
-    )
+    verb, words = "pretrain", [settings.get("corpus")]
+    if "task" in settings:
+        verb, words = "finetune", [settings["task"], settings["train"], "--base", settings["base"]]
     real = getattr(bw, verb)
     given = {name: value for name, value in settings.items() if name not in ("corpus", "task", "train")}
     setattr(bw, verb, lambda *typed, **named: real(*typed, **{**named, **given}, callbacks=[note]))
-    base = ["--base", settings["base"]] if "task" in settings else []
-    return main([verb, *first, *base, "--out", settings["out"]])
+    return main([verb, *words, "--out", settings["out"]])
 
 
 def _start(job):
@@ -128,6 +127,10 @@ def _start(job):
 
 
 if __name__ == "__main__":
+    # what each process would import for itself
+    import sklearn.metrics  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
     import bothways.learn.finetune
     import bothways.learn.pretrain  # noqa: F401
 
