@@ -1,10 +1,10 @@
-"""Runs of several processes for the tests, as torchrun would start them; run as a program it pre-trains.
+"""Runs of several processes for the tests, as torchrun would start them; run as a program it pre-trains or fine-tunes.
 
     python ranks.py JOB ...
 
-A job is JSON: ``count`` processes, what ``pretrain`` is given, and who dies when: ``deaths`` [[rank, signal, step]].
-The jobs come one after the other, each in processes forked from this one, so torch is imported once for all. For each
-job a line is printed: how its processes ended.
+A job is JSON: ``count`` processes, what ``pretrain`` or ``finetune`` is given, and who dies when: ``deaths``
+[[rank, signal, step]]. The jobs come one after the other, each in processes forked from this one, so torch is imported
+once for all. For each job a line is printed: how its processes ended.
 """
 
 import json
@@ -43,6 +43,13 @@ def settings(corpus, out, **changes):
 
 def job(count, corpus, out, *, deaths=(), **changes):
     return json.dumps({"count": count, "settings": settings(corpus, out, **changes), "deaths": list(deaths)})
+
+
+def tuned(count, task, train, base, out, *, deaths=(), **changes):
+    """A small, quick, exact run of fine-tuning, judged on what it learns from."""
+    given = {"dropout": 0.0, "precision": "float32", "device": "cpu", "batch_size": 8, "epochs": 1, "report": False}
+    sources = {"task": task, "train": str(train), "dev": str(train), "base": str(base), "out": str(out)}
+    return json.dumps({"count": count, "settings": {**given, **sources, **changes}, "deaths": list(deaths)})
 
 
 def run(*jobs):
@@ -90,10 +97,13 @@ def _work(settings, deaths, rank):
         return readable(examples, key)
 
     readable, stream.readable = stream.readable, read
-    real = bw.pretrain
-    given = {name: value for name, value in settings.items() if name != "corpus"}
-    bw.pretrain = lambda corpus, **typed: real(corpus, **{**typed, **given}, callbacks=[note])
-    return main(["pretrain", settings["corpus"], "--out", settings["out"]])
+    verb, words = "pretrain", [settings.get("corpus")]
+    if "task" in settings:
+        verb, words = "finetune", [settings["task"], settings["train"], "--base", settings["base"]]
+    real = getattr(bw, verb)
+    given = {name: value for name, value in settings.items() if name not in ("corpus", "task", "train")}
+    setattr(bw, verb, lambda *typed, **named: real(*typed, **{**named, **given}, callbacks=[note]))
+    return main([verb, *words, "--out", settings["out"]])
 
 
 def _start(job):
@@ -117,6 +127,11 @@ def _start(job):
 
 
 if __name__ == "__main__":
+    # what each process would import for itself
+    import sklearn.metrics  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    import bothways.learn.finetune
     import bothways.learn.pretrain  # noqa: F401
 
     for each in map(json.loads, sys.argv[1:]):

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,8 +17,7 @@ from bothways.learn.tasks.embed import Embed
 from bothways.learn.vectors.data import read_vectors
 from bothways.learn.vectors.examples import BUDGET, Apart, GroupExamples, Packs
 from bothways.learn.vectors.judge import average_precision, best_thresholds, guesses_of, judged
-from bothways.learn.vectors.losses.in_batch import InBatch
-from bothways.learn.vectors.step import Step
+from bothways.learn.vectors.losses.mined import MinedTriplets
 from bothways.run.model import load
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -337,44 +334,16 @@ def test_lora_learns_and_is_merged():
     assert not np.allclose(run.model.embed(TEXTS), base.embed(TEXTS), atol=1e-4)
 
 
-_PROCESS = """
-import sys, torch, numpy as np
-import torch.distributed as dist
-from bothways.learn.vectors.losses.in_batch import InBatch
-from bothways.learn.vectors.step import Step
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + folder + "/meet", rank=rank, world_size=2)
-every, ids, counts = torch.load(folder + "/all.pt"), np.load(folder + "/ids.npy"), [3, 2]
-here = slice(2 * sum(counts[:rank]), 2 * sum(counts[: rank + 1]))
-found = []
-for symmetric in (False, True):
-    own = every[here].clone().requires_grad_()
-    step = Step(own, np.arange(0, len(own) + 1, 2), ids[here])
-    loss = InBatch(scale=2.0, symmetric=symmetric).loss(step, None).loss * counts[rank]
-    loss.backward()
-    found.append((loss.item(), own.grad))
-torch.save(found, folder + f"/out{rank}.pt")
-dist.barrier()
-dist.destroy_process_group()
-"""
-
-
-def test_two_processes_find_the_gradients_of_one_with_all_texts(tmp_path):
-    every = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
-    ids = np.array([0, 1, 2, 3, 4, 5, 6, 3, 8, 9])
-    torch.save(every, tmp_path / "all.pt")
-    np.save(tmp_path / "ids.npy", ids)
-    (tmp_path / "process.py").write_text(_PROCESS)
-    run = [sys.executable, str(tmp_path / "process.py")]
-    both = [subprocess.Popen([*run, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [each.wait(timeout=300) for each in both] == [0, 0]
-    parts = [torch.load(tmp_path / f"out{rank}.pt") for rank in range(2)]
-    for place, symmetric in enumerate((False, True)):
-        alone = every.clone().requires_grad_()
-        loss = InBatch(scale=2.0, symmetric=symmetric).loss(Step(alone, np.arange(0, 11, 2), ids), None).loss * 5
-        loss.backward()
-        assert parts[0][place][0] + parts[1][place][0] == pytest.approx(loss.item(), rel=1e-5)
-        assert torch.allclose(torch.cat([part[place][1] for part in parts]), alone.grad, atol=1e-6)
+def test_packs_are_compared_by_the_classes_of_their_texts(monkeypatch):
+    seen = []
+    loss = MinedTriplets.loss
+    monkeypatch.setattr(MinedTriplets, "loss", lambda own, step, module: seen.append(step) or loss(own, step, module))
+    objective, stream, modules = lesson(tiny.model(heads=()), DATA["mined"], 10**6, loss="mined")
+    (item,) = stream.next_step(0.0)
+    objective.backward(modules, item, objective.counts(item))
+    data = read_vectors(DATA["mined"])
+    first = item[1]["embed.texts"][seen[0].starts[:-1]]
+    assert ["xyz"[number] for number in seen[0].right.tolist()] == [data.labels[place] for place in first]
 
 
 # -- what is refused

@@ -141,12 +141,6 @@ def test_a_number_of_processes_that_does_not_fit_is_refused(monkeypatch, count, 
         parallel.check_processes("auto", tokens, 128)
 
 
-def test_fine_tuning_in_several_processes_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BothwaysError, match="Fine-tuning runs in one process, but torchrun has started 2"):
-        processes.refuse_several("Fine-tuning")
-
-
 def test_messages_of_any_length_arrive_whole(monkeypatch):
     """Two processes that say the same, a short thing and one that takes a second round."""
     monkeypatch.setattr(processes.distributed, "get_world_size", lambda group: 2)

@@ -19,6 +19,7 @@ from bothways.learn.group import (
     results_of,
     run_once,
 )
+from bothways.learn.processes import refuse_several
 from bothways.learn.report import leave_report
 from bothways.learn.runs import check_out
 from bothways.learn.tasks import measured_on
@@ -73,6 +74,7 @@ def learning_curve(
     Raises:
         BothwaysError: As `finetune`; or `out` holds runs with other settings.
     """
+    refuse_several("A learning curve")
     check_count("halvings", halvings, 1)
     chosen, _, _ = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
     given: Any = train if isinstance(train, Data) else chosen.read(train)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
-from bothways.learn.processes import refuse_several
+from bothways.learn.parallel import Alone, Summed
+from bothways.learn.processes import here, in_all_processes
 from bothways.learn.protocol import Callback, Evaluation, Objective
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
@@ -61,6 +63,7 @@ class Finetuned:
     metrics: tuple[str, ...] = ()
 
 
+@in_all_processes
 @one_at_a_time
 def finetune(
     task: str | Task,
@@ -109,7 +112,7 @@ def finetune(
         out: The folder of the run; None keeps everything in memory.
         epochs: Passes over the training data; None takes what suits their number (`bothways.learn.tuning.suited`).
         steps: Optimizer steps, instead of epochs.
-        batch_size: Examples in an optimizer step.
+        batch_size: Examples in an optimizer step, of all processes together where `torchrun` has started several.
         micro_tokens: Tokens in one forward pass; larger steps are accumulated exactly.
         max_length: The most tokens in a sequence; None takes 384 for `answer`, else 128, or as many as the base takes.
         truncation: What happens to longer texts: ``warn``, ``error``, ``head``, ``head_tail`` or ``window``.
@@ -145,13 +148,14 @@ def finetune(
     """
     given = {k: v for k, v in locals().items() if k not in ("callbacks", "train", "dev", "base", "own")} | own
     sources = {"base": as_typed(base), "train": as_typed(train), "dev": as_typed(dev)}
-    refuse_several("Fine-tuning")
     _check_numbers(given)
+    _check_processes(batch_size, sources.values())
     chosen, tuning, best = choose(task, own, metric, few_shot)
     given["task"] = chosen.name
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
+        may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
+        here().first_says(may)  # the others wait: what is thrown away is gone before they look
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learns_on = chosen.name == "embed" and start.sentence.stated
     own_length = start.max_length if learns_on else None
@@ -171,7 +175,10 @@ def finetune(
     )
     if hasattr(chosen, "check"):
         chosen.check(model, dev_data)
-    judging = Judging.begin(chosen, model, train_data, dev_data, seed) if report and folder is not None else None
+    judging = None
+    if report and folder is not None:
+        begin = partial(Judging.begin, chosen, model, train_data, dev_data, seed)
+        judging = here().in_turn(begin, lambda: None)  # the others wait
     epochs = epochs or (1 if few_shot else suited_epochs(len(train_data)))
     objective, stream, count = _lessons(
         chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
@@ -188,7 +195,9 @@ def finetune(
     recompute_layers(model.encoder, gradient_checkpointing)
     beside = objective.modules() if hasattr(objective, "modules") else {}
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **beside}).to(model.device)
-    say(f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name}); {inferred}")
+    passes = Alone(trained) if here().alone else Summed(trained)
+    read = f"{len(train_data):,} examples to learn from, {len(dev_data):,} to check on ({dev_data.name})"
+    say(f"{read}; {inferred}{passes.told}")
     say(
         recipe_told(
             settings,
@@ -208,7 +217,7 @@ def finetune(
         stream,
         settings,
         out=folder,
-        evaluate=Evaluation(chosen.metrics, lambda: _overall(chosen, model, dev_data)),
+        evaluate=Evaluation(chosen.metrics, lambda: here().first_says(_overall(chosen, model, dev_data))),
         callbacks=callbacks,
         before_step=before_step(model, tuning),
         title="Fine-tuning",
@@ -226,6 +235,7 @@ def finetune(
         },
         resume=resume,
         force=force,
+        passes=passes,
     )
     recompute_layers(model.encoder, False)
     adapter = finish_model(model, start, tuning)
@@ -233,7 +243,7 @@ def finetune(
         say(fitted)
     examined = chosen.examine(model, dev_data)
     judgement = None
-    if folder is not None:
+    if folder is not None and here().first:
         record = {
             "command": f"finetune {chosen.name}",
             "settings": given | sources | {"epochs": epochs, "steps": history.planned},
@@ -251,6 +261,18 @@ def _check_numbers(given: dict[str, Any]) -> None:
     for name in ("epochs", "steps", "max_length", "learning_rate"):
         if given[name] is not None and not given[name] > 0:
             raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
+
+
+def _check_processes(batch_size: int, sources: Collection[Any]) -> None:
+    """Refuses what several processes cannot share."""
+    count = here().count
+    if count > max(1, batch_size):
+        raise BothwaysError(
+            f"a step of {batch_size} examples (batch_size) has none for each of {count} processes: take {count} or "
+            "more, or fewer processes"
+        )
+    if count > 1 and "-" in sources:
+        raise BothwaysError(f"standard input cannot be read by {count} processes: keep it in a file first")
 
 
 def choose(

@@ -12,6 +12,7 @@ from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.finetune import choose
 from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
+from bothways.learn.processes import refuse_several
 from bothways.learn.several import Several, conclude
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Task
@@ -51,6 +52,7 @@ def cross_validate(
     Raises:
         BothwaysError: As `finetune`; there are too few examples; or `out` holds runs with other settings.
     """
+    refuse_several("Cross-validation")
     check_count("folds", folds, 2)
     if settings.pop("dev", None) is not None:
         raise BothwaysError("cross-validation holds out each part of the training data itself: leave dev away")

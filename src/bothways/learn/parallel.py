@@ -4,6 +4,7 @@ A step's examples are dealt out to the processes, whatever the step holds, so a 
 examples however many work on it. Gradients are sums over the whole step, as in one process.
 
 - `Alone`: one process.
+- `Summed`: every process holds the model; gradients are added up after a step's last pass, whatever passes it takes.
 - `Replicas`: every process holds the model; gradients are added up while they arise. PyTorch's DistributedDataParallel
   (Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training").
 - `Shards`: every process holds its part of each tensor, of its gradient and of the optimizer's averages; a layer is put
@@ -18,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from bothways.errors import BothwaysError, closest
 from bothways.learn.checkpoint import own_tensors, put_tensors
@@ -31,6 +32,8 @@ from bothways.model.parts.stack import Stack
 
 _BYTES = 16
 """Of a parameter in training: its value, its gradient and AdamW's two averages, in float32."""
+_TOGETHER = 32 << 20
+"""Bytes of gradients that are sent at once."""
 _SHARE = 0.5
 """Of a GPU's memory that these may take before they are spread; the rest is for what layers keep."""
 
@@ -77,6 +80,47 @@ class Alone:
 
     def finish(self) -> None:
         """The weights are where they belong."""
+
+
+class Summed:
+    """The whole model in every process, for objectives that make passes of their own, as fine-tuning has them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.told = model, f"; {here().count} processes"
+
+    def backward(self, objective: Objective, items: Sequence[Item], totals: dict[str, int]) -> dict[str, float]:
+        """As `Passes.backward` says; then the gradients are those of all processes."""
+        with explained():
+            if not items and hasattr(objective, "absent"):
+                objective.absent(next(self.model.parameters()).device)
+            found = _added(objective.backward(self.model, item, totals) for item in items)
+            self._add_gradients()
+        return found
+
+    def whole(self) -> AbstractContextManager[Any]:
+        """The model is whole."""
+        return nullcontext()
+
+    def finish(self) -> None:
+        """The weights are where they belong."""
+
+    def _add_gradients(self) -> None:
+        """What none has a gradient for stays without, so that the optimizer leaves it alone."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        flags = here().gathered("".join("01"[parameter.grad is not None] for parameter in learning))
+        used = [parameter for parameter, each in zip(learning, zip(*flags, strict=True), strict=True) if "1" in each]
+        while used:
+            some, size = [used.pop()], 0
+            while used and (size := size + some[-1].nbytes) < _TOGETHER:
+                some.append(used.pop())
+            for parameter in some:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in some if parameter.grad is not None]
+            total = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(total)
+            for gradient, part in zip(gradients, total.split([each.numel() for each in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
 
 class Replicas:

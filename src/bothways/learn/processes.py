@@ -23,7 +23,7 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.progress import silent
+from bothways.progress import silent, speaks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,10 +136,12 @@ def refuse_several(what: str) -> None:
         BothwaysError: `torchrun` has started several.
     """
     if started() > 1 and here().alone:
-        raise BothwaysError(
+        error = BothwaysError(
             f"{what} runs in one process, but torchrun has started {started()}: start it without torchrun, or with "
             "--nproc-per-node 1"
         )
+        error.told_already = not speaks()
+        raise error
 
 
 def in_all_processes(verb: Callable[P, T]) -> Callable[P, T]:

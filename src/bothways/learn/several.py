@@ -24,6 +24,7 @@ from bothways.learn.group import (
     spread_of,
     spread_told,
 )
+from bothways.learn.processes import refuse_several
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Judged, Task
 from bothways.progress import say
@@ -97,6 +98,7 @@ def finetune_seeds(
     Raises:
         BothwaysError: As `finetune`; or `out` holds runs with other settings.
     """
+    refuse_several("A run of several seeds")
     check_count("seeds", seeds, 1)
     chosen, _, best = choose(task, own_settings(settings), metric, settings.get("few_shot", False))
     train_data, dev_data = with_dev(chosen, train, dev, seed)

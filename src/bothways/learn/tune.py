@@ -23,6 +23,7 @@ from bothways.learn.group import (
     note_metrics,
     own_settings,
 )
+from bothways.learn.processes import refuse_several
 from bothways.learn.runs import as_typed
 from bothways.learn.tasks import measured_on, task_kind
 from bothways.learn.tasks.protocol import Data
@@ -106,6 +107,7 @@ def tune(
     Raises:
         BothwaysError: Optuna is not installed, a setting does not do, or `out` holds another search.
     """
+    refuse_several("A search for settings")
     check_count("trials", trials, 1)
     if minutes is not None and not minutes > 0:
         raise BothwaysError(f"minutes must be above 0, not {minutes!r}")

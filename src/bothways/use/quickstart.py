@@ -21,6 +21,7 @@ from bothways.learn.baselines import majority, tfidf_logistic
 from bothways.learn.finetune import Finetuned, finetune
 from bothways.learn.metrics import classification_scores
 from bothways.learn.pretrain import Pretrained, pretrain
+from bothways.learn.processes import refuse_several
 from bothways.learn.runs import check_out, write_run
 from bothways.learn.tasks.classify import Classify
 from bothways.learn.tasks.labelled import LabelledTexts
@@ -120,6 +121,7 @@ def quickstart(
     """
     if not minutes > 0:
         raise BothwaysError(f"minutes must be above 0, not {minutes}")
+    refuse_several("The quickstart")
     began = time.monotonic()
     folder = Path(out)
     check_out(folder, overwrite=overwrite, resume=False)

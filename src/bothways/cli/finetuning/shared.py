@@ -40,6 +40,7 @@ from bothways.cli.options import (
     training,
     written,
 )
+from bothways.progress import speaks
 
 Adversarial = Literal["sift", "fgm"]
 _NOT_SETTINGS = ("files", "train", "again", "threads", "json", "seeds", "folds", "curve")
@@ -145,6 +146,8 @@ def _run(task: str, given: dict[str, Any]) -> None:
         several(task, given, settings)
         return
     result = bw.finetune(task, train=learned_from(task, given), **settings)
+    if not speaks():
+        return
     if given["json"]:
         history = {"steps": result.history.steps, "seconds": result.history.seconds}
         output.as_json({"out": result.out, "dev": result.dev, **history, **(result.judgement or result.scores)})

@@ -19,10 +19,12 @@ from torch.nn import functional
 
 from bothways.batch import TokenBatch
 from bothways.learn.objectives.protocol import Key, Loss, Targets, sums_of
+from bothways.learn.processes import here
 from bothways.learn.protocol import Item
 from bothways.learn.tasks.guessing import NEVER
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.learn.vectors.data import VectorData
+from bothways.learn.vectors.gather import attend, gather, part_of
 from bothways.learn.vectors.lesson import _chance, _set_chance, budget_of, parts_of
 from bothways.learn.vectors.losses.in_batch import never
 
@@ -126,6 +128,10 @@ class LearnMatches:
         _set_chance(device, after)
         return sums_of(losses)
 
+    def absent(self, device: torch.device) -> None:
+        """What is done in a step of which this process has nothing: others wait for what it has."""
+        attend(device)
+
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
         """The same sums without a gradient."""
         with torch.no_grad():
@@ -133,24 +139,39 @@ class LearnMatches:
             return sums_of(self._losses(torch.cat([self.matcher.represent(model, part) for part in parts]), item))
 
     def _losses(self, states: Tensor, item: Item) -> dict[str, Loss]:
-        batch, targets = item
-        starts, order, ids = targets[STARTS], targets[ORDER], targets[IDS]
+        states, batch, starts, order, ids = _of_all(states, item)
+        progress, own = float(item[1][PROGRESS]), len(item[1][GROUPS])
         first = starts[:-1]
         others = np.setdiff1d(np.arange(len(ids)), np.concatenate([first, first + 1]))
         candidates = np.concatenate([first + 1, others])  # those that belong to the queries come first
         with torch.autocast(states.device.type, enabled=False):
             scores_GC = self.matcher.scores(states, batch, order[first], order[candidates])
-            left_out = never(ids[first], ids[candidates], ids[first + 1], ids[first + 1], ids[first])
+            left_out = never(ids[first], ids[candidates], ids[first + 1])
             np.fill_diagonal(left_out, False)
             scores_GC = scores_GC.masked_fill(torch.from_numpy(left_out).to(scores_GC.device), NEVER)
             places = torch.arange(len(first), device=scores_GC.device)
             total = functional.cross_entropy(scores_GC, places, reduction="sum")
             hits = (scores_GC.detach().argmax(1) == places).sum(dtype=torch.float32)
             found = {self.matcher.name: Loss(total, hits)}
-            progress = float(targets[PROGRESS])
             for name, mean in self.matcher.beside(states, order[first], order[candidates], progress).items():
                 found[name] = Loss(mean * len(first), None)
-        return found
+        return {name: part_of(loss, own, len(first)) for name, loss in found.items()}
+
+
+def _of_all(states: Tensor, item: Item) -> tuple[Tensor, TokenBatch, np.ndarray, np.ndarray, np.ndarray]:
+    """What all processes have: states, their batch, where groups begin, the places of texts in the batch, their ids."""
+    batch, targets = item
+    told = {"lengths": batch.lengths, "tokens": batch.token_ids, "sizes": np.diff(targets[STARTS])}
+    states, every = gather(states, told | {"order": targets[ORDER], "ids": targets[IDS]})
+    lengths, tokens, sizes, ids = (
+        np.concatenate([each[name] for each in every]) for name in ("lengths", "tokens", "sizes", "ids")
+    )
+    before = np.cumsum([0, *(len(each["order"]) for each in every)])
+    order = np.concatenate([each["order"] + begin for each, begin in zip(every, before, strict=False)])
+    nothing = np.zeros_like(tokens)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    whole = batch if here().alone else TokenBatch(tokens, nothing, nothing, starts, np.arange(len(lengths)))
+    return states, whole, np.concatenate(([0], np.cumsum(sizes))), order, ids
 
 
 def _total(losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:

@@ -1,99 +1,74 @@
-"""Vectors of all processes, with gradients, so that negatives come from everywhere.
+"""The texts that a step holds in all processes, so that negatives come from everywhere.
 
-Where `torch.distributed` has a process group, each process asks with its own texts and looks for the answer among the
-candidates of all. Gradients flow back to where a vector was made: averaged over the processes, as data parallel
-training does, the parameters' gradients are those of one process with all texts.
+Each process runs its own texts through the encoder; then all have the rows of all, and each computes the losses of the
+whole step. Gradients flow to a process's own rows alone: added up over the processes, the gradients of the parameters
+are those of one process with all texts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from bothways.learn.objectives.protocol import Loss
+from bothways.learn.processes import here
 
-@dataclass(frozen=True)
-class Gathered:
-    """Texts of all processes, in the order of the processes.
 
-    Attributes:
-        vectors: ``(N, E)``.
-        ids: ``(N,)`` int64.
-        judged: ``(N, J)`` the vectors that tell false negatives, without gradient.
-        begin: Where this process's own texts begin among them.
-        count: How many of them are its own; None: all.
+def gather(rows: Tensor, beside: Mapping[str, np.ndarray]) -> tuple[Tensor, list[dict[str, np.ndarray]]]:
+    """The rows of all processes, one process after the other, with what stands beside them.
+
+    All have to ask, or to `attend`.
+
+    Args:
+        rows: ``(N, ...)`` float32, those of this process.
+        beside: Whole numbers by name.
+
+    Returns:
+        The rows, with gradients to this process's own, and what each process has beside its own; a process without any
+        is left out.
     """
-
-    vectors: Tensor
-    ids: np.ndarray
-    judged: Tensor
-    begin: int = 0
-    count: int | None = None
-
-    @property
-    def local(self) -> Gathered:
-        """Those of this process."""
-        own = slice(self.begin, None if self.count is None else self.begin + self.count)
-        return Gathered(self.vectors[own], self.ids[own], self.judged[own])
-
-    def joined(self, more: Gathered) -> Gathered:
-        """These and others after them."""
-        return Gathered(
-            torch.cat([self.vectors, more.vectors]),
-            np.concatenate([self.ids, more.ids]),
-            torch.cat([self.judged, more.judged]),
-        )
+    if here().alone:
+        return rows, [dict(beside)]
+    numbers = {name: values.tolist() for name, values in beside.items()}
+    every: list[Any] = here().gathered({"shape": list(rows.shape), "beside": numbers})
+    found = _rows(rows, every)
+    there = [each["beside"] for each in every if each is not None]
+    return found, [{name: np.array(values, dtype=np.int64) for name, values in each.items()} for each in there]
 
 
-def gather(own: Gathered) -> Gathered:
-    """The texts of all processes; this process's alone where there are no others."""
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return own
-    counts = _counts(len(own.ids), own.vectors.device)
-    most, rank = max(counts), distributed.get_rank()
-    places = torch.cat([torch.arange(count) + number * most for number, count in enumerate(counts)])
-    ids = _all(torch.from_numpy(own.ids).to(own.vectors.device), most)[places]
-    return Gathered(
-        _AllGather.apply(_filled(own.vectors, most))[places],
-        ids.cpu().numpy(),
-        _all(own.judged, most)[places],
-        sum(counts[:rank]),
-        counts[rank],
-    )
+def attend(device: torch.device) -> None:
+    """What a process does that has nothing in a step, while the others gather."""
+    every: list[Any] = here().gathered(None)
+    shape = next(each["shape"] for each in every if each is not None)
+    _rows(torch.zeros(0, *shape[1:], device=device), every)
 
 
-class _AllGather(torch.autograd.Function):
-    """Rows of all processes; backwards each gets the sum of what all found for its own."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
-        return torch.cat(_parts(rows))
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        distributed.all_reduce(total)
-        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
+def _rows(own: Tensor, every: list[Any]) -> Tensor:
+    counts = [0 if each is None else each["shape"][0] for each in every]
+    missing = max(counts) - len(own)
+    filled = functional.pad(own.detach(), (0, 0) * (own.dim() - 1) + (0, missing))  # all send equally many
+    parts = [torch.empty_like(filled) for _ in counts]
+    distributed.all_gather(parts, filled.contiguous())
+    parts = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    parts[here().rank] = own
+    return torch.cat(parts)
 
 
-def _parts(rows: Tensor) -> list[Tensor]:
-    parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, rows.contiguous())
-    return parts
+def part_of(loss: Loss, own: int, whole: int) -> Loss:
+    """A loss over all groups of a step as this process's part of it: its value is that part, its gradient the whole's.
 
-
-def _all(rows: Tensor, most: int) -> Tensor:
-    return torch.cat(_parts(_filled(rows.detach(), most)))
-
-
-def _counts(count: int, device: torch.device) -> list[int]:
-    return [int(part) for part in _parts(torch.tensor([count], device=device))]
-
-
-def _filled(rows: Tensor, most: int) -> Tensor:
-    """Rows of zeros at the end, up to `most`."""
-    missing = most - len(rows)
-    return rows if not missing else functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing))
+    Args:
+        loss: The sum over all groups, whose gradient reaches only what is this process's own.
+        own: The groups of this process.
+        whole: All.
+    """
+    if own == whole:
+        return loss
+    share = own / whole
+    hits = None if loss.hits is None else share * loss.hits
+    return Loss(share * loss.total + (1 - share) * (loss.total - loss.total.detach()), hits)

@@ -12,7 +12,6 @@ Shapes: S texts in G groups, E width of a vector.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from bothways.learn.protocol import Item
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.learn.vectors.data import VectorData
 from bothways.learn.vectors.examples import BUDGET
+from bothways.learn.vectors.gather import attend, gather, part_of
 from bothways.learn.vectors.losses.tsdae import ENCODER, PLACES, WHOLE, without_some
 from bothways.learn.vectors.step import Mean, Step, VectorLoss, unit
 from bothways.model.heads.sentence import sentence_vectors
@@ -58,6 +58,7 @@ class LearnVectors:
         self.recipe, self.width = model.sentence, vector_width(model)
         self.dims = (self.width, *sorted(dims, reverse=True))
         self._right = {loss.name: loss.right(data) for loss in losses}
+        self._meets = any(loss.meets for loss in losses)
         self._deletion: float | None = next((each.deletion for each in losses if each.name == "tsdae"), None)  # type: ignore[attr-defined]
         self._config = model.config
 
@@ -144,6 +145,11 @@ class LearnVectors:
         _set_chance(device, after)
         return sums_of(losses)
 
+    def absent(self, device: torch.device) -> None:
+        """What is done in a step of which this process has nothing: others may wait for its vectors."""
+        if self._meets:
+            attend(device)
+
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
         """The same sums without a gradient."""
         with torch.no_grad():
@@ -160,37 +166,40 @@ class LearnVectors:
 
     def _losses(self, model: nn.ModuleDict, vectors_SE: Tensor, targets: Targets) -> dict[str, Loss]:
         """Every loss, over all widths, as a sum over the groups."""
-        device, texts = vectors_SE.device, targets[TEXTS]
-        taught = None if self.taught is None else torch.from_numpy(np.array(self.taught[texts])).to(device)
+        device = vectors_SE.device
+        own = vectors_SE[torch.from_numpy(targets[ORDER]).to(device)], targets[STARTS], targets[TEXTS]
+        whole = _of_all(*own) if self._meets else own
         also = {ENCODER: model["encoder"], **{name: targets[name] for name in (WHOLE, PLACES) if name in targets}}
-        step = Step(
-            vectors_SE[torch.from_numpy(targets[ORDER]).to(device)],
-            targets[STARTS],
-            self._data.ids[texts],
-            taught=taught,
-            also=also,
-        )
-        count = len(targets[GROUPS])
         found = {}
         for loss in self.losses:
+            vectors, starts, texts = whole if loss.meets else own
+            taught = None if self.taught is None else torch.from_numpy(np.array(self.taught[texts])).to(device)
             right = self._right[loss.name]
+            groups = np.searchsorted(self._data.starts, texts[starts[:-1]], side="right") - 1
+            right_G = None if right is None else torch.from_numpy(right[groups]).to(device)
+            step = Step(vectors, starts, self._data.ids[texts], right_G, taught, also)
             means = []
             for place, width in enumerate(self.dims):
-                cut = step if width == self.width else step.cut(width)
-                right_G = None if right is None else torch.from_numpy(right[targets[GROUPS]]).to(device)
                 beside = model[loss.name][place] if loss.name in model else None  # type: ignore[index]
-                means.append(_asked(loss, cut, right_G, beside))
-            mean = torch.stack([each.loss.float() for each in means]).mean()
-            hits = means[0].right
-            found[loss.name] = Loss(mean * count, None if hits is None else hits.detach().float() * count)
+                means.append(_asked(loss, step if width == self.width else step.cut(width), beside))
+            count, hits = len(starts) - 1, means[0].right
+            total = torch.stack([each.loss.float() for each in means]).mean() * count
+            summed = Loss(total, None if hits is None else hits.detach().float() * count)
+            found[loss.name] = part_of(summed, len(targets[GROUPS]), count) if loss.meets else summed
         return found
 
     def _total(self, losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:
         return torch.stack([loss.total / max(totals[name], 1) for name, loss in losses.items()]).sum()
 
 
-def _asked(loss: VectorLoss, step: Step, right_G: Tensor | None, module: nn.Module | None) -> Mean:
-    step = replace(step, right=right_G)
+def _of_all(vectors: Tensor, starts: np.ndarray, texts: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """``(S, E)`` the vectors of all processes, ``(G + 1,)`` where their groups begin, ``(S,)`` which texts they are."""
+    vectors, every = gather(vectors, {"sizes": np.diff(starts), "texts": texts})
+    sizes, texts = (np.concatenate([each[name] for each in every]) for name in ("sizes", "texts"))
+    return vectors, np.concatenate(([0], np.cumsum(sizes))), texts
+
+
+def _asked(loss: VectorLoss, step: Step, module: nn.Module | None) -> Mean:
     if loss.name == "tsdae":  # runs the encoder's blocks, in the run's precision
         return loss.loss(step, module)
     with torch.autocast(step.vectors.device.type, enabled=False):

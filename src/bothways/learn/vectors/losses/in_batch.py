@@ -5,7 +5,7 @@ direction too, CLIP's symmetric form (Radford et al. 2021). Negatives that a gro
 Texts that are equal never meet as negatives, nor do two second texts of one first text. Candidates that a teacher, or
 the model itself, finds nearer than the right one can be left out as false negatives (Solatorio 2024, "GISTEmbed").
 
-Shapes: G groups here, C candidates, of all processes; E width of a vector.
+Shapes: G groups, C candidates, of all processes; E width of a vector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.learn.vectors.data import VectorData
-from bothways.learn.vectors.gather import Gathered, gather
 from bothways.learn.vectors.step import Mean, Step, unit
 
 _NEVER = -1e30
@@ -55,39 +54,36 @@ class InBatch:
         """The mean over the groups; right are those whose own text is the nearest."""
         places_N, _ = step.others
         seconds = step.places + 1
-        first = gather(_side(step, step.places))
-        second, others = gather(_side(step, seconds)), gather(_side(step, places_N))
-        candidates = second.joined(others)
-        found = [self._rank(first.local, candidates, second, first)]
+        found = [self._rank(step, step.places, seconds, torch.cat([seconds, places_N]))]
         if self.symmetric:
-            found.append(self._rank(second.local, first, first, second))
+            found.append(self._rank(step, seconds, step.places, step.places))
         losses_G, hits_G = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
         asking_G = torch.ones_like(losses_G) if step.right is None else step.right
         count = asking_G.sum().clamp_min(1.0)
         return Mean((losses_G * asking_G).sum() / count, (hits_G * asking_G).sum() / count)
 
-    def _rank(self, asked: Gathered, candidates: Gathered, own: Gathered, askers: Gathered) -> tuple[Tensor, Tensor]:
+    def _rank(self, step: Step, asked: Tensor, own: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """``(G,)`` cross-entropies and whether the own candidate is the nearest.
 
         Args:
-            asked: The G texts here that look for theirs.
-            candidates: C; those that belong to all askers come first, in their order.
-            own: Those that belong to the askers of all processes.
-            askers: All of them.
+            step: Whose texts they are.
+            asked: ``(G,)`` the places of the texts that look for theirs.
+            own: ``(G,)`` those of what belongs to them.
+            candidates: ``(C,)`` those of all candidates; `own` comes first.
         """
-        count = len(asked.ids)
-        places = torch.arange(count, device=asked.vectors.device) + own.begin
-        logits_GC = self._likeness(asked.vectors, candidates.vectors) * self._scale
-        left_out = never(asked.ids, candidates.ids, own.ids[own.begin : own.begin + count], own.ids, askers.ids)
-        left_out_GC = torch.from_numpy(left_out).to(logits_GC.device)
+        every = torch.arange(len(asked), device=asked.device)
+        logits_GC = self._likeness(step.vectors[asked], step.vectors[candidates]) * self._scale
+        asked_G, own_G, ids_C = (step.ids[places.cpu().numpy()] for places in (asked, own, candidates))
+        left_out_GC = torch.from_numpy(never(asked_G, ids_C, own_G)).to(logits_GC.device)
         if self.false_negatives is not None:
             with torch.no_grad():
-                told_GC = unit(asked.judged) @ unit(candidates.judged).T
-                left_out_GC |= told_GC > told_GC.gather(1, places[:, None]) - self.false_negatives
-        left_out_GC[torch.arange(count, device=places.device), places] = False
+                judged = step.vectors if step.taught is None else step.taught
+                told_GC = unit(judged[asked]) @ unit(judged[candidates]).T
+                left_out_GC |= told_GC > told_GC.gather(1, every[:, None]) - self.false_negatives
+        left_out_GC[every, every] = False
         logits_GC = logits_GC.masked_fill(left_out_GC, _NEVER)
-        hits_G = (logits_GC.detach().argmax(1) == places).float()
-        return functional.cross_entropy(logits_GC, places, reduction="none"), hits_G
+        hits_G = (logits_GC.detach().argmax(1) == every).float()
+        return functional.cross_entropy(logits_GC, every, reduction="none"), hits_G
 
     @property
     def _scale(self) -> float:
@@ -97,27 +93,16 @@ class InBatch:
         return unit(one_GE) @ unit(other_CE).T if self.similarity == "cosine" else one_GE @ other_CE.T
 
 
-def _side(step: Step, places: Tensor) -> Gathered:
-    """Some texts of a step: their vectors, their ids, and the vectors that tell false negatives."""
-    vectors = step.vectors[places]
-    judged = vectors.detach() if step.taught is None else step.taught[places]
-    return Gathered(vectors, step.ids[places.cpu().numpy()], judged)
-
-
-def never(
-    asked_G: np.ndarray, candidates_C: np.ndarray, own_G: np.ndarray, owned_A: np.ndarray, askers_A: np.ndarray
-) -> np.ndarray:
+def never(asked_G: np.ndarray, candidates_C: np.ndarray, own_G: np.ndarray) -> np.ndarray:
     """``(G, C)`` which candidates are no negatives of a text: itself, what belongs to it, what belongs to its equals.
 
     Args:
         asked_G: Ids of the texts that look for theirs.
         candidates_C: Ids of the candidates.
         own_G: Ids of what belongs to them.
-        owned_A: Ids of what belongs to all askers.
-        askers_A: Ids of those.
     """
     found = (candidates_C[None, :] == asked_G[:, None]) | (candidates_C[None, :] == own_G[:, None])
-    values, counts = np.unique(askers_A, return_counts=True)
-    for twice in np.intersect1d(values[counts > 1], asked_G):
-        found[np.ix_(asked_G == twice, np.isin(candidates_C, owned_A[askers_A == twice]))] = True
+    values, counts = np.unique(asked_G, return_counts=True)
+    for twice in values[counts > 1]:
+        found[np.ix_(asked_G == twice, np.isin(candidates_C, own_G[asked_G == twice]))] = True
     return found
