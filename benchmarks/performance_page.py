@@ -32,7 +32,7 @@ measurement in a process of its own. The texts are sentences of STS-B, paragraph
 """
 TAIL = """## What stands in the way of the roof
 
-The roof is what a large product of matrices reaches on this machine, times nothing: no attention, no norms, no
+The roof is what a large product of matrices reaches on this machine, and nothing else: no attention, no norms, no
 tokenizer. In bf16, MiniLM's time goes to products of its linear layers (70 %, each near the roof: 430 of 461 GFLOP/s a
 core), attention (20 %: products of small matrices, and exponentials), norms (3 %), and the rest to embeddings, pooling
 and Python. Wider models are nearer to the roof: their products are larger, their attention is a smaller share.
