@@ -393,3 +393,11 @@ def test_labels_that_say_nothing_of_belonging_are_told_before_training():
     with pytest.raises(BothwaysError, match=r"has the label '.', which does not say .* pairs with scores: --dev"):
         trained(rows, loss="softmax")
     assert "spearman" in trained(rows, loss="softmax", dev=DATA["cosine+angle"]).scores
+
+
+def test_a_column_that_may_hold_second_texts_is_not_left_out_in_silence():
+    rows = [{"question": "Who was it?", "duplicate": "Which person was it?"}]
+    with pytest.raises(BothwaysError, match="if duplicate holds what belongs to question, say --text-pair duplicate"):
+        Embed().read(rows)
+    assert Embed(text="question").read(rows).form == "texts"
+    assert Embed(text="question", text_pair="duplicate").read(rows).form == "pairs"

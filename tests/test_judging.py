@@ -68,6 +68,11 @@ def test_what_is_not_defined_on_a_resample_is_left_out():
     assert by_chance(np.array([np.nan]), 0.1) == 1.0
 
 
+def test_an_interval_of_a_share_ends_at_one_and_that_of_a_distance_does_not():
+    assert interval(np.array([0.7, 0.8, 1.0]), 0.9)[1] == 1.0
+    assert interval(np.array([0.7, 0.8, 1.2]), 1.0)[1] > 1.2
+
+
 def test_rare_classes_that_resamples_miss_do_not_move_the_interval():
     truth = np.concatenate([np.repeat([0, 1], 60), np.arange(2, 22)])
     guessed = np.where(truth < 2, truth, 0)  # rare classes are never found

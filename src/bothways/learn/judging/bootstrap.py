@@ -67,8 +67,9 @@ def interval(values: np.ndarray, value: float, level: float = LEVEL) -> list[flo
     if not len(known):
         return [float("nan"), float("nan")]
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    never_negative = np.nanmin(values) >= 0  # and the move does not make it so
-    return [float(max(low, 0.0) if never_negative else low), float(high)]
+    never_negative, never_above = np.nanmin(values) >= 0, np.nanmax(values) <= 1  # and the move does not make it so
+    low = max(low, 0.0) if never_negative else low
+    return [float(low), float(min(high, 1.0) if never_negative and never_above else high)]
 
 
 def by_chance(differences: np.ndarray, difference: float) -> float:

@@ -269,6 +269,13 @@ def _columns(
         found = Columns(unknown[0], unknown[1], label)
     if found.text_pair is None and text is None and label is None and found.label is None:
         found = Columns(find_text(left))
+        second = next((name for name in left.columns if name.lower() not in NUMBERING and name != found.text), None)
+        if second is not None and len(left.columns) == 2:
+            raise BothwaysError(
+                f"{rows.name} has the columns {found.text} and {second}: if {second} holds what belongs to {found.text}, "
+                f"say --text-pair {second} (in Python text_pair=...); if {found.text} stands alone, say --text "
+                f"{found.text}; if {second} is a label, say --label {second}"
+            )
     if others and found.text_pair is None:
         raise BothwaysError(
             f"{rows.name} has texts that do not belong to others ({', '.join(others)}) but no column of those that do; "
