@@ -272,8 +272,8 @@ def _columns(
         second = next((name for name in left.columns if name.lower() not in NUMBERING and name != found.text), None)
         if second is not None and len(left.columns) == 2:
             raise BothwaysError(
-                f"{rows.name} has the columns {found.text} and {second}: if {second} holds what belongs to {found.text}, "
-                f"say --text-pair {second} (in Python text_pair=...); if {found.text} stands alone, say --text "
+                f"{rows.name} has the columns {found.text} and {second}: if {second} holds what belongs to "
+                f"{found.text}, say --text-pair {second} (in Python text_pair=...); if {found.text} stands alone, say --text "
                 f"{found.text}; if {second} is a label, say --label {second}"
             )
     if others and found.text_pair is None:
