@@ -273,8 +273,8 @@ def _columns(
         if second is not None and len(left.columns) == 2:
             raise BothwaysError(
                 f"{rows.name} has the columns {found.text} and {second}: if {second} holds what belongs to "
-                f"{found.text}, say --text-pair {second} (in Python text_pair=...); if {found.text} stands alone, say --text "
-                f"{found.text}; if {second} is a label, say --label {second}"
+                f"{found.text}, say --text-pair {second} (in Python text_pair=...); if {found.text} stands alone, say "
+                f"--text {found.text}; if {second} is a label, say --label {second}"
             )
     if others and found.text_pair is None:
         raise BothwaysError(
