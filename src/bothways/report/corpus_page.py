@@ -69,7 +69,7 @@ def summary(card: Card) -> str:
     copies = sum(card["duplicates"].values())
     return (
         f"{told}: {percent(kept)} of the {card['read']:,} documents that were read. "
-        f"{copies:,} were copies of others, {card['read'] - card['documents'] - copies:,} were left out by rules."
+        f"Left out: {copies:,} as copies of others, {card['read'] - card['documents'] - copies:,} by rules."
     )
 
 
@@ -105,7 +105,7 @@ def _languages(found: Mapping[str, int]) -> str:
         return ""
     often = sorted(found.items(), key=lambda item: -item[1])[:_LANGUAGES]
     told = ", ".join(f"{code} {percent(count / everything)}" for code, count in often)
-    return f"{told} (told of {everything:,} documents)"
+    return f"{told} (documents long enough to tell: {everything:,})"
 
 
 def _shown(sample: Mapping[str, str]) -> dict[str, str]:
