@@ -1,10 +1,14 @@
 """What holds for every test."""
 
+import os
 from importlib.util import find_spec
 
 import pytest
 
 from bothways.progress import silent
+
+# runs in this process are compared to the bit with runs in children, which have one thread
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,7 +25,7 @@ from bothways.learn.tasks.guessing import NEVER
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.learn.vectors.data import VectorData
 from bothways.learn.vectors.gather import attend, gather, part_of
-from bothways.learn.vectors.lesson import _chance, _set_chance, budget_of, parts_of
+from bothways.learn.vectors.lesson import budget_of, chance_state, parts_of, set_chance_state
 from bothways.learn.vectors.losses.in_batch import never
 
 STARTS, ORDER, IDS, GROUPS, PROGRESS = (f"match.{name}" for name in ("starts", "order", "ids", "groups", "progress"))
@@ -114,18 +114,18 @@ class LearnMatches:
         chances, found = [], []
         with torch.no_grad():
             for part in parts:
-                chances.append(_chance(device))
+                chances.append(chance_state(device))
                 found.append(self.matcher.represent(model, part))
         torch.clear_autocast_cache()
         states = torch.cat(found).requires_grad_()
         losses = self._losses(states, item)
         _total(losses, totals).backward()
         assert states.grad is not None
-        after = _chance(device)
+        after = chance_state(device)
         for part, chance, gradient in zip(parts, chances, states.grad.split(list(map(len, found))), strict=True):
-            _set_chance(device, chance)
+            set_chance_state(device, chance)
             self.matcher.represent(model, part).backward(gradient)
-        _set_chance(device, after)
+        set_chance_state(device, after)
         return sums_of(losses)
 
     def absent(self, device: torch.device) -> None:

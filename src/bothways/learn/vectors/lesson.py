@@ -129,20 +129,20 @@ class LearnVectors:
         states, found = [], []
         with torch.no_grad():
             for part in parts:
-                states.append(_chance(device))
+                states.append(chance_state(device))
                 found.append(self._vectors(model, part))
         torch.clear_autocast_cache()  # what was cast without gradients must not be used again with them
         vectors_SE = torch.cat(found).requires_grad_()
         losses = self._losses(model, vectors_SE, targets)
         self._total(losses, totals).backward()
         assert vectors_SE.grad is not None
-        after = _chance(device)
+        after = chance_state(device)
         for part, state, gradient in zip(
             parts, states, vectors_SE.grad.split([part.sequences for part in parts]), strict=True
         ):
-            _set_chance(device, state)
+            set_chance_state(device, state)
             self._vectors(model, part).backward(gradient)
-        _set_chance(device, after)
+        set_chance_state(device, after)
         return sums_of(losses)
 
     def absent(self, device: torch.device) -> None:
@@ -238,11 +238,13 @@ def parts_of(batch: TokenBatch, budget: int) -> Iterator[TokenBatch]:
         begin = end
 
 
-def _chance(device: torch.device) -> tuple[Tensor, Tensor | None]:
+def chance_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The states of torch's generators, of the host and of a GPU: what makes dropout repeat itself."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-def _set_chance(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+def set_chance_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    """Goes back to what `chance_state` gave."""
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1], device)
