@@ -34,21 +34,7 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=8000)
     args = parser.parse_args()
 
-    import bothways as bw
-
-    base = args.out / "pretrained"
-    if not (base / "run.json").exists():
-        bw.pretrain(
-            args.data / "wikipedia-en-slice" / "train.txt.gz",
-            out=base,
-            size=args.size,
-            vocab_size=args.vocab_size,
-            minutes=args.minutes,
-            max_length=32,  # short sequences teach positions soonest, and SST-2 is short
-            batch_tokens=2048,
-            mask_rate=0.3,  # small encoders leave the plateau of word frequencies sooner (Wettig et al. 2023)
-            dropout=0.0,  # hardly more than one pass over the text: there is nothing to overfit
-        )
+    base = encoder(args.out, args.data, args.minutes, args.size, args.vocab_size)
     run = json.loads((base / "run.json").read_text())
     print("pre-training:", json.dumps(run["results"]))
     cells = args.out / "cells.jsonl"
@@ -60,6 +46,26 @@ def main() -> None:
                 file.write(json.dumps(done[-1]) + "\n")
             print(done[-1], flush=True)
     report(done, args.data)
+
+
+def encoder(out: Path, data: Path, minutes: float = 20, size: str = "mini", vocab_size: int = 8000) -> Path:
+    """The folder of the pre-trained encoder, which is made if it is not there."""
+    import bothways as bw
+
+    base = out / "pretrained"
+    if not (base / "run.json").exists():
+        bw.pretrain(
+            data / "wikipedia-en-slice" / "train.txt.gz",
+            out=base,
+            size=size,
+            vocab_size=vocab_size,
+            minutes=minutes,
+            max_length=32,  # short sequences teach positions soonest, and SST-2 is short
+            batch_tokens=2048,
+            mask_rate=0.3,  # small encoders leave the plateau of word frequencies sooner (Wettig et al. 2023)
+            dropout=0.0,  # hardly more than one pass over the text: there is nothing to overfit
+        )
+    return base
 
 
 def read(data: Path, split: str) -> list[dict]:

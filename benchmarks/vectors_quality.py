@@ -6,8 +6,10 @@ objective makes them better, and a cross-encoder is better still at a cost that 
 negatives on duplicate questions, SimCSE and TSDAE on their texts alone. Triplets need texts that do not belong: the
 encoder itself mines them (`bothways.use.mine`).
 
-    python benchmarks/vectors_quality.py --base my-bert
+    python benchmarks/vectors_quality.py
     python benchmarks/vectors_quality.py --base my-bert --cells raw cosine --examples 500 --steps 20
+
+The raw encoder is the one that `real_run.py` makes of Wikipedia, which is made now if it is not there.
 
 What is finished is kept in ``--folder``: the script can be stopped at any time and called again.
 """
@@ -24,6 +26,7 @@ from typing import Any
 
 from finetune import SHARED, sampled
 from processes import in_process, measured
+from real_run import encoder
 
 CELLS = ("raw", "softmax", "cosine", "cosent", "mnrl", "triplet", "simcse", "tsdae", "cross")
 DATA = {
@@ -72,6 +75,7 @@ def main() -> None:
         print(json.dumps(run(Cell(**job["cell"]), Path(job["folder"]), Path(job["data"]))))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
+    args.base = args.base or str(encoder(Path("runs/real"), args.data))
     results = measured(
         list(wanted(args)),
         args.folder / "results.jsonl",
@@ -85,7 +89,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="bert-base-uncased", help="a raw encoder: a model folder, or a hub id")
+    parser.add_argument("--base", help="another raw encoder: a model folder, or a hub id")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--examples", type=int, help="at most so many rows to learn from (default: all)")
     parser.add_argument("--steps", type=int, help="optimizer steps instead of epochs")
