@@ -1,6 +1,7 @@
-# Two commands:
+# Three commands:
 #   make quickstart    from raw text to a trained, measured, explained BERT
 #   make test          every check and the whole test suite
+#   make evidence      what is missing of the tables in docs/evidence.md (hours; in any number of sittings)
 #
 # Variables, as in `make quickstart MINUTES=10 PYTHON=python3.12`:
 #   PYTHON    the Python that makes the environment, 3.11 or newer
@@ -9,7 +10,8 @@
 #   PIP_ARGS  anything else that pip should be told
 #   MINUTES   how long the quickstart may take
 #   OUT       where the quickstart puts everything
-#   ARGS      more options of `bothways quickstart`, such as ARGS=--overwrite
+#   ARGS      more options of `bothways quickstart`, such as ARGS=--overwrite, or of benchmarks/evidence
+#   TABLE     one table of the evidence, such as TABLE=objectives
 #   WORKERS   how many processes run the tests
 
 PYTHON ?= python3
@@ -19,6 +21,7 @@ PIP_ARGS ?=
 MINUTES ?= 4
 OUT ?= quickstart
 ARGS ?=
+TABLE ?=
 WORKERS ?= 2
 
 # Python finds itself through PATH, so there has to be one, also where the environment is empty.
@@ -28,7 +31,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	$(if $(INDEX),--extra-index-url $(INDEX)) $(PIP_ARGS)
 
-.PHONY: help quickstart test check fix constraints clean
+.PHONY: help quickstart test check fix evidence constraints clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -49,6 +52,9 @@ check: $(VENV)/.installed-test
 fix: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+evidence: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/evidence $(TABLE) $(ARGS)
 
 # What is installed here becomes what is installed everywhere; local builds such as +cpu are the same version.
 constraints: $(VENV)/.installed-test

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -157,7 +158,9 @@ def sampled(source: Path, most: int, folder: Path) -> Path:
         with gzip.open(source, "rt", encoding="utf-8") as file:
             lines = file.readlines()
         kept = sorted(generator("benchmark", 0).permutation(len(lines))[:most])
-        place.write_text("".join(lines[number] for number in kept), encoding="utf-8")
+        part = place.with_suffix(f".{os.getpid()}")
+        part.write_text("".join(lines[number] for number in kept), encoding="utf-8")
+        part.rename(place)  # whole or not there, whoever else draws the same
     return place
 
 

@@ -213,6 +213,7 @@ def _model(job: Job, tokenizer: Any) -> tuple[Any, Any]:
 
     kinds = {
         "classify": (hf.AutoModelForSequenceClassification, hf.DataCollatorWithPadding(tokenizer)),
+        "pairs": (hf.AutoModelForSequenceClassification, hf.DataCollatorWithPadding(tokenizer)),
         "regress": (hf.AutoModelForSequenceClassification, hf.DataCollatorWithPadding(tokenizer)),
         "tag": (hf.AutoModelForTokenClassification, hf.DataCollatorForTokenClassification(tokenizer)),
         "answer": (hf.AutoModelForQuestionAnswering, hf.DataCollatorWithPadding(tokenizer)),
@@ -239,6 +240,15 @@ def _scores(rows: list[dict[str, Any]], tokenizer: Any, job: Job) -> list[dict[s
     texts = [[row[name] for row in rows] for name in ("text_a", "text_b")]
     encoded = tokenizer(*texts, truncation=True, max_length=job.length)
     return _listed(encoded, labels=[float(row["score"]) for row in rows])
+
+
+def _pairs(rows: list[dict[str, Any]], tokenizer: Any, job: Job) -> list[dict[str, Any]]:
+    from transformers import AutoConfig
+
+    numbers = {str(name): number for name, number in AutoConfig.from_pretrained(job.start).label2id.items()}
+    texts = [[row[name] for row in rows] for name in ("text_a", "text_b")]
+    encoded = tokenizer(*texts, truncation=True, max_length=job.length)
+    return _listed(encoded, labels=[numbers[str(row["label"])] for row in rows])
 
 
 def _tags(rows: list[dict[str, Any]], tokenizer: Any, job: Job) -> list[dict[str, Any]]:
@@ -284,4 +294,4 @@ def _listed(encoded: Any, **labels: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-_FEATURES = {"classify": _classes, "regress": _scores, "tag": _tags, "answer": _answers}
+_FEATURES = {"classify": _classes, "pairs": _pairs, "regress": _scores, "tag": _tags, "answer": _answers}

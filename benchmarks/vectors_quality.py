@@ -174,12 +174,16 @@ def mined(cell: Cell, base: Any, train: str, folder: Path) -> str:
 
 
 def scored(task: Any, model: Any, test: Any) -> dict[str, Any]:
-    """Spearman's correlation, and the time for all pairs of the test's texts with each other."""
+    """Spearman's correlation, the time for all pairs of the test's texts with each other, and how vectors lie."""
+    from bothways.learn.measures.geometry import geometry
+
     found = task.examine(model, test).scores["spearman"]
     texts = list(dict.fromkeys(test.texts))
     began = time.time()
-    model.similarity(model.embed(texts), model.embed(texts))
-    return {"spearman": found, "pairs_a_second": len(texts) ** 2 / (time.time() - began)}
+    model.similarity(model.embed(texts), vectors := model.embed(texts))
+    seconds = time.time() - began
+    lie = {name: value for name, value in geometry(vectors).items() if name in ("mean_cosine", "uniformity")}
+    return {"spearman": found, "pairs_a_second": len(texts) ** 2 / seconds, **lie}
 
 
 def cross(cell: Cell, folder: Path, data: Path, test: Any) -> dict[str, Any]:

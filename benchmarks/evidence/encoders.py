@@ -1,0 +1,83 @@
+"""Encoders that the tables pre-train: BERT-mini and its like, on Wikipedia and books."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cells import Result, Room
+
+BODY = {"layers": "4", "width": "256", "embeddings.width": "256", "attention.heads": "4", "feed_forward.width": "1024"}
+LENGTH, BATCH, TOKENS, MASKED = 64, 2048, 10_000_000, 0.3
+"""Tokens in a sequence, in a step and in all; and the share that is masked: small encoders leave the plateau of word
+frequencies sooner with more than 15 % (Wettig et al. 2023)."""
+
+
+def corpus(room: Room, every: int = 1) -> Path:
+    """Wikipedia and books, cut into tokens; of them each document, or one of `every`."""
+    import bothways as bw
+    from bothways.text.documents import read_documents
+    from bothways.text.prepare import prepare
+
+    sources = [str(room.data / name / "train.txt.gz") for name in ("wikipedia-en-slice", "gutenberg-books")]
+
+    def tokenizer(folder: Path) -> None:
+        bw.train_tokenizer(sources, size=8000, out=folder)
+
+    def cut(folder: Path) -> None:
+        tokens = bw.Tokenizer.load(room.made("tokenizer", tokenizer, sign="bothways.json"))
+        documents = [document for source in sources for document in read_documents(source)]
+        prepare(documents[::every], tokens, folder)
+
+    return room.made("corpus" if every == 1 else f"corpus-{every}", cut, sign="index.json")
+
+
+def encoder(room: Room, name: str, *, tokens: int = TOKENS, every: int = 1, **settings: Any) -> Path:
+    """The folder of an encoder, which is pre-trained if it is not there; an interrupted training goes on.
+
+    Args:
+        room: Where it lies.
+        name: Its folder.
+        tokens: Read in training, repetitions counted.
+        every: Takes one document of so many.
+        settings: What differs: of `bothways.pretrain`; and ``family``, ``body``.
+    """
+    import bothways as bw
+    from bothways.text.shards import Corpus
+
+    text = corpus(room, every)
+    family, body = settings.pop("family", "bert"), settings.pop("body", BODY)
+    options = {"objective": "mlm", "mask_rate": MASKED, "batch_tokens": BATCH, "max_length": LENGTH, **settings}
+
+    def start(folder: Path) -> None:
+        heads = () if "rtd" in options["objective"] else ("mlm",)
+        bw.new(family, vocab=Corpus.open(text).tokenizer, settings=body, heads=heads).save(folder)
+
+    def train(folder: Path) -> None:
+        base = room.made(f"start-{name}", start, sign="config.json")
+        steps = round(tokens / options["batch_tokens"])
+        bw.pretrain(text, base=base, out=folder, steps=steps, optimizer="muon", dropout=0.0, **options)
+
+    return room.made(f"encoder-{name}", train, sign="run.json")
+
+
+def pretrained(room: Room, name: str, **settings: Any) -> Result:
+    """The cell of a pre-training: its steps, losses and accuracies, its size and the memory of the process."""
+    import bothways as bw
+    from bothways.run.machine import peak_memory
+
+    folder = encoder(room, name, **settings)
+    run = json.loads((folder / "run.json").read_text())["results"]
+    kept = ("steps", "tokens", "loss")
+    told = {key: value for key, value in run.items() if key in kept or key.startswith(("accuracy.", "loss."))}
+    return told | {"parameters": bw.load(folder).parameters, "memory": peak_memory()}
+
+
+def untrained(folder: Path, seed: int) -> Any:
+    """The same encoder with random weights."""
+    import bothways as bw
+    from bothways.run.model import Model
+
+    model = bw.load(folder)
+    return Model.random(model.config, model.tokenizer, seed=seed)

@@ -1,0 +1,137 @@
+"""What tables share whose rows are encoders: each is fine-tuned on several tasks with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, Result, Room
+from encoders import encoder, pretrained, untrained
+from figures import by_chance, markdown, spread
+from probes import PROBES, SEEDS, base_of, baselines, probe
+
+NONE = "no pre-training"
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def slug(row: str) -> str:
+    """A folder's name."""
+    return "-".join("".join(letter if letter.isalnum() or letter == "." else " " for letter in row).split())
+
+
+def cells(rows: Rows, tasks: Iterable[str], *, untaught: Iterable[str] = ()) -> Iterator[Cell]:
+    """Pre-trainings, then each row's fine-tunings; of `untaught` rows also from random weights.
+
+    Args:
+        rows: What `encoders.encoder` takes, by row.
+        tasks: Names of probes.
+        untaught: Rows whose encoders are fine-tuned untrained too.
+    """
+    tasks = tuple(tasks)
+    for row, settings in rows.items():
+        yield Cell(f"pre-train: {row}", partial(_pretrain, row, settings))
+        for task in tasks:
+            for seed in SEEDS:
+                run = partial(_probe, row, settings, task, seed)
+                yield Cell(f"{row}: {task}, seed {seed}", run, (f"pre-train: {row}",))
+    for row in untaught:
+        for task in tasks:
+            for seed in SEEDS:
+                run = partial(_untaught, row, rows[row], task, seed)
+                yield Cell(f"{untaught_name(row, untaught)}: {task}, seed {seed}", run, (f"pre-train: {row}",))
+    first = next(iter(rows))
+    for task in tasks:
+        yield Cell(f"baselines: {task}", partial(_baselines, first, rows[first], task), (f"pre-train: {first}",))
+
+
+def untaught_name(row: str, untaught: Iterable[str]) -> str:
+    """The row of an encoder that was not trained; by its own name where there are several."""
+    return NONE if len(tuple(untaught)) == 1 else f"{row}, {NONE}"
+
+
+def _pretrain(row: str, settings: Mapping[str, Any], room: Room) -> Result:
+    return pretrained(room, slug(row), **settings)
+
+
+def _folder(row: str, settings: Mapping[str, Any], room: Room) -> Path:
+    return encoder(room, slug(row), **settings)
+
+
+def _probe(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
+    return probe(room, task, base_of(_folder(row, settings, room)), seed)
+
+
+def _untaught(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
+    return probe(room, task, untrained(_folder(row, settings, room), seed), seed)
+
+
+def _baselines(row: str, settings: Mapping[str, Any], task: str, room: Room) -> Result:
+    return baselines(room, task, base_of(_folder(row, settings, room)))
+
+
+def scores(found: Mapping[str, Result], row: str, task: str) -> list[float]:
+    """The seeds that are there."""
+    names = [f"{row}: {task}, seed {seed}" for seed in SEEDS]
+    return [found[name]["score"] for name in names if name in found]
+
+
+def compared(found: Mapping[str, Result], row: str, other: str, tasks: Iterable[str]) -> tuple[float, float] | None:
+    """By how much a row is above another, in points over all tasks and seeds, and how likely chance is as large."""
+    names = [(f"{row}: {task}, seed {seed}", f"{other}: {task}, seed {seed}") for task in tasks for seed in SEEDS]
+    both = [(found[one]["score"], found[two]["score"]) for one, two in names if one in found and two in found]
+    if not both:
+        return None
+    ours, theirs = zip(*both, strict=True)
+    return 100 * (sum(ours) - sum(theirs)) / len(both), by_chance(ours, theirs)
+
+
+def lines(
+    found: Mapping[str, Result],
+    rows: Iterable[str],
+    tasks: Iterable[str],
+    against: str,
+    held_out: Callable[[Result], str] | None = None,
+) -> str:
+    """The table: each row's scores, and how far it is above `against`; the baselines at its end."""
+    tasks = tuple(tasks)
+    heads = ["", *([] if held_out is None else ["held out"]), *(PROBES[task].said for task in tasks)]
+    body = []
+    for row in rows:
+        known = found.get(f"pre-train: {row}")
+        first = [] if held_out is None else [held_out(known) if known else "–"]
+        difference = None if row == against else compared(found, row, against, tasks)
+        told = "" if difference is None else f"{difference[0]:+.1f} (p {difference[1]:.3f})"
+        body.append([row, *first, *(spread(scores(found, row, task)) for task in tasks), told])
+    names = dict.fromkeys(name for task in tasks for name in found.get(f"baselines: {task}", {}))
+    for name in names:
+        own = [found.get(f"baselines: {task}", {}).get(name) for task in tasks]
+        values = ["–" if value is None else f"{value:.3f}" for value in own]
+        body.append([name, *([] if held_out is None else [""]), *values, ""])
+    return markdown([*heads, f"points above {against}"], body)
+
+
+def accuracies(result: Result) -> str:
+    """What a pre-training says of its held-out text."""
+    names = [name for name in result if name.startswith("accuracy.")]
+    return ", ".join(f"{name.partition('.')[2]} {result[name]:.1%}" for name in names)
+
+
+def answers(found: Mapping[str, Result], questions: Iterable[tuple[str, str, str]], tasks: Iterable[str]) -> str:
+    """What each change gave: a table of questions, each a row against another."""
+    tasks, body = tuple(tasks), []
+    for said, row, other in questions:
+        difference = compared(found, row, other, tasks)
+        body.append([said, *(("–", "–") if difference is None else (f"{difference[0]:+.1f}", f"{difference[1]:.3f}"))])
+    return markdown(["change", "points", "p"], body)
+
+
+def renamed(cell: str, names: Mapping[str, str]) -> str:
+    """The name of a cell whose row is called otherwise in another table."""
+    for row, other in names.items():
+        if cell.startswith(f"{row}: "):
+            return other + cell[len(row) :]
+        if cell == f"pre-train: {row}":
+            return f"pre-train: {other}"
+    return cell

@@ -1,0 +1,116 @@
+"""What students of half the layers keep of their teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import distil
+import grid
+from cells import Cell, Result, Room
+from encoders import BATCH, LENGTH, MASKED, TOKENS, corpus, encoder
+from figures import markdown, spread
+from probes import PROBES, SEEDS, base_of, probe
+
+TITLE = "7. Distillation"
+TASKS = ("sst2", "sick", "conll2003")
+TEACHERS = {"BERT-mini": "BERT-mini", "MiniLM-L6": "MiniLM-L6"}
+STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "from scratch": ("BERT-mini", {"objective": "mlm"}),
+    "DistilBERT's": ("BERT-mini", {"objective": "mlm+distil"}),
+    "TinyBERT's": ("BERT-mini", {"objective": "mlm+tinybert"}),
+    "MiniLM's": ("MiniLM-L6", {"objective": "minilm"}),
+}
+ROWS = (*TEACHERS, *STUDENTS)
+
+TEXT = """BERT-mini is the encoder `mlm` of the first table; its students have two of its four layers and read 10
+million tokens too, with DistilBERT's losses, TinyBERT's, or masked tokens alone from random weights. all-MiniLM-L6-v2
+teaches a student of three layers MiniLM's relations. Fine-tuning as above; in brackets what is kept of the teacher's
+mean. Speed is of the encoder in evaluation, student and teacher in turn."""
+
+
+def cells() -> Iterator[Cell]:
+    """Students, their sizes, and the fine-tunings of all."""
+    for row in STUDENTS:
+        yield Cell(f"train: {row}", partial(made, row))
+    for row in ROWS:
+        needs = (f"train: {row}",) if row in STUDENTS else ()
+        yield Cell(f"{row}: size", partial(size, row), needs)
+        for task in TASKS:
+            for seed in SEEDS:
+                yield Cell(f"{row}: {task}, seed {seed}", partial(tuned, row, task, seed), needs)
+
+
+def teacher(row: str, room: Room) -> str:
+    """The folder of a teacher."""
+    return str(encoder(room, "mlm")) if row == "BERT-mini" else room.models["minilm"]
+
+
+def folder(row: str, room: Room) -> str:
+    """The folder of a row, made if it is not there."""
+    import bothways as bw
+
+    if row in TEACHERS:
+        return teacher(row, room)
+    by, settings = STUDENTS[row]
+    options = {"batch_tokens": BATCH, "max_length": LENGTH, "dropout": 0.0, "steps": TOKENS // BATCH, **settings}
+    text: Any = corpus(room) if by == "BERT-mini" else words_of(by, room)
+    if "minilm" not in settings["objective"]:
+        options["mask_rate"] = MASKED
+    if settings["objective"] == "mlm":
+        options |= {"base": distil.random_half(Path(teacher(by, room))), "optimizer": "muon"}
+    else:
+        options |= {"teacher": teacher(by, room), "size": "half"}
+    train: Callable[[Path], object] = lambda out: bw.pretrain(text, out=out, **options)  # noqa: E731
+    return str(room.made(f"student-{grid.slug(row)}", train))
+
+
+def words_of(by: str, room: Room) -> Path:
+    """The corpus in the words of another teacher."""
+    import bothways as bw
+    from bothways.text.prepare import prepare
+
+    sources = [str(room.data / name / "train.txt.gz") for name in ("wikipedia-en-slice", "gutenberg-books")]
+    cut = bw.load(teacher(by, room)).tokenizer
+    return room.made(f"corpus-{by}", lambda out: prepare(sources, cut, out), sign="index.json")
+
+
+def made(row: str, room: Room) -> Result:
+    """Trains a student."""
+    folder(row, room)
+    return {}
+
+
+def size(row: str, room: Room) -> Result:
+    """Parameters, and how many times as fast as its teacher."""
+    import bothways as bw
+
+    by = row if row in TEACHERS else STUDENTS[row][0]
+    loaded = [bw.load(one, precision="auto", truncation="window") for one in (folder(row, room), teacher(by, room))]
+    layers = sum(value.numel() for value in loaded[0].encoder.stack.parameters())
+    faster = 1.0 if row in TEACHERS else distil.speeds(*loaded)["times_teacher"]
+    return {"in layers": layers, "parameters": loaded[0].parameters, "times": faster}
+
+
+def tuned(row: str, task: str, seed: int, room: Room) -> Result:
+    """One fine-tuning."""
+    rate = 1e-4 if (row if row in TEACHERS else STUDENTS[row][0]) == "MiniLM-L6" else None
+    return probe(room, task, base_of(Path(folder(row, room))), seed, learning_rate=rate)
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """The table."""
+    body = []
+    for row in ROWS:
+        by = row if row in TEACHERS else STUDENTS[row][0]
+        line = []
+        for task in TASKS:
+            own, theirs = grid.scores(found, row, task), grid.scores(found, by, task)
+            kept = f" ({sum(own) / len(own) / (sum(theirs) / len(theirs)):.0%})" if own and theirs and row != by else ""
+            line.append(spread(own) + kept)
+        known = found.get(f"{row}: size")
+        told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else ("–", "–")
+        body.append([row if row in TEACHERS else f"{row} student of {by}", *told, *line])
+    return f"{TEXT}\n\n{markdown(['', 'in layers', 'speed', *(PROBES[task].said for task in TASKS)], body)}"

@@ -1,0 +1,45 @@
+"""Families at one body size and one budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import grid
+from cells import Cell, Result, results
+from encoders import BODY
+
+TITLE = "3. Families"
+TASKS = ("sst2", "trec", "sick", "conll2003", "ud-ewt")
+ROWS = {
+    "ALBERT": {"family": "albert", "objective": "mlm+sop", "body": {**BODY, "embeddings.width": "128"}},
+    "DeBERTa": {"family": "deberta"},
+    "ModernBERT": {"family": "modernbert"},
+    "MPNet body": {"family": "mpnet"},
+}
+KNOWN = {"mlm+nsp": "BERT", "mlm": "BERT without pairs", "rtd": "ELECTRA"}
+"""Rows of the first table that are families."""
+
+TEXT = """Bodies of 4 layers of 256, four heads and a feed-forward width of 1,024 in every family, each with its own
+positions, norms, activation and objective, 10 million tokens, everything else as in the first table; ALBERT's layers
+share their weights and its embeddings are 128 wide, MPNet's body learns masked tokens. Tokens a second are in
+[the benchmarks](../benchmarks/README.md#the-families-at-one-size), where nothing else runs; memory is the peak of the
+pre-training."""
+
+
+def cells() -> Iterator[Cell]:
+    """Four pre-trainings and their fine-tunings; BERT's and ELECTRA's are the first table's."""
+    return grid.cells(ROWS, TASKS)
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """The table."""
+    first = results("objectives")
+    every = {grid.renamed(name, KNOWN): result for name, result in first.items()} | dict(found)
+    table = grid.lines(every, [*KNOWN.values(), *ROWS], TASKS, "BERT", held_out)
+    return f"{TEXT}\n\n{table}"
+
+
+def held_out(result: Result) -> str:
+    """Accuracy on held-out text, size and memory."""
+    return f"{grid.accuracies(result)}; {result['parameters'] / 1e6:.1f} M, {result['memory'] / 2**20:,.0f} MiB"

@@ -1,0 +1,53 @@
+"""What RoBERTa changed, one thing at a time: masks, batches, sequences, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import grid
+from cells import Cell, Result, results
+from encoders import LENGTH
+
+TITLE = "2. RoBERTa's lesson"
+TASKS = ("sst2", "sick", "conll2003")
+QUARTER = {"every": 6}
+"""About 2.5 million of the corpus' tokens."""
+ROWS = {
+    "four epochs, static masks": {**QUARTER, "static_masks": 1},
+    "four epochs, dynamic masks": QUARTER,
+    "batches of 256 sequences": {"batch_tokens": 256 * LENGTH},
+    "batches of 2,048 sequences": {"batch_tokens": 2048 * LENGTH},
+    "full sentences": {"sequences": "full-sentences"},
+    "sentences of a document": {"sequences": "doc-sentences"},
+    "5 M tokens": {"tokens": 5_000_000},
+    "20 M tokens": {"tokens": 20_000_000},
+}
+KNOWN = ("mlm", "mlm+nsp")
+"""Rows of the first table that belong here too: blocks of running text, and pairs of segments."""
+
+TEXT = f"""Liu et al. (2019) trained BERT longer, on more text, in larger batches, without sentence pairs and with
+masks that change. Each row changes one thing against `mlm`: 10 million tokens, {2048 // LENGTH} sequences a step,
+dynamic masks, blocks of running text. Static masks are drawn once and seen four times, over a sixth of the text; in
+batches of 256 and 2,048 sequences the same tokens are read, in an eighth and a sixty-fourth of the steps. Fine-tuning
+as above."""
+
+
+def cells() -> Iterator[Cell]:
+    """Eight pre-trainings and their fine-tunings."""
+    return grid.cells(ROWS, TASKS)
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """The table, and the pairs that answer a question each."""
+    every = {**results("objectives"), **found}
+    questions = [
+        ("dynamic masks instead of static ones", "four epochs, dynamic masks", "four epochs, static masks"),
+        ("256 sequences instead of 32", "batches of 256 sequences", "mlm"),
+        ("2,048 sequences instead of 256", "batches of 2,048 sequences", "batches of 256 sequences"),
+        ("full sentences instead of pairs", "full sentences", "mlm+nsp"),
+        ("10 million tokens instead of 5", "mlm", "5 M tokens"),
+        ("20 million tokens instead of 10", "20 M tokens", "mlm"),
+    ]
+    table = grid.lines(every, [*KNOWN, *ROWS], TASKS, "mlm", grid.accuracies)
+    return f"{TEXT}\n\n{table}\n\n{grid.answers(every, questions, TASKS)}"

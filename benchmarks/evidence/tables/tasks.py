@@ -1,0 +1,201 @@
+"""Every task beside the Trainer of transformers, from the same published encoder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, Result, Room
+from figures import by_chance, markdown, spread
+from finetune_sides import Job, make_start
+from finetune_sides import run as run_side
+from probes import SEEDS, rows
+
+TITLE = "4. Tasks, beside transformers"
+SIDES = {"bothways": "auto", "transformers": "float32"}
+EXAMPLES, RATE, EPOCHS, DROPOUT = 2000, 1e-4, 3, 0.1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set.
+
+    Attributes:
+        said: What the page calls it.
+        kind: As `bothways.finetune` calls the task.
+        train: ``folder/split``.
+        test: What is scored.
+        metric: Of the task's.
+        length: The most tokens of a sequence.
+        own: Settings of the task.
+        most: Rows that are scored.
+        more: Splits that "all data" takes besides.
+    """
+
+    said: str
+    kind: str
+    train: str
+    test: str
+    metric: str
+    length: int = 128
+    own: dict[str, Any] = field(default_factory=dict)
+    most: int | None = None
+    more: tuple[str, ...] = ()
+
+
+LABEL, TAGS = {"label": "label"}, {"label": "tags", "crf": False}
+TASKS = {
+    "sst2": Task("SST-2, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy"),
+    "cola": Task("CoLA, Matthews", "classify", "cola/train", "cola/dev", "mcc", own=LABEL),
+    "mrpc": Task("MRPC, accuracy", "pairs", "mrpc/train", "mrpc/test", "accuracy", own=LABEL),
+    "rte": Task("RTE, accuracy", "pairs", "rte/train", "rte/dev", "accuracy", 256, LABEL),
+    "stsb": Task("STS-B, Spearman", "regress", "stsb/train", "stsb/dev", "spearman"),
+    "trec": Task("TREC, accuracy", "classify", "trec/train", "trec/test", "accuracy", own=LABEL),
+    "agnews": Task("AG News, accuracy", "classify", "agnews/train_10k", "agnews/test", "accuracy", own=LABEL),
+    "sick": Task("SICK entailment, accuracy", "pairs", "sick/train", "sick/dev", "accuracy", own=LABEL),
+    "conll2003": Task("CoNLL-2003, F1", "tag", "conll2003/train", "conll2003/test", "f1", own=TAGS),
+    "ncbi": Task("NCBI-disease, F1", "tag", "ncbi-disease/train", "ncbi-disease/test", "f1", own=TAGS),
+    "squad": Task(
+        "SQuAD, F1", "answer", "squad1/train_head", "squad1/dev", "f1", 384, {"stride": 128}, 2000,
+        ("squad1/train_sample",),
+    ),
+}  # fmt: skip
+
+TEXT = f"""all-MiniLM-L6-v2, at most {EXAMPLES:,} examples, {EPOCHS} epochs, rate {RATE:g}, dropout {DROPOUT:g}: the
+same weights with the same random head, rows, order and rates on both sides, three seeds, the last weights scored once
+on a split that nothing was chosen by (2,000 questions of SQuAD). Bothways computes as it does unless told otherwise,
+the Trainer in float32. The last column is Bothways on all the data there is, one seed."""
+MPNET = """all-mpnet-base-v2 on SST-2, all 67,349 examples, one epoch, rate 2e-5: """
+
+
+def cells() -> Iterator[Cell]:
+    """Both sides of every task, then all data, then the large encoder."""
+    for name in TASKS:
+        for seed in SEEDS:
+            for side in SIDES:
+                yield Cell(f"{name}: {side}, seed {seed}", partial(beside, name, side, seed))
+    for name in TASKS:
+        yield Cell(f"{name}: all data", partial(all_data, name))
+    yield Cell("sst2: mpnet, all data", large)
+
+
+def beside(name: str, side: str, seed: int, room: Room) -> Result:
+    """One side of one task."""
+    task = TASKS[name]
+    job = Job(
+        side=side,
+        precision=SIDES[side],
+        task=task.kind,
+        base=room.models["minilm"],
+        start=str(room.work / "tasks" / f"start-{name}-{seed}"),
+        train=written(room, task.train, EXAMPLES),
+        dev=written(room, task.test, task.most),
+        own=task.own,
+        epochs=EPOCHS,
+        batch=32 if task.kind != "answer" else 16,
+        rate=RATE,
+        length=task.length,
+        dropout=DROPOUT,
+        seed=seed,
+        warm=1,
+        started=time.time(),
+    )
+    room.made(f"tasks/start-{name}-{seed}", lambda _: make_start(job), sign="config.json")
+    return {"score": run_side(job)["scores"][task.metric], "metric": task.metric}
+
+
+def all_data(name: str, room: Room) -> Result:
+    """Ours on everything."""
+    import bothways as bw
+
+    task = TASKS[name]
+    train = [row for split in (task.train, *task.more) for row in json_rows(written(room, split, None))]
+    own = {key: value for key, value in task.own.items() if key != "crf"}  # the tagger's own way, which has one
+    tuned = bw.finetune(
+        task.kind,
+        base=room.models["minilm"],
+        train=train,
+        dev=written(room, task.test, task.most),
+        out=room.work / "tasks" / f"all-{name}",
+        epochs=EPOCHS,
+        learning_rate=RATE,
+        max_length=task.length,
+        dropout=DROPOUT,
+        metric=None,
+        report=False,
+        **own,
+    )
+    return {"score": float(tuned.scores[task.metric]), "metric": task.metric, "examples": len(train)}
+
+
+def large(room: Room) -> Result:
+    """The large encoder on the whole of SST-2; interrupted, it goes on the next time."""
+    import bothways as bw
+
+    tuned = bw.finetune(
+        "classify",
+        base=room.models["mpnet"],
+        train=written(room, "sst2/train", None),
+        dev=written(room, "sst2/dev", None),
+        out=room.work / "tasks" / "mpnet-sst2",
+        epochs=1,
+        learning_rate=2e-5,
+        metric=None,
+        report=False,
+    )
+    return {"score": float(tuned.scores["accuracy"]), "metric": "accuracy"}
+
+
+def written(room: Room, split: str, most: int | None) -> str:
+    """A file with rows of a split, drawn once; AG News' test without its titles, as its training part has none."""
+    path = room.work / "tasks" / f"{split.replace('/', '-')}-{most or 'all'}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        every = rows(room, split, most)
+        if split == "agnews/test":
+            every = [{"text": row["description"], "label": row["label"]} for row in every]
+        part = path.with_suffix(f".{time.monotonic_ns()}")
+        part.write_text("".join(json.dumps(row) + "\n" for row in every), encoding="utf-8")
+        part.rename(path)
+    return str(path)
+
+
+def json_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    opened = gzip.open if path.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """The table, and the whole of it tested at once."""
+    body, ours, theirs = [], [], []
+    for name, task in TASKS.items():
+        scores: dict[str, list[float]] = {side: [] for side in SIDES}
+        for seed in SEEDS:
+            both = [found.get(f"{name}: {side}, seed {seed}") for side in SIDES]
+            for side, one in zip(SIDES, both, strict=True):
+                scores[side] += [] if one is None else [one["score"]]
+            if all(both):
+                ours.append(both[0]["score"])
+                theirs.append(both[1]["score"])
+        whole = found.get(f"{name}: all data")
+        told = f"{whole['score']:.3f} ({whole['examples']:,})" if whole else "–"
+        body.append([task.said, *(spread(scores[side]) for side in SIDES), told])
+    parts = [TEXT, markdown(["", "Bothways", "transformers", "Bothways, all data"], body)]
+    if ours:
+        points = 100 * (sum(ours) - sum(theirs)) / len(ours)
+        side = "above" if points >= 0 else "below"
+        parts.append(
+            f"Over {len(ours)} pairs of runs Bothways is {abs(points):.2f} points {side}; "
+            f"chance alone parts them as far in {by_chance(ours, theirs):.0%} of cases."
+        )
+    if large_one := found.get("sst2: mpnet, all data"):
+        parts.append(f"{MPNET}{large_one['score']:.3f} accuracy on the dev set.")
+    return "\n\n".join(parts)

@@ -1,0 +1,93 @@
+"""Sentence vectors: how tokens become one, what each objective teaches, and what reading pairs costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import vectors_quality
+from cells import Cell, Result, Room
+from encoders import encoder
+from figures import by_chance, markdown, spread
+from probes import SEEDS
+
+TITLE = "6. Sentence vectors"
+POOLINGS = ("cls", "mean", "max", "weighted_mean")
+WAYS = ("raw", "softmax", "cosine", "triplet", "mnrl", "simcse", "tsdae")
+TEXTS = (100, 1_000, 10_000)
+
+TEXT = """The encoder `mlm` of the first table; each objective one epoch over its data (triplets and in-batch negatives
+over 14,926 duplicates of Quora, SimCSE and TSDAE over their texts alone), with each way to pool, three seeds.
+Spearman's correlation of cosines with people's judgements, STS-B's test set."""
+COST = """A bi-encoder reads every text once, a cross-encoder every pair: tokens to read to compare all texts with each
+other, at STS-B's 14 tokens a text."""
+
+
+def cells() -> Iterator[Cell]:
+    """Raw vectors, all objectives with all poolings, and the cross-encoder."""
+    for what in WAYS:
+        for pooling in POOLINGS:
+            for seed in SEEDS if what != "raw" else SEEDS[:1]:
+                yield Cell(f"{what}, {pooling}: seed {seed}", partial(learned, what, pooling, seed))
+    for seed in SEEDS:
+        yield Cell(f"cross, mean: seed {seed}", partial(learned, "cross", "mean", seed))
+
+
+def learned(what: str, pooling: str, seed: int, room: Room) -> Result:
+    """One objective with one pooling."""
+    folder = room.work / "vectors"
+    folder.mkdir(parents=True, exist_ok=True)
+    base = str(encoder(room, "mlm"))
+    cell = vectors_quality.Cell(base, what, pooling, seed, examples=None, steps=None, epochs=1, dev=1379)
+    if what == "triplet":
+        room.made("vectors/mined", lambda _: mine(cell, room), sign="done")
+    found = vectors_quality.run(cell, folder, room.data)
+    return {name: value for name, value in found.items() if name not in ("pairs_a_second", "trained")}
+
+
+def mine(cell: vectors_quality.Cell, room: Room) -> None:
+    """The texts that do not belong, once for all poolings and seeds."""
+    import bothways as bw
+
+    folder = room.work / "vectors"
+    train = vectors_quality.rows(cell, folder, room.data)
+    vectors_quality.mined(cell, bw.load(cell.base), train, folder)
+    (folder / "mined").mkdir(exist_ok=True)
+    (folder / "mined" / "done").touch()
+
+
+def scores(found: Mapping[str, Result], what: str, pooling: str, figure: str = "spearman") -> list[float]:
+    """The seeds that are there."""
+    names = [f"{what}, {pooling}: seed {seed}" for seed in SEEDS]
+    return [found[name][figure] for name in names if name in found]
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """Correlations, how vectors lie, and what comparing costs."""
+    told = vectors_quality.NAMES
+    body = [[told[what], *(spread(scores(found, what, pooling)) for pooling in POOLINGS)] for what in WAYS]
+    body.append([told["cross"], "–", spread(scores(found, "cross", "mean")), "–", "–"])
+    lie = [
+        [told[what], *(spread(scores(found, what, "mean", figure)) for figure in ("mean_cosine", "uniformity"))]
+        for what in WAYS
+    ]
+    parts = [TEXT, markdown(["learned", *POOLINGS], body), claims(found)]
+    parts += [markdown(["learned, mean", "cosine of random pairs", "uniformity"], lie), COST]
+    costs = [[f"{count:,}", f"{14 * count:,}", f"{14 * count * (count - 1):,}"] for count in TEXTS]
+    return "\n\n".join([*parts, markdown(["texts", "bi-encoder", "cross-encoder"], costs)])
+
+
+def claims(found: Mapping[str, Result]) -> str:
+    """The mean against the first token, over all objectives and seeds."""
+    both = [
+        (one, other)
+        for what in WAYS
+        for one, other in zip(scores(found, what, "mean"), scores(found, what, "cls"), strict=False)
+    ]
+    if not both:
+        return ""
+    mean, cls = zip(*both, strict=True)
+    points = 100 * (sum(mean) - sum(cls)) / len(both)
+    chance = by_chance(mean, cls)
+    return f"The mean is {points:+.1f} points beside the first token over {len(both)} pairs (p {chance:.3f})."

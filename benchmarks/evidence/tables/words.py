@@ -1,0 +1,180 @@
+"""Words in context: what a layer's vector of a word knows of its sense, and what reading both ways is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grid
+import numpy as np
+from cells import Cell, Result, Room, results
+from encoders import BODY
+from figures import markdown
+from probes import rows
+
+TITLE = "8. Words in context"
+MODELS = {"minilm": "all-MiniLM-L6-v2", "mpnet": "all-mpnet-base-v2", "mlm": "BERT-mini of the first table"}
+TWIN = {"one way": {"body": {**BODY, "attention.kind": "causal"}}}
+TASKS = ("conll2003", "ud-ewt")
+BATCH = 64
+
+TEXT = """A word's vector is the mean of its tokens' vectors in a layer; layer 0 is before the first block, and static
+vectors are rows of the token table: the word's own, alike in all sentences, or the mean of the whole sentence's.
+CoarseWSD-20: a word gets the sense whose mean training vector is nearest (20 nouns, 10,196 test sentences); the share
+that is right, mean over the nouns. WiC: whether a word has one sense in two sentences, by a threshold on the cosine
+that the training pairs chose; the share of right ones on dev."""
+TWIN_TEXT = """The twin of the first table's `mlm` sees only what stands before a token; all else is alike. Masked words
+are guessed, and words tagged, three seeds."""
+
+
+def cells() -> Iterator[Cell]:
+    """Both data sets for each model, then the twin."""
+    for model in MODELS:
+        yield Cell(f"{model}: CoarseWSD-20", partial(senses, model))
+        yield Cell(f"{model}: WiC", partial(same, model))
+    for cell in grid.cells(TWIN, TASKS):
+        if not cell.name.startswith("baselines"):
+            yield cell
+
+
+def opened(name: str, room: Room) -> Any:
+    """A model whose layers are looked into."""
+    from encoders import encoder
+
+    import bothways as bw
+
+    return bw.load(encoder(room, name) if name == "mlm" else room.models[name], truncation="head").to("cpu")
+
+
+def word_vectors(model: Any, texts: Sequence[str], spans: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """The vectors of a word in each text, ``(texts, D)`` for each layer and for both kinds of static ones.
+
+    Args:
+        model: The encoder.
+        texts: Sentences.
+        spans: Where the word stands in each, in characters.
+    """
+    import torch
+
+    from bothways.batch import make_batch
+
+    table = model.encoder.embeddings.tokens.weight
+    found: dict[str, list[np.ndarray]] = {}
+    longest = min(model.max_length or model.config.longest, model.config.longest)
+    for first in range(0, len(texts), BATCH):
+        coded = [model.tokenizer.encode(text) for text in texts[first : first + BATCH]]
+        ids = [np.asarray(one.ids[:longest]) for one in coded]
+        with torch.inference_mode():
+            layers = model.encoder.eval()(make_batch(ids), hidden=True).layers
+        starts = np.cumsum([0, *(len(one) for one in ids)])
+        for place, one in enumerate(coded):
+            start, end = spans[first + place]
+            own = [
+                token
+                for token, (left, right) in enumerate(one.offsets[:longest])
+                if right > left and left < end and start < right
+            ] or [0]
+            tokens = torch.as_tensor(ids[place][own])
+            inner = torch.as_tensor(ids[place][1:-1])
+            static = {"static, the word": table[tokens], "static, the sentence": table[inner]}
+            whole = {f"layer {depth}": layer[starts[place] + np.asarray(own)] for depth, layer in enumerate(layers)}
+            for name, values in (static | whole).items():
+                found.setdefault(name, []).append(values.mean(0).float().numpy())
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Of length one."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def senses(name: str, room: Room) -> Result:
+    """The nearest sense, layer by layer."""
+    model = opened(name, room)
+    parts = [rows(room, f"coarsewsd20/{split}") for split in ("train", "test")]
+    known, asked = (word_vectors(model, [row["text"] for row in part], [placed(row) for row in part]) for part in parts)
+    words = sorted({row["word"] for row in parts[0]})
+    of = [{word: np.array([row["word"] == word for row in part]) for word in words} for part in parts]
+    labels = [np.array([row["label"] for row in part]) for part in parts]
+    right: dict[str, dict[str, float]] = {"most frequent sense": {}}
+    for word in words:
+        own, truth = labels[0][of[0][word]], labels[1][of[1][word]]
+        kinds, counts = np.unique(own, return_counts=True)
+        right["most frequent sense"][word] = float((truth == kinds[counts.argmax()]).mean())
+        for layer in known:
+            learned, guessed = unit(known[layer][of[0][word]]), unit(asked[layer][of[1][word]])
+            middles = unit(np.stack([learned[own == kind].mean(0) for kind in kinds]))
+            guesses = kinds[(guessed @ middles.T).argmax(1)]
+            right.setdefault(layer, {})[word] = float((guesses == truth).mean())
+    return {layer: {"all": float(np.mean(list(by.values()))), "bank": by["bank"]} for layer, by in right.items()}
+
+
+def placed(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Where the word stands, in characters."""
+    tokens = row["text"].split()
+    start = len(" ".join(tokens[: row["token_index"]])) + (row["token_index"] > 0)
+    return start, start + len(tokens[row["token_index"]])
+
+
+def same(name: str, room: Room) -> Result:
+    """The same sense or not, layer by layer."""
+    model = opened(name, room)
+    cosines, truth = [], []
+    for split in ("train", "dev"):
+        part = rows(room, f"wic/{split}")
+        a, b = (
+            word_vectors(
+                model,
+                [row[f"text_{side}"] for row in part],
+                [(row[f"start_{side}"], row[f"end_{side}"]) for row in part],
+            )
+            for side in "ab"
+        )
+        cosines.append({layer: (unit(a[layer]) * unit(b[layer])).sum(1) for layer in a})
+        truth.append(np.array([int(row["label"]) for row in part]))
+    found = {"most frequent answer": {"all": float(max(truth[1].mean(), 1 - truth[1].mean()))}}
+    for layer, values in cosines[0].items():
+        places = np.quantile(values, np.linspace(0, 1, 201))
+        best = max(places, key=lambda place, values=values: ((values >= place) == truth[0]).mean())
+        found[layer] = {"all": float(((cosines[1][layer] >= best) == truth[1]).mean())}
+    return found
+
+
+def page(found: Mapping[str, Result], plots: Path) -> str:
+    """Layers side by side, and the twin."""
+    heads, columns = ["vector"], []
+    for model, said in MODELS.items():
+        wsd, wic = found.get(f"{model}: CoarseWSD-20"), found.get(f"{model}: WiC")
+        if wsd and wic:
+            heads += [f"{said}: senses", "bank", "WiC"]
+            columns.append((wsd, wic))
+    names = list(dict.fromkeys(name for wsd, _ in columns for name in wsd if name.startswith(("static", "layer"))))
+    body = [["most frequent", *(told for wsd, wic in columns for told in baseline(wsd, wic))]]
+    for name in sorted(
+        names, key=lambda name: (name.startswith("layer"), int(name.split()[1]) if "layer" in name else 0)
+    ):
+        line = [name]
+        for wsd, wic in columns:
+            line += (
+                [f"{wsd[name]['all']:.3f}", f"{wsd[name]['bank']:.3f}", f"{wic[name]['all']:.3f}"]
+                if name in wsd
+                else ["", "", ""]
+            )
+        body.append(line)
+    both = {grid.renamed(name, {"mlm": "both ways"}): result for name, result in results("objectives").items()}
+    twin = grid.lines({**both, **found}, ["both ways", "one way"], TASKS, "one way", grid.accuracies)
+    return f"{TEXT}\n\n{markdown(heads, body)}\n\n{TWIN_TEXT}\n\n{twin}"
+
+
+def depth(name: str) -> int:
+    """Where a vector stands in the table: static ones first."""
+    return int(name.split()[1]) if name.startswith("layer") else -1
+
+
+def baseline(wsd: Result, wic: Result) -> tuple[str, str, str]:
+    """The answer that is most frequent."""
+    sense = wsd["most frequent sense"]
+    return f"{sense['all']:.3f}", f"{sense['bank']:.3f}", f"{wic['most frequent answer']['all']:.3f}"
