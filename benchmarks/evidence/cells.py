@@ -107,9 +107,11 @@ class Runner:
         self._given_up: set[tuple[str, str]] = set()
         self._change = threading.Condition()
         self._stopped = False
+        self._left: int | None = None
 
     def run(self, jobs: int, most: int | None, until: float | None) -> None:
-        """Does cells until none is left, `most` are done or the time `until` has come."""
+        """Does cells until none is left, `most` are done or `until` has come; SIGTERM stops it as Ctrl-C does."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         self._left = most
         workers = [threading.Thread(target=self._work, args=(until,)) for _ in range(jobs)]
         for worker in workers:

@@ -34,7 +34,7 @@ TRICKS: dict[str, dict[str, Any]] = {
 FEW, OF = (8, 16, 64), ("agnews", "trec")
 
 TEXT = f"""all-MiniLM-L6-v2, {EXAMPLES:,} examples, {EPOCHS} epochs, rate {RATE:g} (1e-3 for LoRA and the frozen
-encoder), dropout 0.1, three seeds; the last weights are scored once. p is of the sign-flip test over tasks and seeds."""
+encoder), dropout 0.1, three seeds; the last weights are scored once. p is of a sign-flip test over tasks and seeds."""
 FEW_TEXT = """With 8, 16 and 64 examples a class: plain fine-tuning (20 epochs), against `few_shot`, which learns from
 pairs of examples and solves the classifier (SetFit's idea, Tunstall et al. 2022), and TF-IDF with logistic regression.
 Three draws of the examples."""
