@@ -87,8 +87,9 @@ def keep(name: str, cell: str, result: Result, seconds: float) -> None:
     path = HERE / "results" / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
     line = {"cell": cell, "result": result, "seconds": round(seconds), "on": time.strftime("%Y-%m-%d")}
+    whole = not path.exists() or path.read_bytes().endswith(b"\n")  # else the last line was cut off
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(("" if whole else "\n") + json.dumps(line) + "\n")
 
 
 class Runner:

@@ -23,7 +23,7 @@ KNOWN = {"mlm+nsp": "BERT", "mlm": "BERT without pairs", "rtd": "ELECTRA"}
 TEXT = """Bodies of 4 layers of 256, four heads and a feed-forward width of 1,024 in every family, each with its own
 positions, norms, activation and objective, 10 million tokens, everything else as in the first table; ALBERT's layers
 share their weights and its embeddings are 128 wide, MPNet's body learns masked tokens. Tokens a second are in
-[the benchmarks](../benchmarks/README.md#the-families-at-one-size), where nothing else runs; memory is the peak of the
+[the benchmarks](../benchmarks/README.md), where nothing else runs; memory is the peak of the
 pre-training."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +65,21 @@ def word_vectors(model: Any, texts: Sequence[str], spans: Sequence[tuple[int, in
     found: dict[str, list[np.ndarray]] = {}
     longest = min(model.max_length or model.config.longest, model.config.longest)
     for first in range(0, len(texts), BATCH):
-        coded = [model.tokenizer.encode(text) for text in texts[first : first + BATCH]]
-        ids = [np.asarray(one.ids[:longest]) for one in coded]
+        coded = model.tokenizer.encode(
+            texts[first : first + BATCH], max_length=longest, truncation="head", offsets=True
+        )
+        starts, ids = coded.starts, torch.as_tensor(coded.token_ids).long()
         with torch.inference_mode():
-            layers = model.encoder.eval()(make_batch(ids), hidden=True).layers
-        starts = np.cumsum([0, *(len(one) for one in ids)])
-        for place, one in enumerate(coded):
-            start, end = spans[first + place]
-            own = [
-                token
-                for token, (left, right) in enumerate(one.offsets[:longest])
-                if right > left and left < end and start < right
-            ] or [0]
-            tokens = torch.as_tensor(ids[place][own])
-            inner = torch.as_tensor(ids[place][1:-1])
-            static = {"static, the word": table[tokens], "static, the sentence": table[inner]}
-            whole = {f"layer {depth}": layer[starts[place] + np.asarray(own)] for depth, layer in enumerate(layers)}
-            for name, values in (static | whole).items():
-                found.setdefault(name, []).append(values.mean(0).float().numpy())
+            layers = model.encoder.eval()(make_batch(np.split(coded.token_ids, starts[1:-1])), hidden=True).hidden
+            states = {f"layer {depth}": layer for depth, layer in enumerate(layers)}
+        for place, (begin, end) in enumerate(pairwise(starts)):
+            left, right = coded.offsets[begin:end].T
+            covers = (right > left) & (left < spans[first + place][1]) & (right > spans[first + place][0])
+            own = begin + (np.flatnonzero(covers) if covers.any() else np.zeros(1, int))
+            inner = np.arange(begin + 1, end - 1)  # without the special tokens
+            static = {"static, the word": table[ids[own]], "static, the sentence": table[ids[inner]]}
+            for name, values in (static | {name: layer[own] for name, layer in states.items()}).items():
+                found.setdefault(name, []).append(values.detach().mean(0).float().numpy())
     return {name: np.stack(values) for name, values in found.items()}
 
 
