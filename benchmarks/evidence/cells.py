@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from filelock import FileLock
 HERE = Path(__file__).resolve().parent
 TABLES = ("objectives", "roberta", "families", "tasks", "tricks", "vectors", "distillation", "words")
 LIMIT = 29 * 60
-"""Seconds after which a cell is asked to stop; a training keeps its checkpoint and goes on the next time."""
+"""Seconds after which a cell is asked to stop; a training keeps its checkpoint and goes on from it."""
+TRIES = 4
+"""How often a cell is begun in one sitting, if it is stopped; one that fails is not begun again."""
 
 Result = dict[str, Any]
 
@@ -105,7 +108,7 @@ class Runner:
         ]
         self.failed: list[str] = []
         self._running: dict[tuple[str, str], subprocess.Popen[str]] = {}
-        self._given_up: set[tuple[str, str]] = set()
+        self._tries: Counter[tuple[str, str]] = Counter()
         self._change = threading.Condition()
         self._stopped = False
         self._left: int | None = None
@@ -136,7 +139,7 @@ class Runner:
             with self._change:
                 del self._running[name, cell.name]
                 if result is None:
-                    self._given_up.add((name, cell.name))
+                    self._tries[name, cell.name] += 1
                 else:
                     keep(name, cell.name, result, time.monotonic() - began)
                 self._change.notify_all()
@@ -151,7 +154,7 @@ class Runner:
                 missing = [
                     (name, cell)
                     for name, cell in self.waiting
-                    if cell.name not in done[name] and (name, cell.name) not in self._given_up
+                    if cell.name not in done[name] and self._tries[name, cell.name] < TRIES
                 ]
                 free = [each for each in missing if (each[0], each[1].name) not in self._running]
                 ready = [(name, cell) for name, cell in free if all(need in done[name] for need in cell.needs)]
@@ -183,11 +186,12 @@ class Runner:
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
-            print(f"{name}: {cell.name}: stopped; it goes on the next time", file=sys.stderr, flush=True)
+            print(f"{name}: {cell.name}: stopped, to go on later", file=sys.stderr, flush=True)
             return None
         try:
             found: Result = json.loads(out.strip().splitlines()[-1])
         except (ValueError, IndexError):
+            self._tries[name, cell.name] = TRIES
             if not self._stopped:
                 self.failed.append(f"{name}: {cell.name}")
                 print(f"{name}: {cell.name} failed ({process.returncode}):\n{err[-3000:]}", file=sys.stderr, flush=True)
