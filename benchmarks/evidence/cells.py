@@ -26,6 +26,8 @@ TRIES = 4
 """How often a cell is begun in one sitting, if it is stopped; one that fails is not begun again."""
 
 Result = dict[str, Any]
+Blocks = Sequence[str]
+"""Paragraphs and tables of a page; empty ones are left out."""
 
 
 @dataclass(frozen=True)

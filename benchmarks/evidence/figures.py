@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+NOTHING = "–"
+"""Stands where a cell is not done yet."""
+
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and deviation of several seeds, or a dash where there is none."""
     if not values:
-        return "–"
+        return NOTHING
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
@@ -32,6 +35,7 @@ def by_chance(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    parts = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in parts)
+    """A table of the lines that say something; nothing where none does."""
+    told = [line for line in lines if any(cell not in ("", NOTHING) for cell in line[1:])]
+    parts = [heads, ["---"] * len(heads), *told]
+    return "\n".join("| " + " | ".join(line) + " |" for line in parts) if told else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from cells import Cell, Result, Room
 from encoders import encoder, pretrained, untrained
-from figures import by_chance, markdown, spread
+from figures import NOTHING, by_chance, markdown, spread
 from probes import PROBES, SEEDS, base_of, baselines, probe
 
 NONE = "no pre-training"
@@ -100,14 +100,14 @@ def lines(
     body = []
     for row in rows:
         known = found.get(f"pre-train: {row}")
-        first = [] if held_out is None else [held_out(known) if known else "–"]
+        first = [] if held_out is None else [held_out(known) if known else NOTHING]
         difference = None if row == against else compared(found, row, against, tasks)
         told = "" if difference is None else f"{difference[0]:+.1f} (p {difference[1]:.3f})"
         body.append([row, *first, *(spread(scores(found, row, task)) for task in tasks), told])
     names = dict.fromkeys(name for task in tasks for name in found.get(f"baselines: {task}", {}))
     for name in names:
         own = [found.get(f"baselines: {task}", {}).get(name) for task in tasks]
-        values = ["–" if value is None else f"{value:.3f}" for value in own]
+        values = [NOTHING if value is None else f"{value:.3f}" for value in own]
         body.append([name, *([] if held_out is None else [""]), *values, ""])
     return markdown([*heads, f"points above {against}"], body)
 
@@ -123,7 +123,9 @@ def answers(found: Mapping[str, Result], questions: Iterable[tuple[str, str, str
     tasks, body = tuple(tasks), []
     for said, row, other in questions:
         difference = compared(found, row, other, tasks)
-        body.append([said, *(("–", "–") if difference is None else (f"{difference[0]:+.1f}", f"{difference[1]:.3f}"))])
+        body.append(
+            [said, *((NOTHING, NOTHING) if difference is None else (f"{difference[0]:+.1f}", f"{difference[1]:.3f}"))]
+        )
     return markdown(["change", "points", "p"], body)
 
 

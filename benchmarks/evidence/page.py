@@ -19,7 +19,8 @@ def write() -> Path:
         module = table(name)
         every = list(module.cells())
         missing = sum(cell.name not in found for cell in every)
-        parts.append(f"## {module.TITLE}\n\n{module.page(found, DOCS / 'evidence').rstrip()}")
+        blocks = [block for block in module.page(found, DOCS / "evidence") if block]
+        parts += [f"## {module.TITLE}", *blocks]
         if missing:
             parts.append(f"*{len(every) - missing} of {len(every)} cells are done.*")
     target = DOCS / "evidence.md"

@@ -9,9 +9,9 @@ from typing import Any
 
 import distil
 import grid
-from cells import Cell, Result, Room
+from cells import Blocks, Cell, Result, Room
 from encoders import BATCH, LENGTH, MASKED, TOKENS, corpus, encoder
-from figures import markdown, spread
+from figures import NOTHING, markdown, spread
 from probes import PROBES, SEEDS, base_of, probe
 
 TITLE = "7. Distillation"
@@ -100,7 +100,7 @@ def tuned(row: str, task: str, seed: int, room: Room) -> Result:
     return probe(room, task, base_of(Path(folder(row, room))), seed, learning_rate=rate)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """The table."""
     body = []
     for row in ROWS:
@@ -111,6 +111,7 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
             kept = f" ({sum(own) / len(own) / (sum(theirs) / len(theirs)):.0%})" if own and theirs and row != by else ""
             line.append(spread(own) + kept)
         known = found.get(f"{row}: size")
-        told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else ("–", "–")
+        told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else (NOTHING, NOTHING)
         body.append([row if row in TEACHERS else f"{row} student of {by}", *told, *line])
-    return f"{TEXT}\n\n{markdown(['', 'in layers', 'speed', *(PROBES[task].said for task in TASKS)], body)}"
+    heads = ["", "in layers", "speed", *(PROBES[task].said for task in TASKS)]
+    return TEXT, markdown(heads, body)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grid
-from cells import Cell, Result, results
+from cells import Blocks, Cell, Result, results
 from encoders import BODY
 
 TITLE = "3. Families"
@@ -32,12 +32,12 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """The table."""
     first = results("objectives")
     every = {grid.renamed(name, KNOWN): result for name, result in first.items()} | dict(found)
     table = grid.lines(every, [*KNOWN.values(), *ROWS], TASKS, "BERT", held_out)
-    return f"{TEXT}\n\n{table}"
+    return TEXT, table
 
 
 def held_out(result: Result) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grid
-from cells import Cell, Result
+from cells import Blocks, Cell, Result
 
 TITLE = "1. Objectives"
 TASKS = ("sst2", "trec", "sick", "conll2003", "ud-ewt")
@@ -31,7 +31,7 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS, untaught=["mlm"])
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """The table."""
     rows = [*ROWS, grid.NONE]
-    return f"{TEXT}\n\n{grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)}"
+    return TEXT, grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)

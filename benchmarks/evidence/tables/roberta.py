@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grid
-from cells import Cell, Result, results
+from cells import Blocks, Cell, Result, results
 from encoders import LENGTH
 
 TITLE = "2. RoBERTa's lesson"
@@ -38,7 +38,7 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """The table, and the pairs that answer a question each."""
     every = {**results("objectives"), **found}
     questions = [
@@ -50,4 +50,4 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
         ("20 million tokens instead of 10", "20 M tokens", "mlm"),
     ]
     table = grid.lines(every, [*KNOWN, *ROWS], TASKS, "mlm", grid.accuracies)
-    return f"{TEXT}\n\n{table}\n\n{grid.answers(every, questions, TASKS)}"
+    return TEXT, table, grid.answers(every, questions, TASKS)

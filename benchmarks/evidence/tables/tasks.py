@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, Result, Room
-from figures import by_chance, markdown, spread
+from cells import Blocks, Cell, Result, Room
+from figures import NOTHING, by_chance, markdown, spread
 from finetune_sides import Job, make_start
 from finetune_sides import run as run_side
 from probes import SEEDS, rows
@@ -173,7 +173,7 @@ def json_rows(path: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """The table, and the whole of it tested at once."""
     body, ours, theirs = [], [], []
     for name, task in TASKS.items():
@@ -186,7 +186,7 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
                 ours.append(both[0]["score"])
                 theirs.append(both[1]["score"])
         whole = found.get(f"{name}: all data")
-        told = f"{whole['score']:.3f} ({whole['examples']:,})" if whole else "–"
+        told = f"{whole['score']:.3f} ({whole['examples']:,})" if whole else NOTHING
         body.append([task.said, *(spread(scores[side]) for side in SIDES), told])
     parts = [TEXT, markdown(["", "Bothways", "transformers", "Bothways, all data"], body)]
     if ours:
@@ -198,4 +198,4 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
         )
     if large_one := found.get("sst2: mpnet, all data"):
         parts.append(f"{MPNET}{large_one['score']:.3f} accuracy on the dev set.")
-    return "\n\n".join(parts)
+    return parts

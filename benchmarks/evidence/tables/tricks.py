@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, Result, Room
-from figures import by_chance, markdown, spread
+from cells import Blocks, Cell, Result, Room
+from figures import NOTHING, by_chance, markdown, spread
 from probes import SEEDS, rows
 
 from tables.tasks import TASKS, written
@@ -119,14 +119,14 @@ def scores(found: Mapping[str, Result], row: str, name: str) -> list[float]:
     return [found[each]["score"] for each in names if each in found]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """Both tables."""
     body = []
     for trick in TRICKS:
         both = [(found.get(f"{trick}: {name}, seed {seed}"), found.get(f"{PLAIN}: {name}, seed {seed}"))
                 for name in ON for seed in SEEDS]  # fmt: skip
         pairs = [(one["score"], plain["score"]) for one, plain in both if one and plain]
-        told = "–"
+        told = NOTHING
         if pairs and trick != PLAIN:
             ours, theirs = zip(*pairs, strict=True)
             told = f"{100 * np.mean(np.subtract(ours, theirs)):+.1f} (p {by_chance(ours, theirs):.3f})"
@@ -137,4 +137,5 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
         [way, *(spread(scores(found, f"{way}, {count} a class", name)) for name in OF for count in FEW)]
         for way in ("TF-IDF", "plain", "few-shot")
     ]
-    return f"{TEXT}\n\n{table}\n\n{FEW_TEXT}\n\n{markdown(heads, lines)}"
+    few_table = markdown(heads, lines)
+    return TEXT if table else "", table, FEW_TEXT if few_table else "", few_table

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import vectors_quality
-from cells import Cell, Result, Room
+from cells import Blocks, Cell, Result, Room
 from encoders import encoder
-from figures import by_chance, markdown, spread
+from figures import NOTHING, by_chance, markdown, spread
 from probes import SEEDS
 
 TITLE = "6. Sentence vectors"
@@ -63,11 +63,11 @@ def scores(found: Mapping[str, Result], what: str, pooling: str, figure: str = "
     return [found[name][figure] for name in names if name in found]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """Correlations, how vectors lie, and what comparing costs."""
     told = vectors_quality.NAMES
     body = [[told[what], *(spread(scores(found, what, pooling)) for pooling in POOLINGS)] for what in WAYS]
-    body.append([told["cross"], "–", spread(scores(found, "cross", "mean")), "–", "–"])
+    body.append([told["cross"], NOTHING, spread(scores(found, "cross", "mean")), NOTHING, NOTHING])
     lie = [
         [told[what], *(spread(scores(found, what, "mean", figure)) for figure in ("mean_cosine", "uniformity"))]
         for what in WAYS
@@ -75,7 +75,7 @@ def page(found: Mapping[str, Result], plots: Path) -> str:
     parts = [TEXT, markdown(["learned", *POOLINGS], body), claims(found)]
     parts += [markdown(["learned, mean", "cosine of random pairs", "uniformity"], lie), COST]
     costs = [[f"{count:,}", f"{14 * count:,}", f"{14 * count * (count - 1):,}"] for count in TEXTS]
-    return "\n\n".join([*parts, markdown(["texts", "bi-encoder", "cross-encoder"], costs)])
+    return [*parts, markdown(["texts", "bi-encoder", "cross-encoder"], costs)]
 
 
 def claims(found: Mapping[str, Result]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import grid
 import numpy as np
-from cells import Cell, Result, Room, results
+from cells import Blocks, Cell, Result, Room, results
 from encoders import BODY
-from figures import markdown
+from figures import NOTHING, markdown
 from probes import rows
 
 TITLE = "8. Words in context"
@@ -141,30 +141,26 @@ def same(name: str, room: Room) -> Result:
     return found
 
 
-def page(found: Mapping[str, Result], plots: Path) -> str:
+def page(found: Mapping[str, Result], plots: Path) -> Blocks:
     """Layers side by side, and the twin."""
-    heads, columns = ["vector"], []
-    for model, said in MODELS.items():
-        wsd, wic = found.get(f"{model}: CoarseWSD-20"), found.get(f"{model}: WiC")
-        if wsd and wic:
-            heads += [f"{said}: senses", "bank", "WiC"]
-            columns.append((wsd, wic))
-    names = list(dict.fromkeys(name for wsd, _ in columns for name in wsd if name.startswith(("static", "layer"))))
-    body = [["most frequent", *(told for wsd, wic in columns for told in baseline(wsd, wic))]]
-    for name in sorted(
-        names, key=lambda name: (name.startswith("layer"), int(name.split()[1]) if "layer" in name else 0)
-    ):
+    known = {model: [found.get(f"{model}: {what}", {}) for what in ("CoarseWSD-20", "WiC")] for model in MODELS}
+    known = {model: both for model, both in known.items() if any(both)}
+    heads = ["vector", *(head for model in known for head in (f"{MODELS[model]}: senses", "bank", "WiC"))]
+    names = dict.fromkeys(name for both in known.values() for one in both for name in one if "frequent" not in name)
+    body = [["most frequent", *(told for both in known.values() for told in most_frequent(*both))]]
+    for name in sorted(names, key=depth):
         line = [name]
-        for wsd, wic in columns:
-            line += (
-                [f"{wsd[name]['all']:.3f}", f"{wsd[name]['bank']:.3f}", f"{wic[name]['all']:.3f}"]
-                if name in wsd
-                else ["", "", ""]
-            )
+        for wsd, wic in known.values():
+            line += [told(wsd, name, "all"), told(wsd, name, "bank"), told(wic, name, "all")]
         body.append(line)
     both = {grid.renamed(name, {"mlm": "both ways"}): result for name, result in results("objectives").items()}
     twin = grid.lines({**both, **found}, ["both ways", "one way"], TASKS, "one way", grid.accuracies)
-    return f"{TEXT}\n\n{markdown(heads, body)}\n\n{TWIN_TEXT}\n\n{twin}"
+    return TEXT, markdown(heads, body), TWIN_TEXT if twin else "", twin
+
+
+def told(result: Result, vector: str, what: str) -> str:
+    """One figure."""
+    return f"{result[vector][what]:.3f}" if vector in result else NOTHING
 
 
 def depth(name: str) -> int:
@@ -172,7 +168,7 @@ def depth(name: str) -> int:
     return int(name.split()[1]) if name.startswith("layer") else -1
 
 
-def baseline(wsd: Result, wic: Result) -> tuple[str, str, str]:
-    """The answer that is most frequent."""
-    sense = wsd["most frequent sense"]
-    return f"{sense['all']:.3f}", f"{sense['bank']:.3f}", f"{wic['most frequent answer']['all']:.3f}"
+def most_frequent(wsd: Result, wic: Result) -> tuple[str, str, str]:
+    """What the most frequent answer reaches."""
+    sense, answer = "most frequent sense", "most frequent answer"
+    return told(wsd, sense, "all"), told(wsd, sense, "bank"), told(wic, answer, "all")
