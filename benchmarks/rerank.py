@@ -1,8 +1,7 @@
 """Reranking: what reading query and text together gains over words and vectors, and what it costs.
 
 SciFact's claims (Wadden et al. 2020): BM25's best abstracts of each claim are put in order by a bi-encoder and by a
-cross-encoder, which learns here from the training claims, each with its abstract and others that only share its words
-or lie near it as vectors.
+cross-encoder, which learns here from the training claims, each with its abstract and some that only share its words.
 
     python benchmarks/rerank.py --base all-MiniLM-L6-v2 --out runs/rerank
     python benchmarks/rerank.py --base all-MiniLM-L6-v2 --queries 40 --top 20 --out runs/short
@@ -26,7 +25,7 @@ import numpy as np
 from real_run import SHARED
 
 NEGATIVES, DEV = 20, 40
-LISTS: dict[str, Any] = {"loss": "softmax", "list_size": 6, "batch_size": 12, "max_length": 288, "truncation": "head"}
+LISTS: dict[str, Any] = {"loss": "softmax", "list_size": 6, "batch_size": 12, "max_length": 160, "truncation": "head"}
 Scores = Callable[[list[dict[str, Any]]], list[np.ndarray]]
 
 
@@ -86,27 +85,15 @@ def claims(args: argparse.Namespace, split: str) -> list[dict[str, Any]]:
     return found
 
 
-def nearest(args: argparse.Namespace, queries: list[str]) -> list[list[str]]:
-    """The abstracts that lie nearest to each claim by the base's vectors."""
-    import bothways as bw
-
-    model = bw.load(args.base, precision="auto", truncation="head")
-    rows = rows_of(args.data / "corpus.jsonl.gz")
-    texts = [f"{row.get('title') or ''} {row['text']}".strip() for row in rows]
-    likeness = model.embed(queries, normalize=True) @ model.embed(texts, normalize=True).T
-    return [[texts[place] for place in np.argsort(-row)[:NEGATIVES]] for row in likeness]
-
-
 def cross_encoder(args: argparse.Namespace) -> Scores:
     """The reranker, trained if it is not."""
     import bothways as bw
 
     out = args.out / "run"
     if args.reranker is None and not (out / "model").is_dir():
-        asked, rows = claims(args, "train"), []
-        for row, near in zip(asked, nearest(args, [row["query"] for row in asked]), strict=True):
-            both = dict.fromkeys(text for pair in zip(row["texts"], near, strict=False) for text in pair)
-            wrong = [text for text in both if text not in row["relevant"]]
+        rows = []
+        for row in claims(args, "train"):
+            wrong = [text for text, label in zip(row["texts"], row["labels"], strict=True) if not label]
             rows.append({"query": row["query"], "positives": row["relevant"], "negatives": wrong[:NEGATIVES]})
         settings = LISTS | {"epochs": args.epochs, "learning_rate": 2e-4, "reads": "mean"}
         bw.finetune("rerank", base=args.base, train=rows[DEV:], dev=rows[:DEV], out=out, **settings)
