@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +45,9 @@ def search(
     rerank: Annotated[
         str | None, plain("--rerank", "MODEL", "A cross-encoder that orders what was found anew.")
     ] = None,
+    rerank_share: Annotated[
+        float, plain("--rerank-share", "SHARE", "What its order counts beside the first one; 1: it alone.")
+    ] = 1.0,
     depth: Annotated[int, plain("--depth", "N", "Passages found by each side, and reranked.", min=1)] = 100,
     exact: Annotated[bool, plain("--exact", None, "Compare all vectors, without an approximate index.")] = False,
     model: PlaceModel = None,
@@ -62,7 +65,8 @@ def search(
 
     index = Index.open(place, model, device=device, engine=engine, precision=precision)
     queries = lines_or_texts([query])
-    found = index.search(queries, top=top, by=by, where=where, rerank=rerank, depth=depth, exact=exact)
+    how: dict[str, Any] = {"rerank": rerank, "rerank_share": rerank_share, "depth": depth, "exact": exact}
+    found = index.search(queries, top=top, by=by, where=where, **how)
     if query == "-":
         for each, hits in zip(queries, found, strict=True):
             output.json_line({"query": each, "hits": hits})

@@ -26,8 +26,8 @@ class Hit:
 
     Attributes:
         document: Its id.
-        score: Higher is better: a cosine (or what the model compares by), BM25, the sum of reciprocal ranks, or what
-            the reranker says.
+        score: Higher is better: a cosine (or what the model compares by), BM25, what the reranker says, or of several
+            orders the sum of reciprocal ranks.
         text: Its passage that fits best.
         number: Which passage of the document that is, from 0.
         metadata: What is known of the document.
@@ -53,6 +53,7 @@ class Wanted:
         by: One of `WAYS`.
         where: Which documents are asked; None for all.
         judge: The cross-encoder that orders what was found anew; None for none.
+        share: What its order counts beside the first one, 1: it alone.
         depth: How many passages each side brings, and how many are reranked.
         exact: Whether all vectors are compared.
     """
@@ -61,6 +62,7 @@ class Wanted:
     by: str
     where: Filter | None
     judge: Questions | None
+    share: float
     depth: int
     exact: bool
 
@@ -86,10 +88,11 @@ def answer(store: Store, query: str, vector_E: np.ndarray | None, wanted: Wanted
     passages = store.fetch([best[name].key for name in names])
     names = [name for name in names if best[name].key in passages]  # one may have been deleted meanwhile
     if wanted.judge is not None and names:
-        texts = [passages[best[name].key].text for name in names]
-        ranked: Any = wanted.judge.rerank(query, texts, wanted.top)
+        ranked: Any = wanted.judge.rerank(query, [passages[best[name].key].text for name in names])
         scores = {names[one.place]: float(one.score) for one in ranked}
-        names = list(scores)
+        if wanted.share < 1:
+            scores = reciprocal_ranks([names, list(scores)], [1 - wanted.share, wanted.share])
+        names = list(scores)[: wanted.top]
     places = [{name: place for place, name in enumerate(side, start=1)} for side in sides]
     found = [(name, passages[best[name].key]) for name in names]
     return [
