@@ -28,8 +28,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import cells  # noqa: E402
 import page  # noqa: E402
+from real_run import SHARED  # noqa: E402
 
-SHARED = HERE.parents[2] / "shared" / "data"
 MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "mpnet": "sentence-transformers/all-mpnet-base-v2"}
 
 

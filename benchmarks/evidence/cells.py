@@ -70,7 +70,7 @@ class Cell:
 
 
 def table(name: str) -> Any:
-    """The module of a table: ``TITLE``, ``cells()`` and ``page(results, figures)``."""
+    """The module of a table: ``TITLE``, ``cells()`` and ``page(results)``."""
     return importlib.import_module(f"tables.{name}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cells import Cell, Result, Room
 from encoders import encoder, pretrained, untrained
 from figures import NOTHING, by_chance, markdown, spread
-from probes import PROBES, SEEDS, base_of, baselines, probe
+from probes import PROBES, SEEDS, baselines, probe
 
 NONE = "no pre-training"
 Rows = Mapping[str, Mapping[str, Any]]
@@ -60,7 +60,7 @@ def _folder(row: str, settings: Mapping[str, Any], room: Room) -> Path:
 
 
 def _probe(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
-    return probe(room, task, base_of(_folder(row, settings, room)), seed)
+    return probe(room, task, _folder(row, settings, room), seed)
 
 
 def _untaught(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
@@ -68,7 +68,7 @@ def _untaught(row: str, settings: Mapping[str, Any], task: str, seed: int, room:
 
 
 def _baselines(row: str, settings: Mapping[str, Any], task: str, room: Room) -> Result:
-    return baselines(room, task, base_of(_folder(row, settings, room)))
+    return baselines(room, task, _folder(row, settings, room))
 
 
 def scores(found: Mapping[str, Result], row: str, task: str) -> list[float]:

@@ -19,7 +19,7 @@ def write() -> Path:
         module = table(name)
         every = list(module.cells())
         missing = sum(cell.name not in found for cell in every)
-        blocks = [block for block in module.page(found, DOCS / "evidence") if block]
+        blocks = [block for block in module.page(found) if block]
         parts += [f"## {module.TITLE}", *blocks]
         if missing:
             parts.append(f"*{len(every) - missing} of {len(every)} cells are done.*")

@@ -6,7 +6,6 @@ import gzip
 import json
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ def rows(room: Room, split: str, most: int | None = None) -> list[dict[str, Any]
 
 
 def probe(room: Room, name: str, base: Any, seed: int, **settings: Any) -> Result:
-    """Fine-tunes for a fixed number of epochs and scores the last weights on the test set: nothing is chosen by it."""
+    """Fine-tunes a model or its folder for so many epochs; the last weights are scored on a test set, once."""
     import bothways as bw
 
     one = PROBES[name]
@@ -91,10 +90,3 @@ def baselines(room: Room, name: str, base: Any) -> Result:
         for each in found["contenders"]
         if each["role"] not in ("model", "before")
     }
-
-
-def base_of(path: Path) -> Any:
-    """A model that is loaded once for all that is done with it."""
-    import bothways as bw
-
-    return bw.load(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ import grid
 from cells import Blocks, Cell, Result, Room
 from encoders import BATCH, LENGTH, MASKED, TOKENS, corpus, encoder
 from figures import NOTHING, markdown, spread
-from probes import PROBES, SEEDS, base_of, probe
+from probes import PROBES, SEEDS, probe
 
 TITLE = "7. Distillation"
 TASKS = ("sst2", "sick", "conll2003")
-TEACHERS = {"BERT-mini": "BERT-mini", "MiniLM-L6": "MiniLM-L6"}
+TEACHERS = ("BERT-mini", "MiniLM-L6")
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "from scratch": ("BERT-mini", {"objective": "mlm"}),
     "DistilBERT's": ("BERT-mini", {"objective": "mlm+distil"}),
@@ -63,8 +63,7 @@ def folder(row: str, room: Room) -> str:
         options |= {"base": distil.random_half(Path(teacher(by, room))), "optimizer": "muon"}
     else:
         options |= {"teacher": teacher(by, room), "size": "half"}
-    train: Callable[[Path], object] = lambda out: bw.pretrain(text, out=out, **options)  # noqa: E731
-    return str(room.made(f"student-{grid.slug(row)}", train))
+    return str(room.made(f"student-{grid.slug(row)}", lambda out: bw.pretrain(text, out=out, **options)))
 
 
 def words_of(by: str, room: Room) -> Path:
@@ -97,10 +96,10 @@ def size(row: str, room: Room) -> Result:
 def tuned(row: str, task: str, seed: int, room: Room) -> Result:
     """One fine-tuning."""
     rate = 1e-4 if (row if row in TEACHERS else STUDENTS[row][0]) == "MiniLM-L6" else None
-    return probe(room, task, base_of(Path(folder(row, room))), seed, learning_rate=rate)
+    return probe(room, task, folder(row, room), seed, learning_rate=rate)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """The table."""
     body = []
     for row in ROWS:

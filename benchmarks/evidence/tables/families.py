@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import grid
 from cells import Blocks, Cell, Result, results
@@ -32,7 +31,7 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """The table."""
     first = results("objectives")
     every = {grid.renamed(name, KNOWN): result for name, result in first.items()} | dict(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import grid
 from cells import Blocks, Cell, Result
@@ -31,7 +30,7 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS, untaught=["mlm"])
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """The table."""
     rows = [*ROWS, grid.NONE]
     return TEXT, grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)

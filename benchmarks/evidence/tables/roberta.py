@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import grid
 from cells import Blocks, Cell, Result, results
@@ -38,7 +37,7 @@ def cells() -> Iterator[Cell]:
     return grid.cells(ROWS, TASKS)
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """The table, and the pairs that answer a question each."""
     every = {**results("objectives"), **found}
     questions = [

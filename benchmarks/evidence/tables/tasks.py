@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cells import Blocks, Cell, Result, Room
@@ -168,12 +166,11 @@ def written(room: Room, split: str, most: int | None) -> str:
 
 def json_rows(path: str) -> list[dict[str, Any]]:
     """The rows of a file."""
-    opened = gzip.open if path.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8") as file:
+    with Path(path).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """The table, and the whole of it tested at once."""
     body, ours, theirs = [], [], []
     for name, task in TASKS.items():

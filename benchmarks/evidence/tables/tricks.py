@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from cells import Blocks, Cell, Result, Room
 from figures import NOTHING, by_chance, markdown, spread
 from probes import SEEDS, rows
 
-from tables.tasks import TASKS, written
+from tables.tasks import TASKS, json_rows, written
 
 TITLE = "5. What each trick gives"
 ON = ("sst2", "rte", "conll2003")
@@ -81,8 +80,6 @@ def few(way: str, count: int, name: str, seed: int, room: Room) -> Result:
     task = TASKS[name]
     train, test = drawn(rows(room, task.train), count, seed), written(room, task.test, None)
     if way == "TF-IDF":
-        from tables.tasks import json_rows
-
         asked = json_rows(test)
         classes = sorted({row["label"] for row in train})
         learned = [classes.index(row["label"]) for row in train]
@@ -119,7 +116,7 @@ def scores(found: Mapping[str, Result], row: str, name: str) -> list[float]:
     return [found[each]["score"] for each in names if each in found]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """Both tables."""
     body = []
     for trick in TRICKS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 import vectors_quality
 from cells import Blocks, Cell, Result, Room
@@ -63,7 +62,7 @@ def scores(found: Mapping[str, Result], what: str, pooling: str, figure: str = "
     return [found[name][figure] for name in names if name in found]
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """Correlations, how vectors lie, and what comparing costs."""
     told = vectors_quality.NAMES
     body = [[told[what], *(spread(scores(found, what, pooling)) for pooling in POOLINGS)] for what in WAYS]

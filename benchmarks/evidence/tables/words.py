@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import grid
@@ -141,7 +140,7 @@ def same(name: str, room: Room) -> Result:
     return found
 
 
-def page(found: Mapping[str, Result], plots: Path) -> Blocks:
+def page(found: Mapping[str, Result]) -> Blocks:
     """Layers side by side, and the twin."""
     known = {model: [found.get(f"{model}: {what}", {}) for what in ("CoarseWSD-20", "WiC")] for model in MODELS}
     known = {model: both for model, both in known.items() if any(both)}
