@@ -53,6 +53,7 @@ def _readable(machine: dict[str, Any]) -> dict[str, Any]:
         "torch": torch + (f", imported in {seconds:.1f} s" if seconds is not None else ""),
         "GPU": machine["gpus"] or "none",
         "precision": f"{precision['name']} ({precision['reason']})" if precision else None,
+        "own kernels": machine["kernels"],
     }
 
 

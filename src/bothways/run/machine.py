@@ -47,7 +47,8 @@ def describe_machine(precision: str = "auto", root: Path = Path("/")) -> dict[st
     Returns:
         ``system``, ``python``, ``processor`` (name, architecture, features, cores), ``threads`` (allowed, why),
         ``memory`` (bytes, limit), ``torch`` (version, None if it cannot be used), ``torch_problem`` (why, or None),
-        ``gpus`` (names), ``precision`` (name, reason; None without torch).
+        ``gpus`` (names), ``precision`` (name, reason; None without torch), ``kernels`` (our own, or why there are
+        none; None without torch).
     """
     return {
         "system": platform.platform(terse=True),
@@ -172,10 +173,11 @@ def _describe_torch(precision: str) -> dict[str, Any]:
         except (ImportError, OSError) as error:  # a broken installation is what `doctor` is asked about
             problem = str(error)
     if problem is not None:
-        return {"torch": None, "torch_problem": problem, "gpus": [], "precision": None}
+        return {"torch": None, "torch_problem": problem, "gpus": [], "precision": None, "kernels": None}
 
     from importlib.metadata import PackageNotFoundError, version
 
+    from bothways.model.kernels.compiled import describe_kernels
     from bothways.run.precision import resolve_precision
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -185,7 +187,13 @@ def _describe_torch(precision: str) -> dict[str, Any]:
     except PackageNotFoundError:
         installed = str(torch.__version__)
     decided = {"name": choice.name, "reason": choice.reason}
-    return {"torch": installed, "torch_problem": None, "gpus": gpus, "precision": decided}
+    return {
+        "torch": installed,
+        "torch_problem": None,
+        "gpus": gpus,
+        "precision": decided,
+        "kernels": describe_kernels(),
+    }
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:

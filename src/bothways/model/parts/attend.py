@@ -11,14 +11,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bothways.batch import Rectangle
-from bothways.model.parts.dropout import drop
+from bothways.model.kernels.learned import attended, learning
+from bothways.model.parts.dropout import drawn_seed, drop
 from bothways.model.parts.near_lengths import Group, attend_group, groups
 from bothways.model.parts.padded import Padded, attend_padded
 
@@ -60,22 +63,35 @@ def attend(
     factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
     if isinstance(plan, Padded):
         return attend_padded(q_THK, k_THK, v_THK, plan, factor, score)
+    alike = q_THK.dtype == k_THK.dtype == v_THK.dtype  # under autocast some schemes leave queries and keys in float32
+    kernel = learning(q_THK, dropout) if alike and score is None and weights is None else None
+    longest = max((piece.length for piece in plan), default=0)
+    if kernel is not None and kernel.learns(q_THK.dtype, q_THK.shape[-1], longest):
+        drop_some = dropout, drawn_seed() if dropout else 0
+        return attended(q_THK, k_THK, v_THK, starts_of(tuple(plan)), factor, drop_some, kernel)
     pieces: Sequence[Rectangle | Group] = split(plan, q_THK.shape[1])
     plain, fused = score is None and weights is None, _prefers_fused(q_THK)
     if plain and not fused and len(pieces) > 1:
         pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
     sizes = [piece.tokens for piece in pieces]
     parts = zip(pieces, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
-    kernel = _fused if plain and fused else _dense
+    by_torch = _fused if plain and fused else _dense
     out = [
         attend_group(q, k, v, piece, dropout, factor)
         if isinstance(piece, Group)
-        else kernel(q, k, v, piece, dropout, factor, score, weights)
+        else by_torch(q, k, v, piece, dropout, factor, score, weights)
         for piece, q, k, v in parts
     ]
     if not out:
         return torch.empty_like(q_THK)  # a batch without tokens
     return out[0] if len(out) == 1 else torch.cat(out)
+
+
+@lru_cache(maxsize=16)
+def starts_of(plan: tuple[Rectangle, ...]) -> np.ndarray:
+    """``(S + 1,)`` where each sequence of a plan begins."""
+    begins = [start + length * number for start, sequences, length in plan for number in range(sequences)]
+    return np.array([*begins, plan[-1].start + plan[-1].tokens if plan else 0], dtype=np.int64)
 
 
 def split(plan: Sequence[Rectangle], heads: int) -> list[Rectangle]:

@@ -1,9 +1,10 @@
 """Attention for inference: queries, keys and values are one product, and each rectangle a few large operations.
 
-Softmax is the dearest part of it in torch on a processor. So exponentials are taken of the scores as they are,
-multiplied by the values and divided by their sum afterwards: the same numbers without looking for the largest score
-first. Where the sums show that the exponentials came near the ends of what can be written, softmax is taken after all.
-In float32 torch's fused kernel is faster, but for short sequences.
+Where there is a kernel of ours (`kernels`), it takes all sequences in one call. Elsewhere torch's operators do: softmax
+is the dearest part of it in torch on a processor. So exponentials are taken of the scores as they are, multiplied by
+the values and divided by their sum afterwards: the same numbers without looking for the largest score first. Where the
+sums show that the exponentials came near the ends of what can be written, softmax is taken after all. In float32
+torch's fused kernel is faster, but for short sequences.
 
 Shapes: T tokens, H heads, K head width, D = H · K; in a rectangle N sequences of L tokens.
 """
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import Rectangle
+from bothways.model.kernels.compiled import kernels
 from bothways.model.parts.attend import Score, split
 from bothways.model.parts.attention import Attention
+from bothways.model.parts.buckets import Biases, BucketAttention
 from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
+from bothways.run.engines.packed.int8 import Int8Linear
 
 _LEAST, _MOST = 1e-30, 1e35
 """Sums of exponentials between which nothing was lost or grew beyond measure."""
@@ -44,11 +48,19 @@ class PackedAttention(nn.Module):
         self.heads = attention.heads
         self.score = attention.score
         self.qkv, self.output = qkv, output
+        self._plain = type(attention) is Attention
+        self._by_distance = type(attention) is BucketAttention
 
     def mixed(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
+        kernel = kernels() if self._plain or self._by_distance else None
+        if kernel is not None and kernel.mixes(qkv_T3D.dtype, qkv_T3D.shape[1] // (3 * heads)):
+            bias = by_distance(context.prepared) if self._by_distance else None
+            rounding = self.output.rounding if isinstance(self.output, Int8Linear) else None
+            qkv = qkv_T3D.chunk(3, 1)
+            return kernel.attention(qkv, context.starts, heads, bias=bias, rounding=rounding)
         pieces = split(context.plan, heads)
         if len(pieces) == 1:
             return _piece(qkv_T3D, pieces[0], heads, score)
@@ -73,6 +85,12 @@ def scaled(attention: Attention) -> tuple[Tensor, Tensor | None]:
     if attention.query.bias is None:
         return weight, None
     return weight, torch.cat([layer.bias.detach() * by for layer, by in zip(layers, factors, strict=True)])
+
+
+def by_distance(biases: Biases) -> Tensor:
+    """``(H, 2 · L - 1)`` float32: what `BucketAttention` adds, by a key's place minus the query's."""
+    bias_HLL = biases[max(biases)].float()
+    return torch.cat((bias_HLL[:, -1], bias_HLL[:, 0, 1:]), 1).contiguous()
 
 
 def _piece(qkv: Tensor, piece: Rectangle | Group, heads: int, score: Score | None) -> Tensor:

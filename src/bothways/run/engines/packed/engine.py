@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from bothways.batch import TokenBatch
+from bothways.model.kernels.compiled import kernels
 from bothways.run.engines.outputs import Parts, compute
 from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import InputScale
@@ -115,6 +116,7 @@ class PackedEngine:
             "device": "cpu",
             "threads": self.threads,
             "packed": can_pack(self._dtype),
+            "kernels": kernels() is not None,
             "int8": self._rounded,
             "deterministic": self.manner.deterministic,
             "pinned": self.manner.pinned,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bothways.model.kernels.compiled import Rounding, kernels
 from bothways.run.engines.packed.linear import FUSED
 
 LEVELS = 255
@@ -94,16 +95,20 @@ class Int8Linear(nn.Module):
         self._out = (1.0, 0) if gives is None else (gives.step, gives.zero)
         self._kernel, self._algorithm = ("none", "") if activation is None else FUSED[activation]
         by = torch.full((weight.shape[1],), 1 / scale.step)
-        self._by = by if scale.channels is None else by / scale.channels
-        self._shift = torch.full_like(self._by, scale.zero + 0.5)  # what follows cuts fractions off
+        by = by if scale.channels is None else by / scale.channels
+        shift = torch.full_like(by, scale.zero + 0.5)  # what follows cuts fractions off
         if scale.middles is not None:
-            self._shift -= scale.middles * self._by
+            shift -= scale.middles * by
+        self.rounding: Rounding = by.contiguous(), shift.contiguous()
 
     def integers(self, x_TI: Tensor) -> Tensor:
         """``(T, I)`` the input as levels, bytes."""
         if x_TI.dtype == torch.uint8:
             return x_TI
-        return torch.addcmul(self._shift, x_TI, self._by).clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)
+        if (kernel := kernels()) is not None and kernel.reads(x_TI):
+            return kernel.rounded(x_TI, self.rounding)
+        by, shift = self.rounding
+        return torch.addcmul(shift, x_TI, by).clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)
 
     def forward(self, x_TI: Tensor) -> Tensor:
         """From ``(T, I)``, numbers or this layer's levels, to ``(T, O)``."""

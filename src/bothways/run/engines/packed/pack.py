@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from bothways.model.encoder import Encoder
+from bothways.model.kernels.compiled import kernels
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock
 from bothways.model.parts.buckets import BucketAttention
 from bothways.model.parts.causal import CausalAttention
+from bothways.model.parts.embeddings import Embeddings
 from bothways.model.parts.feed_forward import ACTIVATIONS, FeedForward
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.attention import PackedAttention, scaled
@@ -26,6 +28,7 @@ from bothways.run.engines.packed.calibrate import AFTER_NORM, MIXED, Smoothing, 
 from bothways.run.engines.packed.feed_forward import PackedFeedForward, SplitFeedForward
 from bothways.run.engines.packed.int8 import InputScale, Int8Linear
 from bothways.run.engines.packed.linear import FUSED, PackedLinear, can_pack
+from bothways.run.engines.packed.norm import PackedEmbeddings, PackedNorm
 
 _PLAIN = (Attention, BucketAttention, CausalAttention)
 """Attention whose scores may be scaled before they are made."""
@@ -42,6 +45,9 @@ def pack(parts: Parts, dtype: torch.dtype, scales: Mapping[str, InputScale] | No
     encoder = shared_copy(parts.encoder)
     packed = [_block(block, f"block {place}", dtype, scales or {}) for place, block in enumerate(encoder.stack.blocks)]
     encoder.stack.blocks = nn.ModuleList(packed)
+    kernel, first = kernels(), encoder.embeddings
+    if kernel is not None and type(first) is Embeddings and kernel.looks_up(first.tokens.weight):
+        encoder.embeddings = PackedEmbeddings(first, kernel)
     _linears(encoder, dtype)
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
@@ -133,13 +139,16 @@ def _feed_forward(
 
 
 def _linears(module: Any, dtype: torch.dtype) -> Any:
-    """Packs every linear layer below a module that is not packed yet."""
+    """Packs every linear layer below a module that is not packed yet, and norms where there is a kernel for them."""
     if not can_pack(dtype):
         return module
+    kernel = kernels()
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
             if type(child) is nn.Linear:
                 setattr(part, name, PackedLinear(child.weight, child.bias, dtype))
+            elif type(child) is nn.LayerNorm and kernel is not None:
+                setattr(part, name, PackedNorm(child, kernel))
     return module
 
 

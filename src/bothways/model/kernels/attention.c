@@ -1,0 +1,128 @@
+/* Attention of each head within each sequence.
+
+   Queries, keys and values of a token lie in rows, those of all heads one after another. Sequences lie one after another
+   too, so there is no padding and no mask. Numbers are float32 or bfloat16; sums, scores and exponents are float32. */
+
+#include "words.h"
+
+typedef struct {
+    const void *q, *k, *v; /* [tokens][heads][width] */
+    void *out;             /* [tokens][heads][width] of `kind` */
+    const int64_t *starts; /* [sequences + 1] */
+    const float *bias;     /* [heads][2 * longest - 1] what a distance adds to scores, or none */
+    const float *by, *shift; /* [heads][width] of LEVELS */
+    float *logs;           /* [heads][tokens] logarithms to base 2 of the sums of exponentials, or none */
+    int64_t row, sequences, heads, width, longest; /* `row`: words from one token to the next in q, k and v */
+    uint64_t seed;
+    uint32_t threshold; /* of 2^32: what share of shares is dropped */
+    float scale;
+    int pairs, kind;
+    atomic_long next; /* of sequences times heads */
+    atomic_int failed;
+} work_t;
+
+/* scores[length] become exponentials, written to shares, but for those that are dropped; what the logarithm of their
+   sum begins with is `highest`, and the sum comes back */
+INLINE float exponentials(const int pairs, float *scores, int64_t length, float scale, const float *bias,
+                          const uint32_t threshold, uint64_t key, int64_t counter, void *shares, float *highest) {
+    const __m512 octaves = _mm512_set1_ps(1.44269504f * scale); /* in a power of e */
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    for (int64_t j = 0; j < length; j += LANES) {
+        __m512 score = _mm512_mul_ps(_mm512_loadu_ps(scores + j), octaves);
+        if (bias)
+            score = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(real(j, length), bias + j), _mm512_set1_ps(1.44269504f), score);
+        _mm512_storeu_ps(scores + j, score);
+        most = _mm512_mask_max_ps(most, real(j, length), most, score);
+    }
+    *highest = _mm512_reduce_max_ps(most);
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t j = 0; j < length; j += LANES) {
+        const __m512 score = _mm512_sub_ps(_mm512_loadu_ps(scores + j), _mm512_set1_ps(*highest));
+        __m512 raised = _mm512_maskz_mov_ps(real(j, length), power_of_two(pairs, score));
+        sum = _mm512_add_ps(sum, raised);
+        if (threshold) {
+            const __m512i drawn = chance(_mm512_add_epi32(_mm512_set1_epi32((int)(counter + j)), counted()), key);
+            raised = _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(drawn, _mm512_set1_epi32((int)threshold)), raised);
+        }
+        if (pairs)
+            _mm256_storeu_si256((__m256i *)((uint16_t *)shares + j), halves(raised));
+        else
+            _mm512_storeu_ps((float *)shares + j, raised);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* one head of one sequence */
+INLINE void mixed_head(const int pairs, const work_t *work, int64_t sequence, int64_t head, int64_t columns, float *room) {
+    const int64_t width = work->width, model = work->heads * width, longest = work->longest, row = work->row;
+    const int64_t words = pairs ? width / 2 : width, tokens = work->starts[work->sequences];
+    const int64_t start = work->starts[sequence], length = work->starts[sequence + 1] - start;
+    const int64_t share_row = pairs ? columns / 2 : columns, blocks = (length + LANES - 1) / LANES;
+    const int64_t place = start * row + head * words;
+    const uint32_t *q = (const uint32_t *)work->q + place, *k = (const uint32_t *)work->k + place,
+                   *v = (const uint32_t *)work->v + place;
+    float *scores = room, *mixed = scores + 2 * ROWS * columns;
+    uint32_t *shares = (uint32_t *)(scores + ROWS * columns), *keys = (uint32_t *)(mixed + ROWS * width);
+    uint32_t *pair_values = keys + columns * words;
+    const float *bias = work->bias ? work->bias + head * (2 * longest - 1) + longest - 1 : 0;
+    const uint64_t key = key_of(work->seed, sequence * work->heads + head);
+    const float kept = work->threshold ? 1.0f - (float)work->threshold * 0x1p-32f : 1.0f;
+
+    turned(k, row, length, words, keys);
+    if (pairs)
+        paired((const uint16_t *)v, 2 * row, length, width, pair_values);
+    for (int64_t first = 0; first < length; first += ROWS) {
+        const int rows = length - first < ROWS ? (int)(length - first) : ROWS;
+        float sums[ROWS], highest;
+        products(pairs, rows, blocks, q + first * row, row, keys, LANES, LANES * words, words, scores, columns);
+        for (int r = 0; r < rows; r++) {
+            sums[r] = exponentials(pairs, scores + r * columns, length, work->scale, bias ? bias - (first + r) : 0,
+                                   work->threshold, key, (first + r) * length, shares + r * share_row, &highest);
+            if (work->logs)
+                work->logs[head * tokens + start + first + r] = highest + log2f(sums[r]);
+        }
+        if (pairs)
+            products(1, rows, width / LANES, shares, share_row, pair_values, width, LANES, (length + 1) / 2, mixed,
+                     width);
+        else
+            products(0, rows, width / LANES, shares, share_row, v, row, LANES, length, mixed, width);
+        for (int r = 0; r < rows; r++) {
+            const __m512 part = _mm512_set1_ps(1.0f / (sums[r] * kept));
+            for (int64_t c = 0; c < width; c += LANES)
+                put(work->out, work->kind, (start + first + r) * model + head * width + c,
+                    _mm512_mul_ps(_mm512_loadu_ps(mixed + r * width + c), part), work->by + head * width + c,
+                    work->shift + head * width + c);
+        }
+    }
+}
+
+static void *worked(void *given) {
+    work_t *work = given;
+    const int64_t tasks = work->sequences * work->heads, width = work->width;
+    const int64_t columns = (longest_of(work->starts, work->sequences) + LANES - 1) / LANES * LANES;
+    float *room = room_for(2 * ROWS * columns + ROWS * width + 2 * columns * width);
+    if (!room) {
+        work->failed = 1;
+        return 0;
+    }
+    for (int64_t task; (task = work->next++) < tasks;)
+        if (work->pairs)
+            mixed_head(1, work, task / work->heads, task % work->heads, columns, room);
+        else
+            mixed_head(0, work, task / work->heads, task % work->heads, columns, room);
+    free(room);
+    return 0;
+}
+
+/* softmax(scale q k + bias) v, shares dropped; 0 where it was done */
+int attention(const void *q, const void *k, const void *v, int64_t row, int pairs, void *out, int kind,
+              const int64_t *starts, int64_t sequences, int64_t heads, int64_t width, float scale, const float *bias,
+              int64_t longest, const float *by, const float *shift, float *logs, uint64_t seed, uint32_t threshold,
+              int threads) {
+    work_t work = {.q = q, .k = k, .v = v, .row = pairs ? row / 2 : row, .pairs = pairs, .out = out, .kind = kind,
+                   .starts = starts, .sequences = sequences, .heads = heads, .width = width, .scale = scale,
+                   .bias = bias, .longest = longest, .by = by, .shift = shift, .logs = logs, .seed = seed,
+                   .threshold = threshold};
+    together(worked, &work, threads);
+    return work.failed;
+}

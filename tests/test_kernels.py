@@ -1,0 +1,371 @@
+"""Our own kernels give what torch's operators give, and nothing depends on them."""
+
+import subprocess
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+import tiny
+from bothways.batch import make_batch
+from bothways.model.build import build_encoder
+from bothways.model.families import families
+from bothways.model.kernels import compiled as kernels
+from bothways.model.kernels import learned
+from bothways.model.parts.attend import attend
+from bothways.model.parts.embeddings import Embeddings
+from bothways.run.engines.outputs import Parts
+from bothways.run.engines.packed import attention, int8, norm, pack
+from bothways.run.engines.packed.attention import by_distance
+from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.packed.int8 import InputScale, Int8Linear
+from bothways.run.engines.protocol import Output
+from bothways.run.engines.reference import ReferenceEngine
+
+OURS = kernels.kernels()
+needed = pytest.mark.skipif(OURS is None, reason=f"own kernels: {kernels.describe_kernels()}")
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+WIDE = {"width": 64, "attention__heads": 2, "feed_forward__width": 128}
+
+
+def qkv_of(tokens, heads, width, dtype, seed=0):
+    values = torch.randn(tokens, 3, heads, width, generator=torch.Generator().manual_seed(seed))
+    values[:, 0] *= 2 / width**0.5
+    return values.flatten(1).to(dtype)
+
+
+def attended(qkv, starts, heads, **how):
+    return OURS.attention(qkv.chunk(3, 1), starts, heads, **how)
+
+
+def softmax_of(qkv, starts, heads, bias=None):
+    """The definition, a sequence at a time."""
+    mixed = []
+    for first, last in pairwise(starts):
+        q, k, v = qkv[first:last].float().unflatten(1, (3, heads, -1)).permute(1, 2, 0, 3)
+        scores = q @ k.transpose(1, 2)
+        if bias is not None:
+            place = torch.arange(last - first)
+            scores = scores + bias[:, bias.shape[1] // 2 + place - place[:, None]]
+        mixed.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    return torch.cat(mixed)
+
+
+def types():
+    return [dtype for dtype in NEAR if OURS is not None and OURS.mixes(dtype, 64)]
+
+
+@needed
+@pytest.mark.parametrize("lengths", [(1,), (2, 3, 5), (15, 16, 17), (1, 1, 31, 32, 33), (100, 257, 511)])
+@pytest.mark.parametrize(("heads", "width"), [(12, 32), (2, 64), (1, 96), (3, 128)])
+def test_attention_is_its_definition(lengths, heads, width):
+    starts = np.cumsum([0, *lengths])
+    bias = torch.randn(heads, 2 * 600 - 1, generator=torch.Generator().manual_seed(1))
+    for dtype in types():
+        qkv = qkv_of(starts[-1], heads, width, dtype)
+        for added in (None, bias):
+            found = attended(qkv, starts, heads, bias=added)
+            assert found.dtype == dtype
+            assert (found.float() - softmax_of(qkv, starts, heads, added)).abs().max() < NEAR[dtype]
+
+
+@needed
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=6), st.integers(0, 9))
+@settings(deadline=None, max_examples=25)
+def test_sequences_and_threads_do_not_see_each_other(lengths, seed):
+    starts = np.cumsum([0, *lengths])
+    for dtype in types():
+        qkv = qkv_of(starts[-1], 2, 32, dtype, seed)
+        alone = [attended(qkv[a:b], np.array([0, b - a]), 2) for a, b in pairwise(starts)]
+        assert torch.equal(attended(qkv, starts, 2), torch.cat(alone))
+
+
+@needed
+def test_a_long_sequence_is_shared_by_threads_and_stays_the_same(monkeypatch):
+    qkv, starts = qkv_of(900, 4, 32, torch.float32), np.array([0, 300, 900])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = attended(qkv, starts, 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(attended(qkv, starts, 4), alone)
+
+
+@needed
+@pytest.mark.parametrize("moved", [0.0, 3e4, -3e4])
+def test_large_scores_are_exact_and_what_is_not_a_number_stays_so(moved):
+    for dtype in types():
+        qkv = qkv_of(40, 1, 32, dtype)
+        qkv[:, 31], qkv[:, 63] = 1, moved  # the same added to every score
+        wanted = softmax_of(qkv, [0, 40], 1)
+        assert (attended(qkv, np.array([0, 40]), 1).float() - wanted).abs().max() < 5e-2
+        qkv[3, 5] = float("nan")  # in one query
+        broken = attended(qkv, np.array([0, 40]), 1).isnan().any(1)
+        assert broken.nonzero().tolist() == [[3]]
+
+
+@needed
+def test_levels_are_those_that_torch_rounds_to():
+    draw = torch.Generator().manual_seed(0)
+    by, shift = torch.rand(64, generator=draw) * 60, torch.rand(64, generator=draw) * 255
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(50, 64, generator=draw).to(dtype)
+        wanted = torch.addcmul(shift, x, by).clamp_(0, 255).to(torch.uint8)
+        found = OURS.rounded(x, (by, shift))
+        assert (found.int() - wanted.int()).abs().max() <= 1  # one where a product lies on a border
+        assert (found != wanted).float().mean() < 0.01
+        assert found.min() == 0
+        assert found.max() == 255
+    qkv = qkv_of(64, 2, 32, torch.float32)
+    levels = attended(qkv, np.array([0, 24, 64]), 2, rounding=(by, shift))
+    plain = OURS.rounded(attended(qkv, np.array([0, 24, 64]), 2), (by, shift))
+    assert torch.equal(levels, plain)
+
+
+@needed
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_norm_is_torch_s(biased):
+    own = torch.nn.LayerNorm(96, eps=1e-5, bias=biased)
+    torch.nn.init.normal_(own.weight)
+    packed = norm.PackedNorm(own, OURS)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = (torch.randn(33, 96) * 5 + 100).to(dtype)
+        wanted = functional.layer_norm(x.float(), (96,), own.weight, own.bias, 1e-5)
+        assert packed(x).dtype == dtype
+        assert (packed(x).float() - wanted).abs().max() < (1e-4 if dtype == torch.float32 else 4e-2)
+    odd = norm.PackedNorm(torch.nn.LayerNorm(20), OURS)  # a width that the kernel does not know
+    assert torch.allclose(odd(torch.ones(2, 20).cumsum(1)), functional.layer_norm(torch.ones(2, 20).cumsum(1), (20,)))
+
+
+def masks_of(starts, heads, width, drop):
+    """What attention drops of each sequence's weights ``(H, L, L)``: values say whose a weight is."""
+    tokens, found = starts[-1], []
+    for first, last in pairwise(starts):
+        length = last - first
+        kept = torch.zeros(heads, length, length)
+        for begin in range(0, length, width):
+            v = torch.zeros(tokens, heads, width)
+            for column, place in enumerate(range(begin, min(length, begin + width))):
+                v[first + place, :, column] = 1
+            alike = torch.zeros(tokens, heads * width)
+            seen = OURS.attention([alike, alike, v.flatten(1)], starts, heads, drop=drop)[first:last]
+            shown = (seen > 0).view(length, heads, width).transpose(0, 1)
+            kept[:, :, begin : begin + width] = shown[:, :, : length - begin]
+        found.append(kept)
+    return found
+
+
+@needed
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("lengths", [(2, 3, 5), (15, 16, 17, 33), (7, 130)])
+@pytest.mark.parametrize(("heads", "width"), [(3, 32), (1, 96)])
+def test_the_gradient_of_attention_is_autograd_s_with_the_same_weights_dropped(lengths, heads, width, rate):
+    starts = np.cumsum([0, *lengths])
+    drop, scale = (rate, 5), 0.7 / width**0.5
+    kept = masks_of(starts, heads, width, drop)
+    draw = torch.Generator().manual_seed(1)
+    drawn = [torch.randn(starts[-1], heads, width, generator=draw) for _ in range(4)]
+    for dtype in types():
+        ours = [each.to(dtype).clone().requires_grad_() for each in drawn[:3]]
+        plain = [each.detach().float().clone().requires_grad_() for each in ours]
+        wanted = []
+        for (first, last), mask in zip(pairwise(starts), kept, strict=True):
+            q, k, v = (each[first:last].transpose(0, 1) for each in plain)
+            shares = (scale * q @ k.transpose(1, 2)).softmax(-1) * mask / (1 - rate)
+            wanted.append((shares @ v).transpose(0, 1))
+        found = learned.attended(*ours, starts, scale, drop, OURS)
+        assert (found.float() - torch.cat(wanted)).abs().max() < NEAR[dtype]
+        (found.float() * drawn[3]).sum().backward()
+        (torch.cat(wanted) * drawn[3]).sum().backward()
+        for one, other in zip(ours, plain, strict=True):
+            assert (one.grad.float() - other.grad).abs().max() < NEAR[dtype] * other.grad.abs().max()
+
+
+@needed
+def test_what_is_dropped_is_a_share_differs_by_seed_and_head_and_is_the_same_for_gradients():
+    starts = np.array([0, 90, 180])
+    first, second = masks_of(starts, 2, 32, (0.1, 5))
+    for mask in (first, second):
+        assert abs(mask.mean() - 0.9) < 0.01
+        assert abs(mask.mean(1) - 0.9).max() < 0.2
+        assert abs(mask.mean(2) - 0.9).max() < 0.2
+    agree = (first[0] == first[1]).float().mean(), (first == second).float().mean()
+    other = (first == masks_of(starts, 2, 32, (0.1, 6))[0]).float().mean()
+    for share in (*agree, other):  # of independent masks: 0.9² + 0.1²
+        assert abs(share - 0.82) < 0.01
+    for dtype in NEAR:
+        values = torch.ones(1001, 37, dtype=dtype).requires_grad_()
+        left = learned.dropped(values, (0.25, 3), OURS)
+        assert abs((left == 0).float().mean() - 0.25) < 0.01
+        assert abs(left.float().mean() - 1) < 0.02
+        left.sum().backward()
+        assert torch.equal(values.grad, left)
+        neighbours = (left[:, 1:] == 0) & (left[:, :-1] == 0)
+        assert abs(neighbours.float().mean() - 0.25**2) < 0.01
+
+
+@needed
+def test_the_gradient_of_gelu_is_torch_s():
+    x = torch.cat((torch.linspace(-9, 9, 4999), torch.tensor([0.0, -40.0, 40.0, 1e-30])))
+    for dtype, near in ((torch.float32, 2e-6), (torch.bfloat16, 8e-3)):
+        ours = x.to(dtype).clone().requires_grad_()
+        plain = ours.detach().float().clone().requires_grad_()
+        activated = learned.gelu(ours)
+        assert activated.grad_fn is not None
+        assert "Gelu" in type(activated.grad_fn).__name__
+        activated.sum().backward()
+        functional.gelu(plain).sum().backward()
+        assert (ours.grad.float() - plain.grad).abs().max() < near
+
+
+@needed
+def test_only_what_learns_on_a_processor_goes_through_them():
+    learns = torch.ones(2, 32, requires_grad=True)
+    assert learned.learning(learns) is OURS
+    assert learned.learning(torch.ones(2, 32)) is None
+    assert learned.learning(learns.to("meta")) is None
+    assert learned.learning(learns.double()) is None
+    with torch.no_grad():
+        assert learned.learning(learns) is None
+        assert learned.learning(learns, 0.1) is OURS  # of two passes, one without a gradient, both drop the same
+
+
+@needed
+@pytest.mark.parametrize("family", ["bert", "modernbert", "electra"])
+def test_a_family_s_gradients_are_torch_s(family, monkeypatch):
+    config = tiny.config(family).derive(**WIDE)
+    batch = make_batch([np.arange(3, 3 + length) for length in (2, 5, 5, 40)])
+    found = []
+    for kernel in (OURS, None):
+        monkeypatch.setattr(learned, "kernels", lambda kernel=kernel: kernel)
+        encoder = tiny.randomise(build_encoder(config), 1).eval()
+        encoder(batch).sequence.square().sum().backward()
+        found.append({name: value.grad for name, value in encoder.named_parameters() if value.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[1].items():
+        assert (found[0][name] - value).abs().max() <= 1e-4 * max(1.0, value.abs().max()), name
+    assert any(not torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
+@needed
+@pytest.mark.parametrize("family", sorted(families()))
+def test_every_family_learns_the_same_in_bf16(family, monkeypatch):
+    config = tiny.config(family).derive(**WIDE)
+    batch = make_batch([np.arange(3, 3 + length) for length in (2, 5, 5, 40)])
+    found = []
+    for kernel in (OURS, None):
+        monkeypatch.setattr(learned, "kernels", lambda kernel=kernel: kernel)
+        encoder = tiny.randomise(build_encoder(config), 1).eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            sequence = encoder(batch).sequence
+        sequence.float().square().sum().backward()
+        found.append(torch.cat([each.grad.flatten() for each in encoder.parameters() if each.grad is not None]))
+    assert (found[0] - found[1]).norm() < 0.03 * found[1].norm()
+
+
+@needed
+def test_queries_of_another_type_than_values_are_left_to_torch():
+    q, k, v = (torch.randn(6, 2, 32, requires_grad=True) for _ in range(3))
+    plan = make_batch([range(3), range(3)]).plan
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attend(q, k, v.bfloat16(), plan)
+    assert (mixed.float() - attend(q, k, v, plan)).abs().max() < 5e-2
+
+
+@needed
+@pytest.mark.parametrize("family", ["bert", "roberta", "albert", "deberta", "distilbert"])
+def test_tokens_are_looked_up_as_by_torch(family):
+    config = tiny.config(family).derive(embeddings__width=64, embeddings__dropout=0.0)
+    plain = tiny.randomise(Embeddings(config.embeddings, config.width), 3).eval()
+    packed = norm.PackedEmbeddings(plain, OURS)
+    draw = torch.Generator().manual_seed(0)
+    for count in (1, 3, 4, 29):
+        tokens = torch.randint(config.embeddings.vocab_size, (count,), generator=draw)
+        segments = torch.randint(max(1, config.embeddings.segments), (count,), generator=draw)
+        given = tokens, torch.arange(count), segments
+        with torch.inference_mode():
+            assert torch.allclose(packed(*given), plain(*given), atol=1e-5)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert packed(*given).dtype == torch.bfloat16
+                assert torch.allclose(packed(*given).float(), plain(*given).float(), atol=5e-2)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_an_encoder_is_the_reference_s_with_kernels_and_without(family, monkeypatch):
+    config = tiny.config(family).derive(**WIDE)
+    parts = Parts(tiny.randomise(build_encoder(config), 1).eval(), {}, {})
+    draw = np.random.default_rng(0)
+    batch = make_batch([draw.integers(3, config.embeddings.vocab_size, length) for length in (1, 4, 4, 19, 40)])
+    ((_, wanted),) = ReferenceEngine(parts, "float32").run([batch], Output("hidden"))
+    ((_, ours),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
+    for module in (attention, int8, pack):
+        monkeypatch.setattr(module, "kernels", lambda: None)
+    ((_, plain),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
+    for found in (ours, plain):
+        assert np.abs(found - wanted).max() < 2e-5 * np.abs(wanted).max()
+    assert OURS is None or not np.array_equal(ours, plain)
+
+
+@pytest.mark.skipif(not int8.can_int8(), reason="this torch has no product in int8 here")
+def test_a_layer_in_int8_is_the_same_with_kernels_and_without(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(32, 64, generator=draw), torch.rand(20, 64, generator=draw)
+    scale = InputScale(1 / 255, 0, channels=torch.rand(64, generator=draw) + 0.5, middles=torch.full((64,), 0.1))
+    layer = Int8Linear(weight, None, scale, torch.float32)
+    ours = layer(x)
+    monkeypatch.setattr(int8, "kernels", lambda: None)
+    assert (layer(x) - ours).abs().max() < 0.05
+
+
+def test_biases_by_distance_are_those_of_every_length():
+    table = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    place = torch.arange(5)
+    whole = table[:, 4 + place - place[:, None]]
+    assert torch.equal(by_distance({3: whole[:, :3, :3], 5: whole}), table)
+
+
+@pytest.fixture
+def looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels._found.cache_clear()
+    yield tmp_path / "bothways"
+    kernels._found.cache_clear()
+
+
+@needed
+def test_they_are_compiled_once(looked_for, monkeypatch):
+    assert kernels.kernels() is not None
+    (made,) = looked_for.iterdir()
+    kernels._found.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
+    assert kernels.kernels() is not None
+    assert list(looked_for.iterdir()) == [made]
+
+
+@needed
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"BOTHWAYS_KERNELS": "0"}, "switches them off"),
+        ({"CC": "no-such-compiler"}, "no-such-compiler"),
+        ({"CC": "false"}, "exit status 1"),
+        ({"CC": "cc 'odd"}, "No closing quotation"),
+        ({"XDG_CACHE_HOME": "/proc"}, "/proc"),
+    ],
+)
+def test_without_them_the_reason_is_told(looked_for, monkeypatch, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert kernels.kernels() is None
+    assert said in kernels.describe_kernels()
+    assert not list(looked_for.glob("*"))
+
+
+@needed
+def test_a_folder_that_others_may_write_to_is_not_trusted(looked_for):
+    looked_for.mkdir()
+    looked_for.chmod(0o777)
+    assert kernels.kernels() is None
+    assert "others may write" in kernels.describe_kernels()
