@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from bothways.errors import BothwaysError
 from bothways.text.cleaning import copies, sift
 from bothways.text.documents import read_documents
 from bothways.text.shards import Corpus
-from bothways.use import clean
+from bothways.use import clean, processes
 from bothways.use.clean import clean_corpus
 from bothways.use.corpus import prepare_corpus
 
@@ -141,6 +142,27 @@ def expected(source, tmp_path_factory):
 
 def test_two_processes_make_the_bytes_that_one_makes(tmp_path, source, expected, monkeypatch):
     monkeypatch.setattr(clean, "_WINDOW", 256)
+    assert content(clean_corpus(source, tmp_path / "out", workers=2).out) == expected
+
+
+def test_a_killed_process_is_told_and_the_same_call_goes_on(tmp_path, source, expected, monkeypatch):
+    monkeypatch.setattr(clean, "_WINDOW", 64)
+    with monkeypatch.context() as patched:
+        submit, asked = processes.Processes.submit, []
+
+        def submit_and_kill(pool, *columns):
+            asked.append(columns)
+            if len(asked) == 3:  # all of them, so that nobody is left who could answer the third window
+                for process in pool._pool._processes.values():
+                    process.kill()
+            return submit(pool, *columns)
+
+        patched.setattr(processes.Processes, "submit", submit_and_kill)
+        with pytest.raises(BothwaysError, match="a process was killed"):
+            clean_corpus(source, tmp_path / "out", workers=2)
+    for left in multiprocessing.active_children():
+        left.join(60)
+        assert not left.is_alive()
     assert content(clean_corpus(source, tmp_path / "out", workers=2).out) == expected
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -73,8 +74,9 @@ def test_a_window_that_kills_every_worker_is_told_and_the_rows_before_are_kept(t
     monkeypatch.setattr(cluster, "_Actor", Doomed)
     with pytest.raises(BothwaysError, match="workers have died 2 times") as told:
         bulk.embed(model, iter(TEXTS), tmp_path / "out.npy", on="ray", workers=1)
-    assert "40 rows are kept" in str(told.value)
-    assert bulk.embed(model, iter(TEXTS), tmp_path / "out.npy").resumed == 40
+    kept = int(re.search(r"(\d+) rows are kept", str(told.value))[1])
+    assert kept in (20, 40)  # what a worker answered just before it is killed may not have come back
+    assert bulk.embed(model, iter(TEXTS), tmp_path / "out.npy").resumed == kept
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.embed(TEXTS), atol=1e-5)
 
 
