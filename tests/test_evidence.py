@@ -16,7 +16,7 @@ def evidence(monkeypatch, tmp_path):
     """The modules of the folder, with results elsewhere and cells that a short script stands for."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.syspath_prepend(str(BENCHMARKS / "evidence"))
-    names = ("cells", "page", "figures", "grid", "encoders", "probes", "tables")
+    names = ("cells", "page", "figures", "grid", "encoders", "plots", "probes", "tables")
     for name in [name for name in sys.modules if name.partition(".")[0] in names]:
         monkeypatch.delitem(sys.modules, name)
     import cells

@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
 TABLES = ("objectives", "roberta", "families", "tasks", "tricks", "vectors", "distillation", "words")
 LIMIT = 29 * 60
 """Seconds after which a cell is asked to stop; a training keeps its checkpoint and goes on from it."""

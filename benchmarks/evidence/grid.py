@@ -10,6 +10,7 @@ from typing import Any
 from cells import Cell, Result, Room
 from encoders import encoder, pretrained, untrained
 from figures import NOTHING, by_chance, markdown, spread
+from plots import dots
 from probes import PROBES, SEEDS, baselines, probe
 
 NONE = "no pre-training"
@@ -110,6 +111,15 @@ def lines(
         values = [NOTHING if value is None else f"{value:.3f}" for value in own]
         body.append([name, *([] if held_out is None else [""]), *values, ""])
     return markdown([*heads, f"points above {against}"], body)
+
+
+def picture(name: str, found: Mapping[str, Result], rows: Iterable[str], tasks: Iterable[str]) -> str:
+    """The scores of all rows, a panel a task, and what the simple ones reach."""
+    panels: dict[str, dict[str, list[float]]] = {}
+    for task in tasks:
+        simple = {each: [score] for each, score in found.get(f"baselines: {task}", {}).items()}
+        panels[PROBES[task].said] = {row: scores(found, row, task) for row in rows} | simple
+    return dots(name, panels, "Each row's scores on each task, seed by seed; a stroke is their mean")
 
 
 def accuracies(result: Result) -> str:

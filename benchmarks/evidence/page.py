@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cells import HERE, TABLES, results, table
-
-DOCS = HERE.parents[1] / "docs"
+from cells import DOCS, HERE, TABLES, results, table
 
 
 def write() -> Path:

@@ -100,7 +100,7 @@ def tuned(row: str, task: str, seed: int, room: Room) -> Result:
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
-    """The table."""
+    """The table and its picture."""
     body = []
     for row in ROWS:
         by = row if row in TEACHERS else STUDENTS[row][0]
@@ -113,4 +113,4 @@ def page(found: Mapping[str, Result]) -> Blocks:
         told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else (NOTHING, NOTHING)
         body.append([row if row in TEACHERS else f"{row} student of {by}", *told, *line])
     heads = ["", "in layers", "speed", *(PROBES[task].said for task in TASKS)]
-    return TEXT, markdown(heads, body)
+    return TEXT, markdown(heads, body), grid.picture("distillation", found, ROWS, TASKS)

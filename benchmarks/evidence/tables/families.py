@@ -32,11 +32,11 @@ def cells() -> Iterator[Cell]:
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
-    """The table."""
+    """The table and its picture."""
     first = results("objectives")
     every = {grid.renamed(name, KNOWN): result for name, result in first.items()} | dict(found)
     table = grid.lines(every, [*KNOWN.values(), *ROWS], TASKS, "BERT", held_out)
-    return TEXT, table
+    return TEXT, table, grid.picture("families", every, [*KNOWN.values(), *ROWS], TASKS)
 
 
 def held_out(result: Result) -> str:

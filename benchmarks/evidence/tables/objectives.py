@@ -31,6 +31,7 @@ def cells() -> Iterator[Cell]:
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
-    """The table."""
+    """The table and its picture."""
     rows = [*ROWS, grid.NONE]
-    return TEXT, grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)
+    table = grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)
+    return TEXT, table, grid.picture("objectives", found, rows, TASKS)

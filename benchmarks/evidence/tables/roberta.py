@@ -49,4 +49,5 @@ def page(found: Mapping[str, Result]) -> Blocks:
         ("20 million tokens instead of 10", "20 M tokens", "mlm"),
     ]
     table = grid.lines(every, [*KNOWN, *ROWS], TASKS, "mlm", grid.accuracies)
-    return TEXT, table, grid.answers(every, questions, TASKS)
+    picture = grid.picture("roberta", every, [*KNOWN, *ROWS], TASKS)
+    return TEXT, table, grid.answers(every, questions, TASKS), picture

@@ -14,6 +14,7 @@ from cells import Blocks, Cell, Result, Room
 from figures import NOTHING, by_chance, markdown, spread
 from finetune_sides import Job, make_start
 from finetune_sides import run as run_side
+from plots import dots
 from probes import SEEDS, rows
 
 TITLE = "4. Tasks, beside transformers"
@@ -186,7 +187,17 @@ def page(found: Mapping[str, Result]) -> Blocks:
         whole = found.get(f"{name}: all data")
         told = f"{whole['score']:.3f} ({whole['examples']:,})" if whole else NOTHING
         body.append([task.said, *(spread(scores[side]) for side in SIDES), told])
-    parts = [TEXT, markdown(["", "Bothways", "transformers", "Bothways, all data"], body)]
+    panels = {
+        "score": {
+            f"{task.said}: {side}": [
+                found[cell]["score"] for seed in SEEDS if (cell := f"{name}: {side}, seed {seed}") in found
+            ]
+            for name, task in TASKS.items()
+            for side in SIDES
+        }
+    }
+    picture = dots("tasks", panels, "Both sides' scores on each task, seed by seed; a stroke is their mean")
+    parts = [TEXT, markdown(["", "Bothways", "transformers", "Bothways, all data"], body), picture]
     if ours:
         points = 100 * (sum(ours) - sum(theirs)) / len(ours)
         side = "above" if points >= 0 else "below"

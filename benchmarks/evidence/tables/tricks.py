@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from cells import Blocks, Cell, Result, Room
 from figures import NOTHING, by_chance, markdown, spread
+from plots import dots
 from probes import SEEDS, rows
 
 from tables.tasks import TASKS, json_rows, written
@@ -30,7 +31,7 @@ TRICKS: dict[str, dict[str, Any]] = {
     "LoRA, rank 8": {"lora": 8, "learning_rate": 1e-3},
     "frozen encoder": {"freeze": True, "learning_rate": 1e-3},
 }
-FEW, OF = (8, 16, 64), ("agnews", "trec")
+FEW, OF, WAYS = (8, 16, 64), ("agnews", "trec"), ("TF-IDF", "plain", "few-shot")
 
 TEXT = f"""all-MiniLM-L6-v2, {EXAMPLES:,} examples, {EPOCHS} epochs, rate {RATE:g} (1e-3 for LoRA and the frozen
 encoder), dropout 0.1, three seeds; the last weights are scored once. p is of a sign-flip test over tasks and seeds."""
@@ -48,7 +49,7 @@ def cells() -> Iterator[Cell]:
     for name in OF:
         for count in FEW:
             for seed in SEEDS:
-                for way in ("plain", "few-shot", "TF-IDF"):
+                for way in WAYS:
                     yield Cell(f"{way}, {count} a class: {name}, seed {seed}", partial(few, way, count, name, seed))
 
 
@@ -117,7 +118,7 @@ def scores(found: Mapping[str, Result], row: str, name: str) -> list[float]:
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
-    """Both tables."""
+    """Both tables and their pictures."""
     body = []
     for trick in TRICKS:
         both = [(found.get(f"{trick}: {name}, seed {seed}"), found.get(f"{PLAIN}: {name}, seed {seed}"))
@@ -129,10 +130,19 @@ def page(found: Mapping[str, Result]) -> Blocks:
             told = f"{100 * np.mean(np.subtract(ours, theirs)):+.1f} (p {by_chance(ours, theirs):.3f})"
         body.append([trick, *(spread(scores(found, trick, name)) for name in ON), told])
     table = markdown(["", *(TASKS[name].said for name in ON), "points above plain"], body)
+    panels = {TASKS[name].said: {trick: scores(found, trick, name) for trick in TRICKS} for name in ON}
+    pictures = [dots("tricks", panels, "Each trick's scores on each task, seed by seed; a stroke is their mean")]
+    panels = {
+        f"{TASKS[name].said.partition(',')[0]}, {count} a class": {
+            way: scores(found, f"{way}, {count} a class", name) for way in WAYS
+        }
+        for name in OF
+        for count in FEW
+    }
+    pictures.append(dots("few-examples", panels, "Accuracy with few examples, draw by draw; a stroke is the mean"))
     heads = ["", *(f"{TASKS[name].said.partition(',')[0]}, {count}" for name in OF for count in FEW)]
     lines = [
-        [way, *(spread(scores(found, f"{way}, {count} a class", name)) for name in OF for count in FEW)]
-        for way in ("TF-IDF", "plain", "few-shot")
+        [way, *(spread(scores(found, f"{way}, {count} a class", name)) for name in OF for count in FEW)] for way in WAYS
     ]
     few_table = markdown(heads, lines)
-    return TEXT if table else "", table, FEW_TEXT if few_table else "", few_table
+    return TEXT if table else "", table, pictures[0], FEW_TEXT if few_table else "", few_table, pictures[1]

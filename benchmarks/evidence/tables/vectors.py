@@ -9,6 +9,7 @@ import vectors_quality
 from cells import Blocks, Cell, Result, Room
 from encoders import encoder
 from figures import NOTHING, by_chance, markdown, spread
+from plots import dots
 from probes import SEEDS
 
 TITLE = "6. Sentence vectors"
@@ -71,7 +72,11 @@ def page(found: Mapping[str, Result]) -> Blocks:
         [told[what], *(spread(scores(found, what, "mean", figure)) for figure in ("mean_cosine", "uniformity"))]
         for what in WAYS
     ]
-    parts = [TEXT, markdown(["learned", *POOLINGS], body), claims(found)]
+    panels = {pooling: {told[what]: scores(found, what, pooling) for what in (*WAYS, "cross")} for pooling in POOLINGS}
+    picture = dots(
+        "vectors", panels, "Spearman of each objective with each pooling, seed by seed; a stroke is the mean"
+    )
+    parts = [TEXT, markdown(["learned", *POOLINGS], body), claims(found), picture]
     parts += [markdown(["learned, mean", "cosine of random pairs", "uniformity"], lie), COST]
     costs = [[f"{count:,}", f"{14 * count:,}", f"{14 * count * (count - 1):,}"] for count in TEXTS]
     return [*parts, markdown(["texts", "bi-encoder", "cross-encoder"], costs)]

@@ -12,6 +12,7 @@ import numpy as np
 from cells import Blocks, Cell, Result, Room, results
 from encoders import BODY
 from figures import NOTHING, markdown
+from plots import curves
 from probes import rows
 
 TITLE = "8. Words in context"
@@ -154,7 +155,16 @@ def page(found: Mapping[str, Result]) -> Blocks:
         body.append(line)
     both = {grid.renamed(name, {"mlm": "both ways"}): result for name, result in results("objectives").items()}
     twin = grid.lines({**both, **found}, ["both ways", "one way"], TASKS, "one way", grid.accuracies)
-    return TEXT, markdown(heads, body), TWIN_TEXT if twin else "", twin
+    layers = sorted((name for name in names if name.startswith("layer")), key=depth)
+    panels = {
+        data: {MODELS[model]: [each[name]["all"] for name in layers if name in each] for model, each in some.items()}
+        for data, some in (
+            ("senses, CoarseWSD-20", {model: both[0] for model, both in known.items()}),
+            ("one sense or two, WiC", {model: both[1] for model, both in known.items()}),
+        )
+    }
+    drawn = curves("words", panels, "layer", "What each layer's vectors know of senses")
+    return TEXT, markdown(heads, body), drawn, TWIN_TEXT if twin else "", twin
 
 
 def told(result: Result, vector: str, what: str) -> str:
