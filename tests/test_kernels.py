@@ -19,10 +19,12 @@ from bothways.model.kernels import learned
 from bothways.model.parts.attend import attend
 from bothways.model.parts.embeddings import Embeddings
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.packed import attention, int8, norm, pack
+from bothways.run.engines.packed import attention, int8, linear, norm, pack
 from bothways.run.engines.packed.attention import by_distance
 from bothways.run.engines.packed.engine import PackedEngine
-from bothways.run.engines.packed.int8 import InputScale, Int8Linear
+from bothways.run.engines.packed.int8 import Int8Linear
+from bothways.run.engines.packed.linear import PackedLinear
+from bothways.run.engines.packed.rounding import Inputs, rounded
 from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
 
@@ -107,21 +109,86 @@ def test_large_scores_are_exact_and_what_is_not_a_number_stays_so(moved):
 
 
 @needed
-def test_levels_are_those_that_torch_rounds_to():
+def test_each_row_is_rounded_on_a_scale_of_its_own():
     draw = torch.Generator().manual_seed(0)
-    by, shift = torch.rand(64, generator=draw) * 60, torch.rand(64, generator=draw) * 255
+    by, shift = torch.rand(64, generator=draw) + 0.5, torch.randn(64, generator=draw)
     for dtype in (torch.float32, torch.bfloat16):
-        x = torch.randn(50, 64, generator=draw).to(dtype)
-        wanted = torch.addcmul(shift, x, by).clamp_(0, 255).to(torch.uint8)
-        found = OURS.rounded(x, (by, shift))
-        assert (found.int() - wanted.int()).abs().max() <= 1  # one where a product lies on a border
-        assert (found != wanted).float().mean() < 0.01
-        assert found.min() == 0
-        assert found.max() == 255
-    qkv = qkv_of(64, 2, 32, torch.float32)
-    levels = attended(qkv, np.array([0, 24, 64]), 2, rounding=(by, shift))
-    plain = OURS.rounded(attended(qkv, np.array([0, 24, 64]), 2), (by, shift))
-    assert torch.equal(levels, plain)
+        x = (torch.randn(50, 64, generator=draw) * torch.logspace(-3, 3, 50)[:, None]).to(dtype)
+        x[7] = 0
+        wanted = torch.addcmul(shift, x.float(), by)
+        levels, steps, lows = OURS.rounded(x, by, shift)
+        back = lows[:, None] + steps[:, None] * levels
+        assert ((back - wanted).abs().amax(1) <= steps * 0.502).all()
+        reach = wanted.amax(1).clamp(min=0) - wanted.amin(1).clamp(max=0)
+        assert torch.allclose(steps, reach / 255, rtol=1e-5)
+    levels, steps, lows = OURS.rounded(torch.zeros(2, 16), torch.ones(16), torch.zeros(16))
+    assert not levels.any()
+    assert not lows.any()
+    assert (steps > 0).all()
+
+
+ACTIVATED = {
+    None: lambda x: x,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+@needed
+@pytest.mark.parametrize("rows", [1, 5, 6, 7, 300])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 64), (30, 48), (66, 272), (768, 16)])
+def test_a_linear_layer_is_torch_s(rows, inputs, outputs):
+    draw = torch.Generator().manual_seed(rows)
+    x, weight, other = (torch.randn(*shape, generator=draw) for shape in
+                        ((rows, inputs), (outputs, inputs), (rows, outputs)))  # fmt: skip
+    weight, bias = weight * 2 / inputs**0.5, torch.randn(outputs, generator=draw)
+    for dtype in types():
+        exact = functional.linear(x.to(dtype).float(), weight.to(dtype).float(), bias)
+        near = {torch.float32: 2e-5, torch.bfloat16: 5e-2}[dtype]
+        for activation, apply in ACTIVATED.items():
+            layer = PackedLinear(weight, bias, dtype, activation)
+            assert layer.any_shape
+            assert (layer(x).float() - apply(exact)).abs().max() < near
+            assert (layer.plus(x, other).float() - exact - other).abs().max() < near
+        assert torch.equal(layer(x.view(1, rows, inputs))[0], layer(x))
+
+
+@needed
+def test_an_activation_in_bf16_is_torch_s_as_nearly_as_bf16_can_say():
+    x = torch.linspace(-12, 12, 16 * 400).view(-1, 16)
+    for activation in ("gelu", "gelu_tanh"):
+        if torch.bfloat16 in types():
+            layer = PackedLinear(torch.eye(16), None, torch.bfloat16, activation)
+            exact = ACTIVATED[activation](x.bfloat16().float())
+            assert ((layer(x).float() - exact).abs() <= 0.004 * exact.abs() + 5e-4).all()
+        layer = PackedLinear(torch.eye(16), None, torch.float32, activation)
+        assert (layer(x) - ACTIVATED[activation](x)).abs().max() < 2e-6
+
+
+@needed
+def test_what_has_no_kernel_is_left_to_torch():
+    for outputs, activation in ((10, None), (16, "tanh")):
+        layer = PackedLinear(torch.ones(outputs, 8), None, torch.float32, activation)
+        assert not layer.any_shape
+        assert torch.allclose(layer(torch.zeros(3, 8)), torch.zeros(3, outputs))
+
+
+@needed
+def test_threads_share_a_product_and_its_rows_stay_the_same(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(500, 128, generator=draw), torch.randn(256, 128, generator=draw)
+    layer = PackedLinear(weight, None, torch.float32)
+    monkeypatch.setattr(kernels, "_THREAD_PRODUCTS", 1 << 40)
+    alone = layer(x)
+    monkeypatch.setattr(kernels, "_THREAD_PRODUCTS", 1)
+    assert torch.equal(layer(x), alone)
+    OURS._library.use_threads(None)  # as where torch's own threads are not known
+    try:
+        assert torch.equal(layer(x), alone)
+    finally:
+        OURS._library.use_threads(kernels._openmp())
+    assert torch.equal(layer(x[77:78])[0], alone[77])
 
 
 @needed
@@ -300,7 +367,7 @@ def test_an_encoder_is_the_reference_s_with_kernels_and_without(family, monkeypa
     batch = make_batch([draw.integers(3, config.embeddings.vocab_size, length) for length in (1, 4, 4, 19, 40)])
     ((_, wanted),) = ReferenceEngine(parts, "float32").run([batch], Output("hidden"))
     ((_, ours),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
-    for module in (attention, int8, pack):
+    for module in (attention, int8, linear, pack):
         monkeypatch.setattr(module, "kernels", lambda: None)
     ((_, plain),) = PackedEngine(parts, "float32").run([batch], Output("hidden"))
     for found in (ours, plain):
@@ -309,14 +376,25 @@ def test_an_encoder_is_the_reference_s_with_kernels_and_without(family, monkeypa
 
 
 @pytest.mark.skipif(not int8.can_int8(), reason="this torch has no product in int8 here")
-def test_a_layer_in_int8_is_the_same_with_kernels_and_without(monkeypatch):
+@pytest.mark.parametrize("apart", [0, 4])
+@pytest.mark.parametrize("activation", [None, "gelu"])
+def test_a_layer_in_int8_is_the_same_with_kernels_and_without(monkeypatch, apart, activation):
     draw = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(32, 64, generator=draw), torch.rand(20, 64, generator=draw)
-    scale = InputScale(1 / 255, 0, channels=torch.rand(64, generator=draw) + 0.5, middles=torch.full((64,), 0.1))
-    layer = Int8Linear(weight, None, scale, torch.float32)
-    ours = layer(x)
+    weight, x, other = (torch.randn(*shape, generator=draw) for shape in ((32, 64), (20, 64), (20, 32)))
+    bias = torch.randn(32, generator=draw)
+    inputs = Inputs()
+    inputs.add(x)
+    found = rounded(inputs, weight, apart)
+    given = x[:, found.order()]
+    layers = [Int8Linear(weight, bias, found, torch.float32, activation)]
     monkeypatch.setattr(int8, "kernels", lambda: None)
-    assert (layer(x) - ours).abs().max() < 0.05
+    layers.append(Int8Linear(weight, bias, found, torch.float32, activation))
+    assert [layer.any_shape for layer in layers] == [OURS is not None and OURS.levels, False]
+    exact = functional.linear(x, weight, bias)
+    for layer in layers:
+        assert (layer(given) - ACTIVATED[activation](exact)).abs().max() < 0.2
+        assert (layer.plus(given, other) - exact - other).abs().max() < 0.2
+    assert (layers[0](given) - layers[1](given)).abs().max() < 1e-4
 
 
 def test_biases_by_distance_are_those_of_every_length():

@@ -17,10 +17,11 @@ from bothways.text.everyday import everyday_sentences
 
 _TEXTS, _LONGEST, _TOKENS = 64, 512, 512
 """How many texts of each kind are compared, the most words of one, and how many tokens run at a time."""
+_READ, _OTHERS = ("email", "json", "logging"), ("asyncio", "http", "importlib", "tkinter", "unittest", "xml")
 _NO_SOURCE = "This installation of Python has no source to read, so the same few words are said again and again."
 
 
-def real_texts(longest: int | None = None) -> list[str]:
+def real_texts(longest: int | None = None, *, others: bool = False) -> list[str]:
     """English texts of 1 to `longest` words, the same on every call, in a shuffled order.
 
     Half of them are the documentation of this Python, cut, and half short sentences as people write them: what lower
@@ -28,16 +29,18 @@ def real_texts(longest: int | None = None) -> list[str]:
 
     Args:
         longest: Words; 512 where nothing sets a limit.
+        others: Whether texts that the usual ones do not hold are wanted, and three times as many.
     """
     from bothways.text.pydocs import python_documentation
 
     longest = min(longest or _LONGEST, _LONGEST)
-    standard = Path(sysconfig.get_path("stdlib"))
-    found = python_documentation(folders=[standard / name for name in ("email", "json", "logging")])
+    standard, count = Path(sysconfig.get_path("stdlib")), 3 * _TEXTS if others else _TEXTS
+    found = python_documentation(folders=[standard / name for name in (_OTHERS if others else _READ)])
     words = " ".join(text for document in found for text in document.paragraphs).split()
     stream = itertools.cycle(words or _NO_SOURCE.split())
-    steps = [round(longest ** (place / (_TEXTS - 1))) for place in range(_TEXTS)]
-    texts = [" ".join(itertools.islice(stream, count)) for count in steps] + everyday_sentences(_TEXTS)
+    steps = [round(longest ** (place / (count - 1))) for place in range(count)]
+    texts = [" ".join(itertools.islice(stream, step)) for step in steps]
+    texts += everyday_sentences(_TEXTS + count)[-count:] if others else everyday_sentences(count)
     return [texts[place] for place in generator("real texts", 0).permutation(len(texts))]
 
 

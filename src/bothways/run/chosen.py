@@ -45,12 +45,12 @@ def packed_for(model: Model) -> PackedEngine:
             warnings.warn(BothwaysWarning(f"bf16 is slower here than float32: {reason}"), stacklevel=2)
     if as_asked or precision == "float32":
         return PackedEngine(parts, precision, manner=manner)
-    known, scales = remembered(model._known.lower, precision, model._bound), model._saved.scales
-    if known is not None and (scales or precision == "bf16") and known.get("weights") == parts.fingerprint():
+    known, rounded = remembered(model._known.lower, precision, model._bound), model._saved.rounded
+    if known is not None and (rounded or precision == "bf16") and known.get("weights") == parts.fingerprint():
         from bothways.run.engines.packed.calibrate import from_tensors
 
         return PackedEngine(
-            parts, precision, scales=from_tensors(scales) if precision == "int8" else None, manner=manner
+            parts, precision, rounded=from_tensors(rounded) if precision == "int8" else None, manner=manner
         )
     from bothways.run.guard import checked
     from bothways.run.lower import remember

@@ -24,7 +24,7 @@ from bothways.model.families.family import Family
 from bothways.run import cross_encoder_folder, late_folder, sentence_dense, sentence_folder, sparse_folder
 from bothways.run.bound import FASTEST
 from bothways.run.files import new_folder, write_json
-from bothways.run.folder_files import HEADS_FILE, OWN_FILE, SCALES_FILE, own_file, read_config
+from bothways.run.folder_files import HEADS_FILE, OWN_FILE, ROUNDED_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
 from bothways.run.known import Known
 from bothways.run.sentence_folder import SentenceRecipe
@@ -52,13 +52,13 @@ class Saved(Known):
     Attributes:
         encoder: The encoder.
         heads: Heads by kind, such as ``"mlm"``.
-        scales: Of layers that multiply in int8, by `bothways.run.engines.packed.calibrate.as_tensors`.
+        rounded: Of layers that multiply in int8, by `bothways.run.engines.packed.calibrate.as_tensors`.
         report: Which tensors did not find their place.
     """
 
     encoder: Encoder
     heads: dict[str, nn.Module]
-    scales: Tensors = field(default_factory=dict)
+    rounded: Tensors = field(default_factory=dict)
     report: LoadReport = field(default_factory=LoadReport)
 
 
@@ -154,18 +154,18 @@ def read_folder(folder: Path) -> Saved:
         task=own.get("task"),
         decoding=own.get("decoding", told),
         lower=own.get("lower", {}),
-        scales=read_safetensors(folder / SCALES_FILE) if (folder / SCALES_FILE).is_file() else {},
+        rounded=read_safetensors(folder / ROUNDED_FILE) if (folder / ROUNDED_FILE).is_file() else {},
         report=report,
     )
 
 
-def keep_lower(folder: Path, lower: dict[str, Any], scales: Tensors) -> None:
+def keep_lower(folder: Path, lower: dict[str, Any], rounded: Tensors) -> None:
     """Adds what was found of lower precision to a folder that is there.
 
     Args:
         folder: Of a model with weights.
         lower: As in `Known`; what the folder knows of other precisions stays.
-        scales: As in `Saved`; none leave those of the folder.
+        rounded: As in `Saved`; none leave those of the folder.
 
     Raises:
         BothwaysError: The folder cannot be written.
@@ -176,9 +176,9 @@ def keep_lower(folder: Path, lower: dict[str, Any], scales: Tensors) -> None:
     fastest = {**before.get(FASTEST, {}), **lower.get(FASTEST, {})}
     own["lower"] = {**before, **lower, **({FASTEST: fastest} if fastest else {})}
     try:
-        if scales:
-            write_safetensors(scales, folder / f".{SCALES_FILE}.tmp")
-            (folder / f".{SCALES_FILE}.tmp").replace(folder / SCALES_FILE)
+        if rounded:
+            write_safetensors(rounded, folder / f".{ROUNDED_FILE}.tmp")
+            (folder / f".{ROUNDED_FILE}.tmp").replace(folder / ROUNDED_FILE)
         write_json(folder / f".{OWN_FILE}.tmp", own)
         (folder / f".{OWN_FILE}.tmp").replace(folder / OWN_FILE)
     except OSError as error:
@@ -239,8 +239,8 @@ def _write_files(saved: Saved, folder: Path, title: str) -> str:
         known["encoder"] = config.to_dict()
         sentence = f"{title} is a composition that no published class computes: bothways alone opens it"
     write_json(folder / OWN_FILE, known)
-    if saved.scales:
-        write_safetensors(saved.scales, folder / SCALES_FILE)
+    if saved.rounded:
+        write_safetensors(saved.rounded, folder / ROUNDED_FILE)
     if saved.tokenizer is not None:
         # a scorer is opened elsewhere by what the tokenizer says of its longest text
         scorer = saved.max_length is not None and cross_encoder_folder.is_scorer(saved.head_configs)

@@ -8,7 +8,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.run.files import read_json
 
-OWN_FILE, HEADS_FILE, SCALES_FILE = "bothways.json", "heads.safetensors", "int8.safetensors"
+OWN_FILE, HEADS_FILE, ROUNDED_FILE = "bothways.json", "heads.safetensors", "rounded.safetensors"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.calibrate import calibrate
 from bothways.run.engines.packed.engine import PackedEngine
-from bothways.run.engines.packed.int8 import InputScale, can_int8
+from bothways.run.engines.packed.int8 import Rounded, can_int8
 from bothways.run.engines.packed.pack import layers
 from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Manner, Output
 from bothways.run.runner import Runner
@@ -102,14 +102,14 @@ class Checked:
         engine: The engine.
         kept: The layers that stayed in higher precision, those that hurt most first.
         check: For each output how like float32 it is.
-        scales: The int8 layers' scales.
+        rounded: The weights of the int8 layers.
         metric: Its name, the loss allowed, what the model reached in float32 (exact) and with the engine (found).
     """
 
     engine: PackedEngine
     kept: tuple[str, ...] = ()
     check: dict[str, Any] = field(default_factory=dict)
-    scales: dict[str, InputScale] = field(default_factory=dict)
+    rounded: dict[str, Rounded] = field(default_factory=dict)
     metric: dict[str, Any] | None = None
 
     def noted(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def checked(
         parts: Its modules.
         precision: ``"bf16"`` or ``"int8"``.
         bound: What must hold.
-        texts: Real texts of many lengths; English ones when not given. int8 is calibrated on every second of them.
+        texts: Real texts of many lengths; English ones when not given. int8 rounds weights by every second of them.
         manner: How the engine runs.
         metric: What decides instead of the bound.
 
@@ -143,11 +143,11 @@ def checked(
             the layer that hurts most.
     """
     texts, manner = list(texts or real_texts(model.max_length)), manner or Manner()
-    scales = _scales(model, parts, texts) if precision == "int8" else {}
+    rounded = _rounded(model, parts, texts) if precision == "int8" else {}
     exact = PackedEngine(parts, "float32", manner=manner)
     judge = Judge(model, exact, texts, bound or Bound(), metric)
     if precision == "int8":
-        return _search(_Search(parts, judge, manner, scales))
+        return _search(_Search(parts, judge, manner, rounded))
     engine = PackedEngine(parts, "bf16", manner=manner)
     found = judge.found(engine)
     if not judge.holds(found):
@@ -162,17 +162,17 @@ class _Search:
     parts: Parts
     judge: Judge
     manner: Manner
-    scales: dict[str, InputScale]
+    rounded: dict[str, Rounded]
 
     def engine(self, names: Iterable[str]) -> PackedEngine:
         """With so many layers in int8."""
-        used = {name: self.scales[name] for name in names}
-        return PackedEngine(self.parts, "int8", scales=used, manner=self.manner)
+        used = {name: self.rounded[name] for name in names}
+        return PackedEngine(self.parts, "int8", rounded=used, manner=self.manner)
 
     def checked(self, engine: PackedEngine, found: Found, kept: Sequence[str] = ()) -> Checked:
         """What was found good."""
-        used = {name: scale for name, scale in self.scales.items() if name not in kept}
-        return Checked(engine, tuple(kept), scales=used, **self.judge.noted(found))
+        used = {name: weight for name, weight in self.rounded.items() if name not in kept}
+        return Checked(engine, tuple(kept), rounded=used, **self.judge.noted(found))
 
 
 class _Remembered:
@@ -195,7 +195,7 @@ class _Remembered:
 
 def _search(search: _Search) -> Checked:
     """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
-    judge, names = search.judge, list(search.scales)
+    judge, names = search.judge, list(search.rounded)
     engine = search.engine(names)
     first = judge.found(engine)
     if judge.holds(first):
@@ -205,12 +205,15 @@ def _search(search: _Search) -> Checked:
         for name in names:
             alone[name] = judge.glance(search.engine([name]))
             bar.advance(1)
-    hurting = sorted(names, key=lambda name: _loss(alone[name]), reverse=True)
+    none = _loss(judge.glance(search.engine([])))
+    hurting = sorted(
+        names, key=lambda name: (_loss(alone[name]) - none) / search.rounded[name].weight.numel(), reverse=True
+    )
     for count in range(1, len(hurting)):
         engine = search.engine([name for name in names if name not in hurting[:count]])
         found = judge.found(engine)
         if judge.holds(found):
-            return search.checked(engine, found, hurting[:count])
+            return _taken_back(search, search.checked(engine, found, hurting[:count]))
     worst = hurting[0]
     raise BothwaysError(
         f"{judge.model.name} in int8 does not stay within the bound ({judge.asked()}): all layers in int8 are "
@@ -218,20 +221,32 @@ def _search(search: _Search) -> Checked:
     )
 
 
-def _scales(model: Runner, parts: Parts, texts: Sequence[str]) -> dict[str, InputScale]:
+def _taken_back(search: _Search, good: Checked) -> Checked:
+    """Of the layers that were kept, those that need not be: the bound holds in int8, too, once others are kept."""
+    for name in reversed(good.kept[:-1]):  # without the last one it did not hold
+        kept = [other for other in good.kept if other != name]
+        engine = search.engine([other for other in search.rounded if other not in kept])
+        found = search.judge.found(engine)
+        if search.judge.holds(found):
+            good = search.checked(engine, found, kept)
+    return good
+
+
+def _rounded(model: Runner, parts: Parts, texts: Sequence[str]) -> dict[str, Rounded]:
     if not can_int8():
         raise BothwaysError("this processor, or this torch, has no fast int8 products; use float32 or bf16")
     wanted = layers(parts.encoder)
     if not wanted:
         raise BothwaysError(f"no layer of {model.name} can be computed in int8 yet; use float32 or bf16")
-    encoded = model.tokenizer.encode(list(texts[::2]), None, max_length=model.max_length, truncation="head")
+    some = [*texts[::2], *real_texts(model.max_length, others=True)]
+    encoded = model.tokenizer.encode(some, None, max_length=model.max_length, truncation="head")
     return calibrate(parts, encoded.batches(_CALIBRATION_TOKENS), wanted)
 
 
 def _loss(check: dict[str, Any]) -> float:
-    """How much a layer hurts: what is lost of decisions, or of cosines; between equals the hidden states decide."""
-    lost = max(max(1 - found.get("worst_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in judged(check).values())
-    return float(lost + 1e-3 * (1 - check[HIDDEN]["mean_cosine"]))
+    """How much is lost of decisions, or of cosines; between equals the hidden states decide."""
+    lost = [max(1 - found.get("mean_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in judged(check).values()]
+    return float(max(lost) + 1e-3 * (1 - check[HIDDEN]["mean_cosine"]))
 
 
 def said(check: dict[str, Any]) -> str:

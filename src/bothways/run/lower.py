@@ -81,7 +81,7 @@ def remember(model: Model, precision: str, found: Checked, bound: Bound, *, chos
     noted = found.noted() | {"weights": model.parts.fingerprint()}
     note(model._known.lower, precision, noted, bound, chosen=chosen)
     if precision == "int8":
-        model._saved.scales = as_tensors(found.scales)
+        model._saved.rounded = as_tensors(found.rounded)
 
 
 def _speed(model: Model, engine: Engine, texts: Sequence[str]) -> float:

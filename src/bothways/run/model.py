@@ -269,7 +269,7 @@ class Model(Questions):
 
         Args:
             precision: ``"int8"`` or ``"bf16"``.
-            texts: Real texts of many lengths; int8 finds its scales on every second of them. None: English texts of
+            texts: Real texts of many lengths; int8 rounds weights by every second of them. None: English texts of
                 several kinds.
             metric: A function that gives a number for a model, more being better, such as its accuracy on labelled
                 rows (`bothways.learn.evaluate.labelled_metric`). Then it decides, instead of cosines and decisions.

@@ -49,24 +49,29 @@ def _measured(name: str, kind: str, threads: int) -> float:
 
 def _int8(side: int) -> Callable[[], Tensor]:
     """A product of levels, as the packed engine's int8 layers have them."""
-    from bothways.run.engines.packed.int8 import LEVELS, InputScale, Int8Linear
+    from bothways.run.engines.packed.int8 import LEVELS, Int8Linear, plain
 
-    layer = Int8Linear(torch.randn(side, side), None, InputScale(1 / LEVELS, 0), torch.float32)
-    levels = torch.randint(0, LEVELS, (side, side)).to(torch.uint8)
+    weight = torch.randn(side, side)
+    layer = Int8Linear(weight, None, plain(weight), torch.float32)
+    levels = layer.levels(torch.randint(0, LEVELS, (side, side)).float())
 
     def product() -> Tensor:
         with torch.inference_mode():
-            return layer(levels)
+            return layer.product(levels, None)
 
     return product
 
 
 def _products(left: Tensor, right: Tensor) -> list[Callable[[], Tensor]]:
     """The ways to multiply two matrices here."""
+    from bothways.run.engines.packed.linear import PackedLinear
+
     ways: list[Callable[[], Tensor]] = [lambda: left @ right]
     if left.device.type == "cpu" and torch.backends.mkldnn.is_available():
         packed = torch.ops.mkldnn._reorder_linear_weight(right, len(left))
         ways.append(lambda: torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], ""))
+        ours = PackedLinear(right, None, left.dtype)
+        ways.append(lambda: ours(left))
     return ways
 
 

@@ -245,7 +245,7 @@ def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started
     if asked["keep"] and asked["precision"] in opened._known.lower:
         entry = {**opened._known.lower[asked["precision"]], "chosen": True}
         keep_lower(
-            Path(model), {asked["precision"]: entry}, opened._saved.scales if asked["precision"] == "int8" else {}
+            Path(model), {asked["precision"]: entry}, opened._saved.rounded if asked["precision"] == "int8" else {}
         )
     return {
         "engine": opened.engine.name,

@@ -10,7 +10,6 @@ typedef struct {
     void *out;             /* [tokens][heads][width] of `kind` */
     const int64_t *starts; /* [sequences + 1] */
     const float *bias;     /* [heads][2 * longest - 1] what a distance adds to scores, or none */
-    const float *by, *shift; /* [heads][width] of LEVELS */
     float *logs;           /* [heads][tokens] logarithms to base 2 of the sums of exponentials, or none */
     int64_t row, sequences, heads, width, longest; /* `row`: words from one token to the next in q, k and v */
     uint64_t seed;
@@ -90,20 +89,19 @@ INLINE void mixed_head(const int pairs, const work_t *work, int64_t sequence, in
             const __m512 part = _mm512_set1_ps(1.0f / (sums[r] * kept));
             for (int64_t c = 0; c < width; c += LANES)
                 put(work->out, work->kind, (start + first + r) * model + head * width + c,
-                    _mm512_mul_ps(_mm512_loadu_ps(mixed + r * width + c), part), work->by + head * width + c,
-                    work->shift + head * width + c);
+                    _mm512_mul_ps(_mm512_loadu_ps(mixed + r * width + c), part));
         }
     }
 }
 
-static void *worked(void *given) {
+static void worked(void *given) {
     work_t *work = given;
     const int64_t tasks = work->sequences * work->heads, width = work->width;
     const int64_t columns = (longest_of(work->starts, work->sequences) + LANES - 1) / LANES * LANES;
     float *room = room_for(2 * ROWS * columns + ROWS * width + 2 * columns * width);
     if (!room) {
         work->failed = 1;
-        return 0;
+        return;
     }
     for (int64_t task; (task = work->next++) < tasks;)
         if (work->pairs)
@@ -111,17 +109,15 @@ static void *worked(void *given) {
         else
             mixed_head(0, work, task / work->heads, task % work->heads, columns, room);
     free(room);
-    return 0;
 }
 
 /* softmax(scale q k + bias) v, shares dropped; 0 where it was done */
 int attention(const void *q, const void *k, const void *v, int64_t row, int pairs, void *out, int kind,
               const int64_t *starts, int64_t sequences, int64_t heads, int64_t width, float scale, const float *bias,
-              int64_t longest, const float *by, const float *shift, float *logs, uint64_t seed, uint32_t threshold,
-              int threads) {
+              int64_t longest, float *logs, uint64_t seed, uint32_t threshold, int threads) {
     work_t work = {.q = q, .k = k, .v = v, .row = pairs ? row / 2 : row, .pairs = pairs, .out = out, .kind = kind,
                    .starts = starts, .sequences = sequences, .heads = heads, .width = width, .scale = scale,
-                   .bias = bias, .longest = longest, .by = by, .shift = shift, .logs = logs, .seed = seed,
+                   .bias = bias, .longest = longest, .logs = logs, .seed = seed,
                    .threshold = threshold};
     together(worked, &work, threads);
     return work.failed;

@@ -18,14 +18,16 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _HERE = Path(__file__).parent
 _NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
-_PAIRS = "avx512_bf16"
+_PAIRS, _BYTES = "avx512_bf16", "avx512_vnni"
 _FLAGS = ("-O3", "-shared", "-fPIC", "-pthread", "-mfma", "-fno-math-errno", "-fno-trapping-math")
 _LANES, _WIDEST, _LONGEST_LEARNED = 16, 128, 1024
 _SECONDS = 120
@@ -34,22 +36,65 @@ _THREAD_SCORES = 1 << 20
 """Attention weights for which another thread is worth beginning."""
 _THREAD_NUMBERS = 1 << 19
 """Numbers, where each is by itself."""
+_THREAD_PRODUCTS = 1 << 18
+"""Products of words."""
+_ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
+_PANEL = 64
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
 _LETTERS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "i": ctypes.c_int, "f": ctypes.c_float,
             "s": ctypes.c_uint64, "u": ctypes.c_uint32}  # fmt: skip
 _FUNCTIONS = {
-    "attention": ("pppnipipnnnfpnpppsui", ctypes.c_int),
+    "attention": ("pppnipipnnnfpnpsui", ctypes.c_int),
     "attention_gradient": ("pppnippppppnnnfpsui", ctypes.c_int),
-    "rounded": ("pipnnpp", None),
+    "linear": ("pippppppinpnpipipnnni", None),
+    "rounded": ("pipppppnni", None),
     "normed": ("pipnnppfi", None),
     "looked_up": ("ippipnnppf", ctypes.c_int),
     "dropped": ("pipnsufi", None),
     "gelu_gradient": ("ppipni", None),
+    "use_threads": ("p", None),
 }
 """What each takes, a letter an argument, and gives back."""
 
-Rounding = tuple[Tensor, Tensor]
-"""By what each channel is multiplied and what is added, before fractions are cut off: ``(D,)`` both, float32."""
+
+class Levels(NamedTuple):
+    """A matrix in bytes: each row is ``low + step * level``.
+
+    Attributes:
+        levels: ``(T, I)`` uint8.
+        steps: ``(T,)`` float32.
+        lows: ``(T,)`` float32.
+    """
+
+    levels: Tensor
+    steps: Tensor
+    lows: Tensor
+
+
+class Apart(NamedTuple):
+    """Some channels that are multiplied as they are.
+
+    Attributes:
+        values: ``(T, I)`` of which the first A count, of a type that is multiplied.
+        weight: ``(O, A)`` as `Kernels.packed` makes it, for the same type.
+    """
+
+    values: Tensor
+    weight: Tensor
+
+
+class Whole(NamedTuple):
+    """What goes with a weight in int8.
+
+    Attributes:
+        units: ``(O,)`` float32 what 1 in a row of it is worth.
+        of_lows: ``(O,)`` float32 what a row sums up to.
+    """
+
+    units: Tensor
+    of_lows: Tensor
+
+
 Drop = tuple[float, int]
 """What share is set to zero, and the seed that decides which."""
 
@@ -60,14 +105,16 @@ class Kernels:
     Args:
         path: Of the library.
         pairs: Whether it multiplies bfloat16.
+        levels: Whether it multiplies bytes.
     """
 
-    def __init__(self, path: Path, pairs: bool) -> None:
-        self.pairs = pairs
+    def __init__(self, path: Path, pairs: bool, levels: bool) -> None:
+        self.pairs, self.levels = pairs, levels
         self._library = ctypes.CDLL(str(path))
         for name, (letters, result) in _FUNCTIONS.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = [_LETTERS[letter] for letter in letters], result
+        self._library.use_threads(_openmp())
 
     def mixes(self, dtype: torch.dtype, width: int) -> bool:
         """Whether it can attend in a type with heads of a width."""
@@ -87,7 +134,6 @@ class Kernels:
         *,
         scale: float = 1.0,
         bias: Tensor | None = None,
-        rounding: Rounding | None = None,
         drop: Drop = (0.0, 0),
         logs: Tensor | None = None,
     ) -> Tensor:
@@ -101,31 +147,28 @@ class Kernels:
             scale: What products of queries and keys are multiplied by.
             bias: ``(H, 2 · L - 1)`` float32 what is added to a score by the key's place minus the query's, from 1 - L
                 to L - 1, where L is at least the longest sequence; None: nothing.
-            rounding: If given, levels from 0 to 255 come out.
             drop: What becomes of the weights.
             logs: ``(H, T)`` float32, if given, gets the logarithms to base 2 of the sums of exponentials.
 
         Returns:
-            ``(T, D)`` of the type of `qkv`, or uint8.
+            ``(T, D)`` of the type of `qkv`.
 
         Raises:
             MemoryError: There is no memory for the scores of a few queries.
         """
         q, (tokens, width) = qkv[0], qkv[0].shape
         starts = np.ascontiguousarray(starts, dtype=np.int64)
-        dtype = q.dtype if rounding is None else torch.uint8
-        out = q.new_empty(tokens, width, dtype=dtype)
+        out = q.new_empty(tokens, width)
         failed = self._library.attention(
             *(
                 *(each.data_ptr() for each in qkv),
                 q.stride(0),
                 q.dtype == torch.bfloat16,
                 out.data_ptr(),
-                _KINDS[dtype],
+                _KINDS[q.dtype],
             ),
             *(starts.ctypes.data, len(starts) - 1, heads, width // heads, scale),
             *((None, 0) if bias is None else (bias.data_ptr(), (bias.shape[1] + 1) // 2)),
-            *((None, None) if rounding is None else (each.data_ptr() for each in rounding)),
             None if logs is None else logs.data_ptr(),
             *(drop[1], _of_all(drop[0]), _threads(starts, heads)),
         )
@@ -171,18 +214,85 @@ class Kernels:
         _check(failed)
         return found
 
+    def multiplies(self, weight: Tensor, activation: str | None) -> bool:
+        """Whether it has a product with a weight ``(O, I)``, and an activation after it, by its name.
+
+        Args:
+            weight: float32, bfloat16, or int8 for inputs of levels.
+            activation: None: none.
+        """
+        known = {torch.float32: True, torch.bfloat16: self.pairs, torch.int8: self.levels}
+        rows, columns = weight.shape
+        return (
+            known.get(weight.dtype, False)
+            and activation in _ACTIVATIONS
+            and rows % _LANES == 0
+            and columns * weight.element_size() % 4 == 0
+        )
+
+    def packed(self, weight: Tensor) -> Tensor:
+        """A weight ``(O, I)`` that it `multiplies`, as `linear` wants it: words ``(O / 64, I's words, 64)``."""
+        words = weight.detach().contiguous().view(torch.int32)
+        words = functional.pad(words, (0, 0, 0, -len(words) % _PANEL))
+        return words.view(-1, _PANEL, words.shape[1]).transpose(1, 2).contiguous()
+
+    def linear(
+        self,
+        x_TI: Tensor | Levels,
+        weight: Tensor,
+        bias: Tensor,
+        dtype: torch.dtype,
+        *,
+        activation: str | None = None,
+        added: Tensor | None = None,
+        whole: Whole | None = None,
+        apart: Apart | None = None,
+    ) -> Tensor:
+        """The product with a weight, what is added to it and done to it.
+
+        Args:
+            x_TI: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8.
+            weight: As `packed` makes it.
+            bias: ``(O,)`` float32.
+            dtype: What comes out: float32 or bfloat16.
+            activation: Of product and bias; a name that it knows.
+            added: ``(T, O)`` of `dtype`, afterwards.
+            whole: What goes with a weight in int8.
+            apart: What is added to the product in int8.
+
+        Returns:
+            ``(T, O)``.
+        """
+        rows_of: Sequence[Tensor | None] = (None, None)
+        if isinstance(x_TI, Levels):
+            x_TI, *rows_of = x_TI
+        x_TI = x_TI.contiguous()
+        columns, steps = len(bias), weight.shape[1]
+        out = torch.empty(*x_TI.shape[:-1], columns, dtype=dtype)
+        rows = out.numel() // columns
+        added = None if added is None else added.contiguous()
+        self._library.linear(
+            *(x_TI.data_ptr(), _KINDS[x_TI.dtype], *map(_place, rows_of)),
+            *(weight.data_ptr(), *map(_place, whole or (None, None)), *_of_apart(apart), bias.data_ptr()),
+            *(_ACTIVATIONS[activation], _place(added), _KINDS[dtype], out.data_ptr(), rows, steps, columns),
+            min(torch.get_num_threads(), 1 + rows * steps * columns // _THREAD_PRODUCTS),
+        )
+        return out
+
     def reads(self, x_TI: Tensor) -> bool:
         """Whether it can round a matrix, and normalise it."""
         return x_TI.dtype in (torch.float32, torch.bfloat16) and x_TI.ndim == 2 and x_TI.shape[1] % _LANES == 0
 
-    def rounded(self, x_TI: Tensor, rounding: Rounding) -> Tensor:
-        """The levels ``(T, I)`` uint8 of a matrix that it `reads`."""
+    def rounded(self, x_TI: Tensor, by: Tensor, shift: Tensor) -> Levels:
+        """A matrix that it `reads`, times `by` and plus `shift`, ``(I,)`` float32 both, in bytes."""
         x_TI = x_TI.contiguous()
-        out = torch.empty(x_TI.shape, dtype=torch.uint8)
-        by, shift = rounding
-        kind = _KINDS[x_TI.dtype]
-        self._library.rounded(x_TI.data_ptr(), kind, out.data_ptr(), *x_TI.shape, by.data_ptr(), shift.data_ptr())
-        return out
+        rows = len(x_TI)
+        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), torch.empty(rows), torch.empty(rows))
+        self._library.rounded(
+            *(x_TI.data_ptr(), _KINDS[x_TI.dtype], by.data_ptr(), shift.data_ptr()),
+            *(*(each.data_ptr() for each in found), *x_TI.shape, _threads_of(x_TI)),
+        )
+        return found
 
     def normed(self, x_TI: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
         """`torch.nn.functional.layer_norm` of each row of a matrix that it `reads`.
@@ -294,6 +404,32 @@ def _threads_of(values: Tensor) -> int:
     return min(torch.get_num_threads(), 1 + values.numel() // _THREAD_NUMBERS)
 
 
+def _place(values: Tensor | None) -> int | None:
+    return None if values is None else values.data_ptr()
+
+
+def _of_apart(apart: Apart | None) -> tuple[int | None, int, int, int | None, int]:
+    """Place, kind, words of a row, place of the weight, and words of it that count."""
+    if apart is None:
+        return None, 0, 0, None, 0
+    values, weight = apart
+    row = values.stride(0) * values.element_size() // 4
+    return values.data_ptr(), _KINDS[values.dtype], row, weight.data_ptr(), weight.shape[1]
+
+
+def _openmp() -> int | None:
+    """Where the function lies by which torch's own threads are begun; None where that is not known."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        paths = {line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line or "/libiomp" in line}
+        paths = {path for path in paths if "/torch" in path} or paths  # other packages bring their own
+        if len(paths) == 1:
+            return ctypes.cast(ctypes.CDLL(paths.pop())["GOMP_parallel"], ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        pass
+    return None
+
+
 def _check(failed: int) -> None:
     if failed:
         raise MemoryError("there is no memory for this batch; take smaller ones")
@@ -309,10 +445,11 @@ def _found() -> tuple[Kernels | None, str]:
         return None, "none: written for AVX-512 under Linux"
     if compiler is None:
         return None, "none: there is no C compiler (cc, gcc, clang)"
-    pairs = _PAIRS in features
-    flags = [*_FLAGS, *(f"-m{name}" for name in _NEEDED), *([f"-m{_PAIRS.replace('_', '')}"] if pairs else [])]
+    more = [name for name in (_PAIRS, _BYTES) if name in features]
+    flags = [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in (*_NEEDED, *more))]
     try:
-        return Kernels(_compiled(compiler, flags), pairs), "AVX-512" + (" with bf16" if pairs else "")
+        ours = Kernels(_compiled(compiler, flags), _PAIRS in more, _BYTES in more)
+        return ours, "AVX-512" + (" with bf16" if ours.pairs else "")
     except (
         OSError,
         subprocess.SubprocessError,

@@ -119,12 +119,12 @@ INLINE void head_gradient(const int pairs, const work_t *work, int64_t sequence,
         for (int r = 0; r < rows; r++)
             for (int64_t c = 0; c < width; c += LANES)
                 put(work->gv, kind, (start + first + r) * model + head * width + c,
-                    _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(more)), 0, 0);
+                    _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(more)));
         products(pairs, rows, width / LANES, slopes + first * line, line, by_q, q_step, LANES, steps, sums, width);
         for (int r = 0; r < rows; r++)
             for (int64_t c = 0; c < width; c += LANES)
                 put(work->gk, kind, (start + first + r) * model + head * width + c,
-                    _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(work->scale)), 0, 0);
+                    _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(work->scale)));
     }
     for (int64_t first = 0; first < length; first += LANES) {
         flipped(pairs, slopes, columns, length, first, pair_room, flips, columns);
@@ -136,19 +136,19 @@ INLINE void head_gradient(const int pairs, const work_t *work, int64_t sequence,
             for (int r = 0; r < rows; r++)
                 for (int64_t c = 0; c < width; c += LANES)
                     put(work->gq, kind, (start + at + r) * model + head * width + c,
-                        _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(work->scale)), 0, 0);
+                        _mm512_mul_ps(_mm512_loadu_ps(sums + r * width + c), _mm512_set1_ps(work->scale)));
         }
     }
 }
 
-static void *worked(void *given) {
+static void worked(void *given) {
     work_t *work = given;
     const int64_t tasks = work->sequences * work->heads, width = work->width;
     const int64_t most = (longest_of(work->starts, work->sequences) + LANES - 1) / LANES * LANES;
     float *room = room_for(3 * ROWS * most + most + ROWS * width + most * most + 5 * most * width + 2 * most * LANES);
     if (!room) {
         work->failed = 1;
-        return 0;
+        return;
     }
     for (int64_t task; (task = work->next++) < tasks;)
         if (work->pairs)
@@ -156,7 +156,6 @@ static void *worked(void *given) {
         else
             head_gradient(0, work, task / work->heads, task % work->heads, most, room);
     free(room);
-    return 0;
 }
 
 /* 0 where it was done */

@@ -12,11 +12,10 @@ typedef struct {
     atomic_long next;
 } spread_t;
 
-static void *spread_some(void *given) {
+static void spread_some(void *given) {
     spread_t *spread = given;
     for (int64_t first; (first = atomic_fetch_add(&spread->next, spread->step)) < spread->count;)
         spread->run(spread->what, first, first + spread->step < spread->count ? first + spread->step : spread->count);
-    return 0;
 }
 
 /* runs all of `count`, `step` at a time */
@@ -26,11 +25,52 @@ static void spread(void (*run)(const void *, int64_t, int64_t), const void *what
     together(spread_some, &work, threads);
 }
 
-/* levels of x[rows][width]: (x * by + shift), cut to whole numbers within 0 .. 255 */
-void rounded(const void *x, int kind, uint8_t *out, int64_t rows, int64_t width, const float *by, const float *shift) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < width; c += LANES)
-            put(out, LEVELS, r * width + c, taken(x, kind, r * width + c), by + c, shift + c);
+typedef struct {
+    const void *x;
+    uint8_t *out;
+    const float *by, *shift;
+    float *steps, *lows;
+    int64_t width;
+    int kind;
+} rounded_t;
+
+INLINE __m512 ranged(const rounded_t *w, const int kind, int64_t row, int64_t c) {
+    return _mm512_fmadd_ps(taken(w->x, kind, row * w->width + c), _mm512_loadu_ps(w->by + c), _mm512_loadu_ps(w->shift + c));
+}
+
+INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
+    __m512 most = _mm512_setzero_ps(), least = _mm512_setzero_ps();
+    for (int64_t c = 0; c < w->width; c += LANES) {
+        const __m512 value = ranged(w, kind, row, c);
+        most = _mm512_max_ps(most, value);
+        least = _mm512_min_ps(least, value);
+    }
+    const float low = _mm512_reduce_min_ps(least), reach = _mm512_reduce_max_ps(most) - low;
+    const float step = reach > 0 ? reach / 255.0f : 1.0f;
+    const __m512 each = _mm512_set1_ps(1.0f / step), start = _mm512_set1_ps(-low / step);
+    for (int64_t c = 0; c < w->width; c += LANES) {
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_fmadd_ps(ranged(w, kind, row, c), each, start));
+        const __m512i real = _mm512_max_epi32(whole, _mm512_setzero_si512());
+        _mm_storeu_si128((__m128i *)(w->out + row * w->width + c), _mm512_cvtusepi32_epi8(real));
+    }
+    w->steps[row] = step;
+    w->lows[row] = low;
+}
+
+static void some_rounded(const void *what, int64_t first, int64_t last) {
+    const rounded_t *w = what;
+    for (int64_t row = first; row < last; row++)
+        if (w->kind == FLOAT32)
+            rounded_row(w, FLOAT32, row);
+        else
+            rounded_row(w, BFLOAT16, row);
+}
+
+/* x[rows][width] * by + shift as low + step * out, out within 0 .. 255; each row has its own low and step */
+void rounded(const void *x, int kind, const float *by, const float *shift, uint8_t *out, float *steps, float *lows,
+             int64_t rows, int64_t width, int threads) {
+    const rounded_t what = {x, out, by, shift, steps, lows, width, kind};
+    spread(some_rounded, &what, rows, 1 + SOME / width, threads);
 }
 
 /* several rows at once: what one waits for, others fill */
@@ -57,7 +97,7 @@ INLINE void normed_rows(const int rows, const int kind, const void *x, const int
         for (int r = 0; r < rows; r++) {
             const int64_t at = r * width + c;
             const __m512 apart = _mm512_mul_ps(_mm512_sub_ps(taken(x, kind, at), means[r]), by[r]);
-            put(out, out_kind, at, _mm512_fmadd_ps(apart, _mm512_loadu_ps(gain + c), _mm512_loadu_ps(bias + c)), 0, 0);
+            put(out, out_kind, at, _mm512_fmadd_ps(apart, _mm512_loadu_ps(gain + c), _mm512_loadu_ps(bias + c)));
         }
 }
 
@@ -163,26 +203,17 @@ typedef struct {
     int kind;
 } gelu_t;
 
-/* erf by Abramowitz and Stegun 1964, 7.1.26 */
 static void some_gelu_gradient(const void *what, int64_t begin, int64_t end) {
     const gelu_t *w = what;
     for (int64_t first = begin; first < end; first += LANES) {
         const __m512 value = taken(w->x, w->kind, first), one = _mm512_set1_ps(1.0f);
         const __m512 octaves = _mm512_mul_ps(_mm512_mul_ps(value, value), _mm512_set1_ps(-0.72134752f));
         const __m512 bell = power_of_two(0, _mm512_max_ps(octaves, _mm512_set1_ps(-126.0f))); /* exp(-value^2 / 2) */
-        const __m512 t = _mm512_div_ps(
-            one, _mm512_fmadd_ps(_mm512_abs_ps(value), _mm512_set1_ps(0.3275911f * 0.70710678f), one));
-        __m512 sum = _mm512_set1_ps(1.061405429f);
-        sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-1.453152027f));
-        sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(1.421413741f));
-        sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-0.284496736f));
-        sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(0.254829592f));
-        /* what a normal number exceeds value's distance from 0 by chance, on one side */
-        const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(sum, t), bell), _mm512_set1_ps(0.5f));
+        const __m512 tail = normal_tail(value, bell);
         const __mmask16 below = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
         const __m512 share = _mm512_mask_mov_ps(_mm512_sub_ps(one, tail), below, tail);
         const __m512 slope = _mm512_fmadd_ps(_mm512_mul_ps(value, bell), _mm512_set1_ps(0.39894228f), share);
-        put(w->out, w->kind, first, _mm512_mul_ps(taken(w->gradient, w->kind, first), slope), 0, 0);
+        put(w->out, w->kind, first, _mm512_mul_ps(taken(w->gradient, w->kind, first), slope));
     }
 }
 

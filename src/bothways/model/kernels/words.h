@@ -7,27 +7,32 @@
 
 #include <immintrin.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-#define MOST_THREADS 63
 #define ROWS 6   /* of queries that are computed at once */
 #define BLOCKS 4 /* of 16 columns: 6 x 4 sums fill the registers */
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE __m512 multiply_add(__m512 sum, __m512i a, __m512i b, const int pairs) {
+enum { FLOAT32, BFLOAT16, LEVELS }; /* kinds of numbers: a word is one, a pair, or four bytes */
+
+/* sums of LEVELS, bytes of 0 .. 255 times bytes of -128 .. 127, are whole numbers */
+INLINE __m512 multiply_add(__m512 sum, __m512i a, __m512i b, const int kind) {
 #ifdef __AVX512BF16__
-    if (pairs)
+    if (kind == BFLOAT16)
         return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+#endif
+#ifdef __AVX512VNNI__
+    if (kind == LEVELS)
+        return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b));
 #endif
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
 }
 
 /* c[rows][16 * blocks] = a[rows][steps] * b[blocks][steps][16], all in words */
-INLINE void product(const int pairs, const int rows, const int blocks, const uint32_t *a, int64_t a_row, const uint32_t *b,
+INLINE void product(const int kind, const int rows, const int blocks, const uint32_t *a, int64_t a_row, const uint32_t *b,
                     int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
     __m512 sums[ROWS][BLOCKS];
 #pragma GCC unroll 8
@@ -45,7 +50,7 @@ INLINE void product(const int pairs, const int rows, const int blocks, const uin
             const __m512i one = _mm512_set1_epi32((int)a[r * a_row + s]);
 #pragma GCC unroll 8
             for (int j = 0; j < blocks; j++)
-                sums[r][j] = multiply_add(sums[r][j], one, columns[j], pairs);
+                sums[r][j] = multiply_add(sums[r][j], one, columns[j], kind);
         }
     }
 #pragma GCC unroll 8
@@ -57,11 +62,11 @@ INLINE void product(const int pairs, const int rows, const int blocks, const uin
 
 #define CASE(R, J)                                                                                                     \
     case (R) * 8 + (J):                                                                                                \
-        product(pairs, R, J, a, a_row, b, b_step, b_block, steps, c, c_row);                                           \
+        product(kind, R, J, a, a_row, b, b_step, b_block, steps, c, c_row);                                           \
         break;
 #define CASES(R) CASE(R, 1) CASE(R, 2) CASE(R, 3) CASE(R, 4)
 
-INLINE void any_products(const int pairs, int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
+INLINE void any_products(const int kind, int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
                      int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
     for (int64_t first = 0; first < columns; first += BLOCKS, b += BLOCKS * b_block, c += BLOCKS * LANES) {
         const int blocks = columns - first < BLOCKS ? (int)(columns - first) : BLOCKS;
@@ -72,17 +77,23 @@ INLINE void any_products(const int pairs, int rows, int64_t columns, const uint3
 /* the same for any number of rows up to ROWS and of blocks of columns */
 static void products_of_words(int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
                               int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
-    any_products(0, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+    any_products(FLOAT32, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
 }
 
 static void products_of_pairs(int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
                               int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
-    any_products(1, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+    any_products(BFLOAT16, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
 }
 
-INLINE void products(const int pairs, int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
+static void products_of_levels(int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
+                               int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
+    any_products(LEVELS, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+}
+
+INLINE void products(const int kind, int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
                      int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
-    (pairs ? products_of_pairs : products_of_words)(rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+    (kind == LEVELS ? products_of_levels : kind ? products_of_pairs : products_of_words)(
+        rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
 }
 
 INLINE __m256i halves(__m512 values) {
@@ -111,6 +122,20 @@ INLINE __m512 power_of_two(const int pairs, __m512 x) {
     sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(6.9314718e-1f));
     sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(sum, whole);
+}
+
+/* what a normal number exceeds value's distance from 0 by chance, on one side, where `bell` is exp(-value^2 / 2);
+   erf by Abramowitz and Stegun 1964, 7.1.26 */
+INLINE __m512 normal_tail(__m512 value, __m512 bell) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 t =
+        _mm512_div_ps(one, _mm512_fmadd_ps(_mm512_abs_ps(value), _mm512_set1_ps(0.3275911f * 0.70710678f), one));
+    __m512 sum = _mm512_set1_ps(1.061405429f);
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-1.453152027f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(1.421413741f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-0.284496736f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(0.254829592f));
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(sum, t), bell), _mm512_set1_ps(0.5f));
 }
 
 /* 16 x 16 words, rows become columns */
@@ -174,13 +199,6 @@ INLINE void paired(const uint16_t *values, int64_t row, int64_t length, int64_t 
         }
 }
 
-INLINE __m128i levels(__m512 values, __m512 by, __m512 shift) {
-    const __m512i whole = _mm512_cvttps_epi32(_mm512_fmadd_ps(values, by, shift));
-    return _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512()));
-}
-
-enum { FLOAT32, BFLOAT16, LEVELS };
-
 INLINE void *at(const void *x, int kind, int64_t place) { return (uint8_t *)x + (kind == FLOAT32 ? 4 : 2) * place; }
 
 INLINE __m512 taken(const void *x, int kind, int64_t place) {
@@ -190,14 +208,11 @@ INLINE __m512 taken(const void *x, int kind, int64_t place) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
 }
 
-INLINE void put(void *out, int kind, int64_t place, __m512 value, const float *by, const float *shift) {
+INLINE void put(void *out, int kind, int64_t place, __m512 value) {
     if (kind == FLOAT32)
         _mm512_storeu_ps((float *)out + place, value);
-    else if (kind == BFLOAT16)
-        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place), halves(value));
     else
-        _mm_storeu_si128((__m128i *)((uint8_t *)out + place),
-                         levels(value, _mm512_loadu_ps(by), _mm512_loadu_ps(shift)));
+        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place), halves(value));
 }
 
 /* the columns from `first` on that are there, of `length` */
@@ -225,15 +240,7 @@ INLINE uint64_t key_of(uint64_t seed, uint64_t part) {
 INLINE __m512i counted(void) { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 
 /* runs the same work by several threads, which share it out among themselves */
-INLINE void together(void *(*run)(void *), void *work, int threads) {
-    pthread_t others[MOST_THREADS];
-    int begun = 0;
-    while (begun < threads - 1 && begun < MOST_THREADS && !pthread_create(&others[begun], 0, run, work))
-        begun++;
-    run(work);
-    while (begun)
-        pthread_join(others[--begun], 0);
-}
+void together(void (*run)(void *), void *work, int threads);
 
 INLINE int64_t longest_of(const int64_t *starts, int64_t sequences) {
     int64_t most = 0;

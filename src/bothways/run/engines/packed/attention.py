@@ -26,7 +26,6 @@ from bothways.model.parts.buckets import Biases, BucketAttention
 from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
-from bothways.run.engines.packed.int8 import Int8Linear
 
 _LEAST, _MOST = 1e-30, 1e35
 """Sums of exponentials between which nothing was lost or grew beyond measure."""
@@ -58,9 +57,7 @@ class PackedAttention(nn.Module):
         kernel = kernels() if self._plain or self._by_distance else None
         if kernel is not None and kernel.mixes(qkv_T3D.dtype, qkv_T3D.shape[1] // (3 * heads)):
             bias = by_distance(context.prepared) if self._by_distance else None
-            rounding = self.output.rounding if isinstance(self.output, Int8Linear) else None
-            qkv = qkv_T3D.chunk(3, 1)
-            return kernel.attention(qkv, context.starts, heads, bias=bias, rounding=rounding)
+            return kernel.attention(qkv_T3D.chunk(3, 1), context.starts, heads, bias=bias)
         pieces = split(context.plan, heads)
         if len(pieces) == 1:
             return _piece(qkv_T3D, pieces[0], heads, score)

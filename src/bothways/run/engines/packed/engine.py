@@ -17,8 +17,8 @@ from bothways.batch import TokenBatch
 from bothways.model.kernels.compiled import kernels
 from bothways.run.engines.outputs import Parts, compute
 from bothways.run.engines.packed.cores import CORES
-from bothways.run.engines.packed.int8 import InputScale
-from bothways.run.engines.packed.linear import can_pack
+from bothways.run.engines.packed.int8 import Int8Linear, Rounded
+from bothways.run.engines.packed.linear import PackedLinear, can_pack
 from bothways.run.engines.packed.pack import pack
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
@@ -37,9 +37,9 @@ class PackedEngine:
 
     Args:
         parts: The model's modules, on a processor.
-        precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `scales`.
-        scales: The layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others do in bf16
-            where that is native, else in float32.
+        precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `rounded`.
+        rounded: The weights of the layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others
+            do in bf16 where that is native, else in float32.
         threads: How many batches are run at once; as many as torch may use when not given.
         manner: How it runs.
     """
@@ -52,17 +52,20 @@ class PackedEngine:
         parts: Parts,
         precision: str,
         threads: int | None = None,
-        scales: Mapping[str, InputScale] | None = None,
+        rounded: Mapping[str, Rounded] | None = None,
         manner: Manner | None = None,
     ) -> None:
         self.precision, self.manner = precision, manner or Manner()
         if self.manner.deterministic:
             self.batch_tokens = 1
-        self._rounded = sorted(scales or ())
+        self._rounded = sorted(rounded or ())
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
-        self._parts = pack(parts, self._dtype, scales)
+        self._parts = pack(parts, self._dtype, rounded)
         self._parts.eval()
+        self._any_shape = all(
+            layer.any_shape for layer in self._parts.encoder.modules() if isinstance(layer, PackedLinear | Int8Linear)
+        )
 
     def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
         """As `Engine.run` says."""
@@ -96,7 +99,7 @@ class PackedEngine:
             return self._answer(batch, output)
 
     def _answer(self, batch: TokenBatch, output: Output) -> np.ndarray:
-        count = fillers(batch.tokens)
+        count = 0 if self._any_shape else fillers(batch.tokens)
         whole = filled(batch, count, 1 if output.token == 0 else 0)
         rounding = torch.autocast("cpu", self._dtype) if self._dtype == torch.bfloat16 else nullcontext()
         with torch.inference_mode(), rounding:

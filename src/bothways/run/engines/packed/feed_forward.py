@@ -33,20 +33,3 @@ class PackedFeedForward(nn.Module):
     def plus(self, x_TD: Tensor, other_TD: Tensor) -> Tensor:
         """What the layers make of ``(T, D)``, and another ``(T, D)`` added to it."""
         return self.outer.plus(self.inner(x_TD), other_TD)
-
-
-class SplitFeedForward(nn.Module):
-    """The same, with a few inner channels computed apart from the others.
-
-    Args:
-        many: Most inner channels.
-        few: The others.
-    """
-
-    def __init__(self, many: PackedFeedForward, few: PackedFeedForward) -> None:
-        super().__init__()
-        self.many, self.few = many, few
-
-    def plus(self, x_TD: Tensor, other_TD: Tensor) -> Tensor:
-        """As `PackedFeedForward.plus`."""
-        return self.many.plus(x_TD, self.few.plus(x_TD, other_TD))

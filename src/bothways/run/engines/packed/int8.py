@@ -1,45 +1,63 @@
-"""Linear layers in int8: weights rounded a row at a time, inputs on a scale that was found on real texts.
+"""Linear layers in int8: weights were rounded once (`rounding`), what goes in is rounded as it comes.
 
-What goes into a layer is shifted and scaled to 0 .. 255. The scale is fixed (it was calibrated), so a text's numbers do
-not depend on what else is in its batch. Each input channel has its own factor, moved into the weights, so that a few
-large channels do not cost all others their digits (Xiao et al. 2023, "SmoothQuant", section 4).
+Each token has its own scale, so its numbers do not depend on what else is in its batch, and one that is large costs the
+others nothing. Channels are brought to one range first, which the weights take back.
 
 Shapes: T tokens, I inputs, O outputs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from bothways.model.kernels.compiled import Rounding, kernels
-from bothways.run.engines.packed.linear import FUSED
+from bothways.model.kernels.compiled import Apart, Levels, Whole, kernels
+from bothways.model.parts.feed_forward import ACTIVATIONS
 
 LEVELS = 255
 
 
 @dataclass(frozen=True)
-class InputScale:
-    """How a layer's input becomes integers: ``((x - middles) / channels / step + zero)``, rounded, within 0 .. 255.
+class Rounded:
+    """A weight in int8, of inputs that were moved and divided: ``(x - middles) / channels``.
+
+    Channels apart are as they were; the int8 weights of these are 0.
 
     Attributes:
-        step: What one level is worth.
-        zero: The level of 0.
-        channels: ``(I,)`` what each channel is divided by; None: one and nothing for all channels.
-        middles: ``(I,)`` what is taken off each channel first.
-        apart: The channels that are so large that they are multiplied apart, in float32; they do not count here.
+        weight: ``(O, I)`` int8.
+        units: ``(O,)`` float32 what 1 in a row of it is worth.
+        channels: ``(I,)`` float32.
+        middles: ``(I,)`` float32.
+        apart: ``(A,)`` int64 the channels that are multiplied in higher precision: a few are so large that the others
+            would lose their digits (Dettmers et al. 2022, "LLM.int8()", section 3.2).
     """
 
-    step: float
-    zero: int
-    channels: Tensor | None = None
-    middles: Tensor | None = None
-    apart: Tensor | None = None
+    weight: Tensor
+    units: Tensor
+    channels: Tensor
+    middles: Tensor
+    apart: Tensor
+
+    def order(self) -> Tensor:
+        """``(I,)`` all channels, those apart first."""
+        held = torch.ones(len(self.channels), dtype=torch.bool)
+        held[self.apart] = False
+        return torch.cat((self.apart, held.nonzero().squeeze(1)))
+
+    def of_outputs(self, order: Tensor) -> Rounded:
+        """The same with its rows in another order."""
+        return replace(self, weight=self.weight[order], units=self.units[order])
+
+
+def plain(weight: Tensor) -> Rounded:
+    """A weight rounded to the nearest, of inputs as they are."""
+    units = weight.abs().amax(1).clamp(min=1e-12) / 127
+    whole = (weight / units[:, None]).round().to(torch.int8)
+    width = weight.shape[1]
+    return Rounded(whole, units, torch.ones(width), torch.zeros(width), torch.zeros(0, dtype=torch.int64))
 
 
 @cache
@@ -49,84 +67,103 @@ def can_int8() -> bool:
     weight, x = torch.randn(16, 32, generator=draw), torch.rand(4, 32, generator=draw)
     try:
         with torch.inference_mode():
-            layer = Int8Linear(weight, None, InputScale(1 / LEVELS, 0), torch.float32)
+            layer = Int8Linear(weight, None, plain(weight), torch.float32)
             found, summed = layer(x), layer.plus(x, torch.ones(4, 16))
     except (AttributeError, RuntimeError):  # an operator without a promise to stay
         return False
-    plain = functional.linear(x, weight)
-    return bool((found - plain).abs().max() < 0.2 and (summed - plain - 1).abs().max() < 0.2)
+    exact = x @ weight.t()
+    return bool((found - exact).abs().max() < 0.2 and (summed - exact - 1).abs().max() < 0.2)
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose product is computed in int8.
+    """A linear layer whose product is computed in int8, by our own kernel where there is one, else by oneDNN.
 
     Args:
-        weight: ``(O, I)`` float32.
+        weight: ``(O, I)`` float32, as it was.
         bias: ``(O,)``, or None.
-        scale: Of its input.
+        rounded: What it became. Where channels are apart, inputs come in its `Rounded.order`.
         dtype: What comes out: float32 or bfloat16.
-        activation: Applied to what comes out; a name in `ACTIVATIONS` that can be fused, or None.
-        gives: If given, the scale of the next layer's input: what comes out is that layer's integers.
+        activation: Applied to what comes out; a name in `ACTIVATIONS`, or None.
     """
 
     def __init__(
         self,
         weight: Tensor,
         bias: Tensor | None,
-        scale: InputScale,
+        rounded: Rounded,
         dtype: torch.dtype,
         activation: str | None = None,
-        gives: InputScale | None = None,
     ) -> None:
         super().__init__()
-        weight = weight.detach().float()
-        bias = None if bias is None else bias.detach().float()
-        if scale.middles is not None:  # what they contribute is the same for every text
-            always = weight @ scale.middles
-            bias = always if bias is None else bias + always
-        if scale.channels is not None:
-            weight = weight * scale.channels
-        steps = weight.abs().amax(1).clamp(min=1e-12) / 127
-        self.out_features = len(weight)
-        self.scale, self.dtype = scale, torch.uint8 if gives is not None else dtype
-        self.bias = bias
-        self._steps, self._zeros = steps, torch.zeros(len(weight), dtype=torch.int64)
-        self._weight = torch.ops.onednn.qlinear_prepack((weight / steps[:, None]).round().to(torch.int8), None)
-        self._out = (1.0, 0) if gives is None else (gives.step, gives.zero)
-        self._kernel, self._algorithm = ("none", "") if activation is None else FUSED[activation]
-        by = torch.full((weight.shape[1],), 1 / scale.step)
-        by = by if scale.channels is None else by / scale.channels
-        shift = torch.full_like(by, scale.zero + 0.5)  # what follows cuts fractions off
-        if scale.middles is not None:
-            shift -= scale.middles * by
-        self.rounding: Rounding = by.contiguous(), shift.contiguous()
+        self.out_features, self.in_features = weight.shape
+        self.dtype, self._activation = dtype, activation
+        always = weight.detach().float() @ rounded.middles  # what they contribute is the same for every text
+        self.bias = always if bias is None else bias.detach().float() + always
+        order, self._apart = rounded.order(), len(rounded.apart)
+        self._by = 1 / rounded.channels[order]
+        self._by[: self._apart] = 0
+        self._shift = -rounded.middles[order] * self._by
+        self._whole = Whole(rounded.units, rounded.units * rounded.weight.sum(1))
+        whole, few = rounded.weight[:, order].contiguous(), weight.detach()[:, rounded.apart].to(dtype).contiguous()
+        ours = kernels()
+        self._ours = ours if ours is not None and ours.multiplies(whole, activation) else None
+        if self._ours is not None:
+            self._weight = self._ours.packed(whole)
+            self._few = self._ours.packed(few) if self._apart else few
+        else:
+            self._few = few.float()
+            self._weight = torch.ops.onednn.qlinear_prepack(whole, None)
+            self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
 
-    def integers(self, x_TI: Tensor) -> Tensor:
-        """``(T, I)`` the input as levels, bytes."""
-        if x_TI.dtype == torch.uint8:
-            return x_TI
-        if (kernel := kernels()) is not None and kernel.reads(x_TI):
-            return kernel.rounded(x_TI, self.rounding)
-        by, shift = self.rounding
-        return torch.addcmul(shift, x_TI, by).clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)
+    @property
+    def any_shape(self) -> bool:
+        """As `PackedLinear.any_shape`."""
+        return self._ours is not None
+
+    def levels(self, x_TI: Tensor) -> Levels:
+        """The input in bytes."""
+        if self._ours is not None and self._ours.reads(x_TI):
+            return self._ours.rounded(x_TI, self._by, self._shift)
+        x_TI = torch.addcmul(self._shift, x_TI.float(), self._by)
+        low, high = x_TI.amin(-1).clamp_(max=0), x_TI.amax(-1).clamp_(min=0)
+        steps = (high - low) / LEVELS
+        steps = torch.where(steps > 0, steps, torch.ones_like(steps))
+        whole = ((x_TI - low[..., None]) / steps[..., None]).round_().clamp_(0, LEVELS)
+        return Levels(whole.to(torch.uint8), steps.contiguous(), low.contiguous())
 
     def forward(self, x_TI: Tensor) -> Tensor:
-        """From ``(T, I)``, numbers or this layer's levels, to ``(T, O)``."""
-        out: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *self._factors(x_TI), self.bias, *self._out, self.dtype, self._kernel, [], self._algorithm
-        )
-        return out
+        """From ``(T, I)`` to ``(T, O)``."""
+        return self._product(x_TI, self._activation)
 
     def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
-        plain: tuple[Any, ...] = (1.0, 0)  # a scale and a zero that change nothing
-        out: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
-            *(*self._factors(x_TI), other_TO.to(self.dtype), self.bias, *plain, self.dtype, *plain),
-            *("add", 1.0, "none", [], ""),
-        )
-        return out
+        return self._product(x_TI, None, other_TO.to(self.dtype))
 
-    def _factors(self, x_TI: Tensor) -> tuple[Any, ...]:
-        """Both sides of the product, each with its scale and its zero."""
-        x_TI = self.integers(x_TI)
-        return x_TI, self.scale.step, self.scale.zero, self._weight, self._steps, self._zeros
+    def _product(self, x_TI: Tensor, activation: str | None, added: Tensor | None = None) -> Tensor:
+        x_TI = x_TI.to(self.dtype).contiguous() if self._apart else x_TI
+        return self.product(self.levels(x_TI), activation, added, x_TI if self._apart else None)
+
+    def product(
+        self, levels: Levels, activation: str | None, added: Tensor | None = None, apart: Tensor | None = None
+    ) -> Tensor:
+        """What is made of the input in bytes, and in the layer's type where channels are apart."""
+        if self._ours is not None:
+            return self._ours.linear(
+                levels,
+                self._weight,
+                self.bias,
+                self.dtype,
+                activation=activation,
+                added=added,
+                whole=self._whole,
+                apart=None if apart is None else Apart(apart, self._few),
+            )
+        sums: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(levels.levels, 1.0, 0, self._weight, self._whole.units, self._zeros, None),
+            *(1.0, 0, torch.float32, "none", [], ""),
+        )
+        out = sums * levels.steps[..., None] + levels.lows[..., None] * self._whole.of_lows + self.bias
+        if apart is not None:
+            out += apart[..., : self._apart].float() @ self._few.t()
+        out = (out if activation is None else ACTIVATIONS[activation](out)).to(self.dtype)
+        return out if added is None else out + added

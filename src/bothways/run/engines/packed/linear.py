@@ -6,10 +6,13 @@ Shapes: T tokens, I inputs, O outputs.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from bothways.model.kernels.compiled import kernels
 
 FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", ""), "tanh": ("tanh", "")}
 """Activations that the product applies itself, by the name in `ACTIVATIONS`."""
@@ -36,7 +39,7 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer for inference.
+    """A linear layer for inference: by our own kernel where there is one, else by oneDNN.
 
     Args:
         weight: ``(O, I)`` float32.
@@ -49,17 +52,33 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.out_features, self.in_features = weight.shape
-        self.bias = None if bias is None else bias.detach().to(dtype)
-        self._kernel, self._algorithm = ("none", "") if activation is None else FUSED[activation]
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype).contiguous(), _ROWS)
+        weight = weight.detach().to(dtype).contiguous()
+        ours = kernels()
+        self._ours = ours if ours is not None and ours.multiplies(weight, activation) else None
+        self._activation = activation
+        if self._ours is not None:
+            self._weight = self._ours.packed(weight)
+            bias = torch.zeros(self.out_features) if bias is None else bias.detach().float().contiguous()
+        else:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+            bias = None if bias is None else bias.detach().to(dtype)
+        self._bias: Any = bias
+
+    @property
+    def any_shape(self) -> bool:
+        """Whether the first product of a number of rows costs no more than the next ones."""
+        return self._ours is not None
 
     def forward(self, x_TI: Tensor) -> Tensor:
         """From ``(T, I)``, or any shape that ends in I, to ``(T, O)``."""
         x_TI = x_TI.to(self.dtype)
         if not x_TI.numel():
             return x_TI.new_empty(*x_TI.shape[:-1], self.out_features)
+        if self._ours is not None:
+            return self._ours.linear(x_TI, self._weight, self._bias, self.dtype, activation=self._activation)
+        kernel, algorithm = ("none", "") if self._activation is None else FUSED[self._activation]
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x_TI.contiguous(), self._weight, self.bias, self._kernel, [], self._algorithm
+            x_TI.contiguous(), self._weight, self._bias, kernel, [], algorithm
         )
         return out
 
@@ -67,7 +86,8 @@ class PackedLinear(nn.Module):
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
         if not x_TI.numel():
             return other_TO
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x_TI.to(self.dtype).contiguous(), other_TO.to(self.dtype).contiguous(), self._weight, self.bias, "add"
-        )
+        x_TI, other_TO = x_TI.to(self.dtype).contiguous(), other_TO.to(self.dtype).contiguous()
+        if self._ours is not None:
+            return self._ours.linear(x_TI, self._weight, self._bias, self.dtype, added=other_TO)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_TI, other_TO, self._weight, self._bias, "add")
         return out

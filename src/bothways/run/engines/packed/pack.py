@@ -24,26 +24,28 @@ from bothways.model.parts.feed_forward import ACTIVATIONS, FeedForward
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.attention import PackedAttention, scaled
 from bothways.run.engines.packed.block import PackedPostNorm
-from bothways.run.engines.packed.calibrate import AFTER_NORM, MIXED, Smoothing, others
-from bothways.run.engines.packed.feed_forward import PackedFeedForward, SplitFeedForward
-from bothways.run.engines.packed.int8 import InputScale, Int8Linear
+from bothways.run.engines.packed.calibrate import Layer
+from bothways.run.engines.packed.feed_forward import PackedFeedForward
+from bothways.run.engines.packed.int8 import Int8Linear, Rounded
 from bothways.run.engines.packed.linear import FUSED, PackedLinear, can_pack
 from bothways.run.engines.packed.norm import PackedEmbeddings, PackedNorm
 
 _PLAIN = (Attention, BucketAttention, CausalAttention)
 """Attention whose scores may be scaled before they are made."""
+_APART = 32
+"""Channels of an activation's output that stay out of int8."""
 
 
-def pack(parts: Parts, dtype: torch.dtype, scales: Mapping[str, InputScale] | None = None) -> Parts:
+def pack(parts: Parts, dtype: torch.dtype, rounded: Mapping[str, Rounded] | None = None) -> Parts:
     """Packs an encoder and its heads.
 
     Args:
         parts: Of a model on a processor.
         dtype: What the encoder multiplies: float32 or bfloat16; heads stay in float32.
-        scales: For layers that are to multiply in int8, by the names of `layers`, the scales of their inputs.
+        rounded: For layers that are to multiply in int8, by the names of `layers`, what their weights became.
     """
     encoder = shared_copy(parts.encoder)
-    packed = [_block(block, f"block {place}", dtype, scales or {}) for place, block in enumerate(encoder.stack.blocks)]
+    packed = [_block(block, f"block {place}", dtype, rounded or {}) for place, block in enumerate(encoder.stack.blocks)]
     encoder.stack.blocks = nn.ModuleList(packed)
     kernel, first = kernels(), encoder.embeddings
     if kernel is not None and type(first) is Embeddings and kernel.looks_up(first.tokens.weight):
@@ -53,17 +55,18 @@ def pack(parts: Parts, dtype: torch.dtype, scales: Mapping[str, InputScale] | No
     return Parts(encoder, heads, parts.head_configs)
 
 
-def layers(encoder: Encoder) -> dict[str, tuple[nn.Linear, Smoothing | None]]:
-    """The layers that can multiply in int8, by name, and how the channels of their inputs are smoothed."""
-    found: dict[str, tuple[nn.Linear, Smoothing | None]] = {}
+def layers(encoder: Encoder) -> dict[str, Layer]:
+    """The layers that can multiply in int8, by name."""
+    found: dict[str, Layer] = {}
     for place, block in enumerate(encoder.stack.blocks):
         if _usual(block):
             attention: Any = block.attention
             feed_forward: Any = block.feed_forward
-            found[f"block {place} queries"] = (attention.query, AFTER_NORM)
-            found[f"block {place} mixed"] = (attention.output, MIXED)
-            found[f"block {place} inner"] = (feed_forward.inner, AFTER_NORM)
-            found[f"block {place} outer"] = (feed_forward.output, None)
+            found[f"block {place} queries"] = Layer(attention.query, scaled(attention)[0])
+            for name, layer in (("mixed", attention.output), ("inner", feed_forward.inner)):
+                found[f"block {place} {name}"] = Layer(layer, layer.weight)
+            outer = feed_forward.output
+            found[f"block {place} outer"] = Layer(outer, outer.weight, min(_APART, outer.in_features // 4))
     return found
 
 
@@ -83,59 +86,50 @@ def _usual(block: Any) -> bool:
     )
 
 
-def _block(block: Any, name: str, dtype: torch.dtype, scales: Mapping[str, InputScale]) -> nn.Module:
+def _block(block: Any, name: str, dtype: torch.dtype, rounded: Mapping[str, Rounded]) -> nn.Module:
     if not _usual(block) or not can_pack(dtype):
         return block
-    attention = block.attention
-    mixed = scales.get(f"{name} mixed")
-    packed = PackedAttention(
-        attention,
-        _layer(*scaled(attention), dtype, scales.get(f"{name} queries")),
-        _layer(attention.output.weight, attention.output.bias, dtype, mixed, torch.float32 if scales else dtype),
+
+    def layer(part: str, weight: Tensor, bias: Tensor | None) -> Any:
+        return _layer(weight, bias, dtype, rounded.get(f"{name} {part}"))
+
+    attention, outer = block.attention, block.feed_forward.output
+    return PackedPostNorm(
+        PackedAttention(
+            attention,
+            layer("queries", *scaled(attention)),
+            layer("mixed", attention.output.weight, attention.output.bias),
+        ),
+        block.attention_norm,
+        PackedFeedForward(
+            _inner(block.feed_forward, dtype, rounded.get(f"{name} inner"), rounded.get(f"{name} outer")),
+            layer("outer", outer.weight, outer.bias),
+        ),
+        block.feed_forward_norm,
     )
-    feed_forward = _feed_forward(block.feed_forward, dtype, scales.get(f"{name} inner"), scales.get(f"{name} outer"))
-    return PackedPostNorm(packed, block.attention_norm, feed_forward, block.feed_forward_norm)
+
+
+def _inner(layers: FeedForward, dtype: torch.dtype, rounded: Rounded | None, outer: Rounded | None) -> Any:
+    """The first layer, what comes out in the order that the second one wants."""
+    activation = next(known for known, apply in ACTIVATIONS.items() if apply is layers.activation)
+    weight: Tensor = layers.inner.weight
+    bias: Tensor | None = layers.inner.bias
+    if outer is not None:
+        order = outer.order()
+        weight, bias = weight.detach()[order], None if bias is None else bias.detach()[order]
+        rounded = None if rounded is None else rounded.of_outputs(order)
+    return _layer(weight, bias, dtype, rounded, activation)
 
 
 def _layer(
-    weight: Tensor,
-    bias: Tensor | None,
-    dtype: torch.dtype,
-    scale: InputScale | None,
-    out: torch.dtype | None = None,
-    activation: str | None = None,
-    gives: InputScale | None = None,
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rounded: Rounded | None, activation: str | None = None
 ) -> Any:
-    """A packed layer that multiplies in `dtype`, or in int8 where its input has a scale."""
+    """A packed layer that multiplies in `dtype`, or in int8 where its weight was rounded."""
     fused = activation if activation in FUSED else None
     layer = (
-        PackedLinear(weight, bias, dtype, fused)
-        if scale is None
-        else Int8Linear(weight, bias, scale, out or dtype, fused, gives if fused else None)
+        PackedLinear(weight, bias, dtype, fused) if rounded is None else Int8Linear(weight, bias, rounded, dtype, fused)
     )
     return layer if fused or activation is None else nn.Sequential(layer, _Activation(ACTIVATIONS[activation]))
-
-
-def _feed_forward(
-    layers: FeedForward, dtype: torch.dtype, inner: InputScale | None, outer: InputScale | None
-) -> PackedFeedForward | SplitFeedForward:
-    activation = next(known for known, apply in ACTIVATIONS.items() if apply is layers.activation)
-    (first, bias), (second, last) = ((one.weight.detach(), one.bias) for one in (layers.inner, layers.output))
-    if outer is None:
-        return PackedFeedForward(_layer(first, bias, dtype, inner, None, activation), _layer(second, last, dtype, None))
-    assert outer.apart is not None
-    most = others(outer.apart, len(first))
-    many, few = ((first[at], None if bias is None else bias.detach()[at]) for at in (most, outer.apart))
-    return SplitFeedForward(
-        PackedFeedForward(
-            _layer(*many, dtype, inner, None, activation, outer),
-            _layer(second[:, most], last, dtype, outer, torch.float32),
-        ),
-        PackedFeedForward(
-            _layer(*few, torch.float32, None, None, activation),
-            _layer(second[:, outer.apart], None, torch.float32, None),
-        ),
-    )
 
 
 def _linears(module: Any, dtype: torch.dtype) -> Any:

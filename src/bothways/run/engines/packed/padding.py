@@ -1,8 +1,9 @@
 """Batches whose number of tokens is one of few.
 
-oneDNN prepares a kernel for each shape that it meets, which takes longer than running it. So a batch begins with a few
-sequences of one token each that nobody asked for: then its size is a multiple of 64 (of 16 where it is small), and the
-kernels of earlier batches serve it. A short text alone stays as it is: there are few such sizes, and time matters most.
+oneDNN prepares a kernel for each shape that it meets, which takes longer than running it. So where it multiplies (and
+not our own kernels) a batch begins with a few sequences of one token each that nobody asked for: then its size is a
+multiple of 64 (of 16 where it is small), and the kernels of earlier batches serve it. A short text alone stays as it
+is: there are few such sizes, and time matters most.
 """
 
 from __future__ import annotations

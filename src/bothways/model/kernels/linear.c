@@ -1,0 +1,156 @@
+/* Linear layers whose weights were packed: products, and all that follows them, a tile of 6 rows and 64 columns at a time.
+
+   A packed weight is [columns / 64][steps][64] words: what one step of a sum needs lies together. */
+
+#include "words.h"
+
+#define PANEL (BLOCKS * LANES)
+#define NEAR_BYTES 131072 /* of rows that stay in a core's own cache while all panels pass by */
+
+enum { NOTHING, GELU, GELU_TANH, RELU };
+
+/* some channels of x [rows][row words], whose products are added to those of levels */
+typedef struct {
+    const uint32_t *x, *weights;
+    int64_t row, steps;
+    int kind;
+} apart_t;
+
+typedef struct {
+    const uint32_t *x, *weights;
+    apart_t apart; /* of no steps where there are none */
+    const float *bias;             /* [columns] */
+    const float *units, *of_lows;  /* [columns] of LEVELS: what 1 in a weight is worth, and what all of them are */
+    const float *steps_of, *lows;  /* [rows] of LEVELS: what a level of x is worth, and what level 0 is */
+    const void *added;  /* [rows][columns] of `kind`, or none */
+    void *out;          /* [rows][columns] of `kind` */
+    int64_t rows, steps, columns, chunk;
+    int x_kind, kind, activation;
+    atomic_long next; /* of chunks times panels */
+} linear_t;
+
+/* The share of x that GELU lets through is 0.5 + x P(x^2). These P are least in error of x P(x^2) x for |x| <= 4, below
+   5e-5 (found by Lawson's iteration, as benchmarks do not need more than bfloat16 can hold). */
+static const float SHORT_GELU[2][8] = {
+    {3.98673395e-01f, -6.58878437e-02f, 9.50539854e-03f, -1.00649042e-03f, 7.48550425e-05f, -3.65713216e-06f,
+     1.04196001e-07f, -1.30129353e-09f},
+    {3.98616982e-01f, -6.60984102e-02f, 9.65433160e-03f, -1.04332429e-03f, 7.94258787e-05f, -3.96607506e-06f,
+     1.15092844e-07f, -1.45868606e-09f},
+};
+
+INLINE __m512 short_gelu(const float *polynomial, __m512 x) {
+    const __m512 end = _mm512_set1_ps(4.0f);
+    const __m512 near = _mm512_min_ps(_mm512_max_ps(x, _mm512_sub_ps(_mm512_setzero_ps(), end)), end);
+    const __m512 square = _mm512_mul_ps(near, near);
+    __m512 sum = _mm512_set1_ps(polynomial[7]);
+#pragma GCC unroll 8
+    for (int i = 6; i >= 0; i--)
+        sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(polynomial[i]));
+    return _mm512_mul_ps(x, _mm512_fmadd_ps(near, sum, _mm512_set1_ps(0.5f)));
+}
+
+INLINE __m512 raised(__m512 x) { /* e^x for x <= 0 */
+    return power_of_two(0, _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _mm512_set1_ps(-126.0f)));
+}
+
+INLINE __m512 gelu(__m512 x) {
+    const __m512 bell = raised(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f))), one = _mm512_set1_ps(1.0f);
+    const __m512 tail = normal_tail(x, bell);
+    const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mul_ps(x, _mm512_mask_mov_ps(_mm512_sub_ps(one, tail), below, tail));
+}
+
+/* Hendrycks and Gimpel 2016: x / (1 + e^(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+INLINE __m512 gelu_tanh(__m512 x) {
+    const __m512 one = _mm512_set1_ps(1.0f), square = _mm512_mul_ps(x, x);
+    const __m512 inner = _mm512_fmadd_ps(square, _mm512_set1_ps(0.044715f), one);
+    const __m512 twice = _mm512_mul_ps(_mm512_mul_ps(x, inner), _mm512_set1_ps(1.59576912f));
+    const __m512 least = raised(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(twice)));
+    const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mul_ps(x, _mm512_div_ps(_mm512_mask_mov_ps(one, below, least), _mm512_add_ps(one, least)));
+}
+
+INLINE __m512 activated(const int activation, const int kind, __m512 x) {
+    if (activation == RELU)
+        return _mm512_max_ps(x, _mm512_setzero_ps());
+    if (activation == NOTHING)
+        return x;
+    if (kind != FLOAT32)
+        return short_gelu(SHORT_GELU[activation == GELU_TANH], x);
+    return activation == GELU ? gelu(x) : gelu_tanh(x);
+}
+
+/* from sums to what comes out */
+INLINE void finished(const linear_t *w, const int activation, const int levels, const int kind, const float *sums,
+                     const float *more, int rows, int blocks, int64_t row, int64_t column) {
+    for (int j = 0; j < blocks; j++, column += LANES) {
+        const __m512 bias = _mm512_loadu_ps(w->bias + column);
+        __m512 units = bias, of_lows = bias;
+        if (levels) {
+            units = _mm512_loadu_ps(w->units + column);
+            of_lows = _mm512_loadu_ps(w->of_lows + column);
+        }
+        for (int r = 0; r < rows; r++) {
+            __m512 value = _mm512_loadu_ps(sums + r * PANEL + j * LANES);
+            const int64_t place = (row + r) * w->columns + column;
+            if (levels) {
+                const __m512 unit = _mm512_mul_ps(units, _mm512_set1_ps(w->steps_of[row + r]));
+                value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(value)), unit);
+                value = _mm512_fmadd_ps(of_lows, _mm512_set1_ps(w->lows[row + r]), value);
+                if (w->apart.steps)
+                    value = _mm512_add_ps(value, _mm512_loadu_ps(more + r * PANEL + j * LANES));
+            }
+            value = activated(activation, kind, _mm512_add_ps(value, bias));
+            if (w->added)
+                value = _mm512_add_ps(value, taken(w->added, kind, place));
+            put(w->out, kind, place, value);
+        }
+    }
+}
+
+#define FINISH(ACTIVATION, KIND)                                                                                       \
+    if (w->activation == ACTIVATION && w->kind == KIND) {                                                              \
+        if (w->x_kind == LEVELS)                                                                                       \
+            finished(w, ACTIVATION, 1, KIND, sums, more, rows, blocks, row, column);                                         \
+        else                                                                                                           \
+            finished(w, ACTIVATION, 0, KIND, sums, more, rows, blocks, row, column);                                         \
+    }
+#define FINISHES(KIND) FINISH(NOTHING, KIND) FINISH(GELU, KIND) FINISH(GELU_TANH, KIND) FINISH(RELU, KIND)
+
+static void tiles(const linear_t *w, int64_t first, int64_t last, int64_t column) {
+    _Alignas(64) float sums[ROWS * PANEL], more[ROWS * PANEL];
+    const apart_t *apart = &w->apart;
+    const int blocks = w->columns - column < PANEL ? (int)(w->columns - column) / LANES : BLOCKS;
+    const uint32_t *panel = w->weights + column * w->steps;
+    for (int64_t row = first; row < last; row += ROWS) {
+        const int rows = last - row < ROWS ? (int)(last - row) : ROWS;
+        products(w->x_kind, rows, blocks, w->x + row * w->steps, w->steps, panel, PANEL, LANES, w->steps, sums, PANEL);
+        if (apart->steps)
+            products(apart->kind, rows, blocks, apart->x + row * apart->row, apart->row, apart->weights + column * apart->steps,
+                     PANEL, LANES, apart->steps, more, PANEL);
+        FINISHES(FLOAT32)
+        FINISHES(BFLOAT16)
+    }
+}
+
+static void some_tiles(void *given) {
+    linear_t *w = given;
+    const int64_t panels = (w->columns + PANEL - 1) / PANEL, chunks = (w->rows + w->chunk - 1) / w->chunk;
+    for (int64_t task; (task = w->next++) < chunks * panels;) {
+        const int64_t first = task / panels * w->chunk, last = first + w->chunk;
+        tiles(w, first, last < w->rows ? last : w->rows, task % panels * PANEL);
+    }
+}
+
+/* activation(x[rows][inputs] weights + apart + bias) + added, of `kind`; `steps` words are a row of x */
+void linear(const void *x, int x_kind, const float *steps_of, const float *lows, const void *weights, const float *units,
+            const float *of_lows, const void *x_apart, int apart_kind, int64_t apart_row, const void *apart_weights,
+            int64_t apart_steps, const float *bias, int activation, const void *added, int kind, void *out, int64_t rows,
+            int64_t steps, int64_t columns, int threads) {
+    const int64_t near = NEAR_BYTES / (4 * steps) / ROWS * ROWS;
+    linear_t work = {.x = x, .x_kind = x_kind, .steps_of = steps_of, .lows = lows, .weights = weights, .units = units,
+                     .of_lows = of_lows, .apart = {x_apart, apart_weights, apart_row, apart_steps, apart_kind}, .bias = bias, .activation = activation, .added = added, .kind = kind,
+                     .out = out, .rows = rows, .steps = steps, .columns = columns,
+                     .chunk = near < 4 * ROWS ? 4 * ROWS : near};
+    together(some_tiles, &work, threads);
+}
