@@ -73,13 +73,11 @@ SIDES = (
     Side("ctranslate2", "", "float32", "ctranslate2-float32"),
     Side("ctranslate2", "", "int8", "ctranslate2-int8"),
     Side("fastembed", "", "float32", "fastembed"),
-    Side("bothways", "reference", "float32", peer=False),
-    Side("bothways", "reference", "bf16", peer=False),
     Side("bothways", "packed", "float32", peer=False),
     Side("bothways", "packed", "bf16", peer=False),
-    Side("bothways", "packed", "int8", peer=False),
-    Side("bothways", "packed", "int8 within 0.99", "quantized", peer=False),
     Side("bothways", "", "auto", peer=False),
+    *(Side("bothways", "", f"auto within {bound}", f"within-{bound}", peer=False) for bound in ("0.9995", "0.999")),
+    Side("bothways", "packed", "int8 within 0.99", "within-0.99", peer=False),
 )
 TRUTH = SIDES[0]
 

@@ -133,7 +133,7 @@ def bothways(job: Job) -> Embed:
     import bothways as bw
 
     precision, _, bound = job.precision.partition(" within ")
-    folder = f"{job.prepared}/quantized" if bound else job.model
+    folder = f"{job.prepared}/within-{bound}" if bound else job.model
     model = bw.load(folder, engine=job.engine or None, precision=precision, truncation="head")
     model.max_length = job.length
     return lambda texts, batch: model.embed(list(texts))

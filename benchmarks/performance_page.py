@@ -56,7 +56,7 @@ class Line:
         latency: Milliseconds for one short text, and the 99th percentile.
         start: Seconds to the first vector.
         memory: The peak in MiB.
-        share: Of the roof; None where that is not Bothways.
+        share: Of the roof; None where that is not Bothways, or computes in several precisions.
     """
 
     side: str
@@ -82,7 +82,7 @@ def main() -> None:
     roofs = measured_roofs(args.folder / "roof.json", args.threads)
     parts = [HEAD]
     for (model, count, bf16), results in sorted(groups.items(), key=lambda item: (not item[0][2], item[0][0])):
-        lines = told(args, model, count, results, roofs)
+        lines = told(args, model, count, bf16, results, roofs)
         name = f"performance-{model}{'' if bf16 else '-no-bf16'}.svg"
         draw(args.out / name, lines)
         parts.append(section(model, count, bf16, lines, name, results))
@@ -125,7 +125,12 @@ def measured_roofs(path: Path, threads: int | None) -> dict[str, float]:
 
 
 def told(
-    args: argparse.Namespace, model: str, count: int, results: dict[Cell, dict[str, Any]], roofs: dict[str, float]
+    args: argparse.Namespace,
+    model: str,
+    count: int,
+    bf16: bool,
+    results: dict[Cell, dict[str, Any]],
+    roofs: dict[str, float],
 ) -> list[Line]:
     """A line for each side that was measured, in the order of the benchmark."""
     folder = args.folder / "models" / model / "onnx"
@@ -138,8 +143,7 @@ def told(
         took = middle(results, side.name, "work", "seconds")
         if took is None or default is None:
             continue
-        kind = side.precision.split()[0]
-        kind = "bf16" if kind == "auto" else kind
+        kind = {"auto": "bf16" if bf16 else "float32"}.get(side.precision, side.precision.removesuffix(" within 0.99"))
         p50, p99, memory = (
             middle(results, side.name, "work", f) or 0 for f in ("latency_p50", "latency_p99", "memory")
         )
