@@ -116,12 +116,14 @@ def test_each_row_is_rounded_on_a_scale_of_its_own():
         x = (torch.randn(50, 64, generator=draw) * torch.logspace(-3, 3, 50)[:, None]).to(dtype)
         x[7] = 0
         wanted = torch.addcmul(shift, x.float(), by)
-        levels, steps, lows = OURS.rounded(x, by, shift)
+        levels, steps, lows, few = OURS.rounded(x, by, shift, torch.tensor([63, 4]))
+        assert torch.equal(few, x[:, [63, 4]])
         back = lows[:, None] + steps[:, None] * levels
         assert ((back - wanted).abs().amax(1) <= steps * 0.502).all()
         reach = wanted.amax(1).clamp(min=0) - wanted.amin(1).clamp(max=0)
         assert torch.allclose(steps, reach / 255, rtol=1e-5)
-    levels, steps, lows = OURS.rounded(torch.zeros(2, 16), torch.ones(16), torch.zeros(16))
+    levels, steps, lows, few = OURS.rounded(torch.zeros(2, 16), torch.ones(16), torch.zeros(16))
+    assert few is None
     assert not levels.any()
     assert not lows.any()
     assert (steps > 0).all()
@@ -385,16 +387,15 @@ def test_a_layer_in_int8_is_the_same_with_kernels_and_without(monkeypatch, apart
     inputs = Inputs()
     inputs.add(x)
     found = rounded(inputs, weight, apart)
-    given = x[:, found.order()]
     layers = [Int8Linear(weight, bias, found, torch.float32, activation)]
     monkeypatch.setattr(int8, "kernels", lambda: None)
     layers.append(Int8Linear(weight, bias, found, torch.float32, activation))
     assert [layer.any_shape for layer in layers] == [OURS is not None and OURS.levels, False]
     exact = functional.linear(x, weight, bias)
     for layer in layers:
-        assert (layer(given) - ACTIVATED[activation](exact)).abs().max() < 0.2
-        assert (layer.plus(given, other) - exact - other).abs().max() < 0.2
-    assert (layers[0](given) - layers[1](given)).abs().max() < 1e-4
+        assert (layer(x) - ACTIVATED[activation](exact)).abs().max() < 0.2
+        assert (layer.plus(x, other) - exact - other).abs().max() < 0.2
+    assert (layers[0](x) - layers[1](x)).abs().max() < 1e-4
 
 
 def test_biases_by_distance_are_those_of_every_length():

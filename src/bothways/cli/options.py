@@ -128,8 +128,8 @@ EngineName = Annotated[
     machine("--engine", "NAME", "packed, reference, gpu; for exported models onnx, openvino; the fastest there is."),
 ]
 RunPrecision = Annotated[
-    Literal["auto", "float32", "bf16", "int8"],
-    machine("--precision", None, "Numbers to multiply in; lower ones are faster, and checked against float32."),
+    Literal["auto", "float32", "bf16", "fp16", "int8"],
+    machine("--precision", None, "Numbers to multiply in; lower ones are faster and checked; fp16 is for GPUs."),
 ]
 WorstCosine = Annotated[
     float | None,

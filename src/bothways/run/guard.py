@@ -194,7 +194,7 @@ class _Remembered:
 
 
 def _search(search: _Search) -> Checked:
-    """Keeps the layers that hurt most in higher precision, one more each time, until the bound holds."""
+    """Keeps the layers that hurt most for their size in higher precision, as few as the bound needs."""
     judge, names = search.judge, list(search.rounded)
     engine = search.engine(names)
     first = judge.found(engine)
@@ -209,11 +209,17 @@ def _search(search: _Search) -> Checked:
     hurting = sorted(
         names, key=lambda name: (_loss(alone[name]) - none) / search.rounded[name].weight.numel(), reverse=True
     )
-    for count in range(1, len(hurting)):
-        engine = search.engine([name for name in names if name not in hurting[:count]])
+    fewest, most, good = 1, len(hurting) - 1, None
+    while fewest <= most:  # what holds with some layers kept holds with more
+        count = (fewest + most) // 2
+        engine = search.engine(hurting[count:])
         found = judge.found(engine)
         if judge.holds(found):
-            return _taken_back(search, search.checked(engine, found, hurting[:count]))
+            good, most = search.checked(engine, found, hurting[:count]), count - 1
+        else:
+            fewest = count + 1
+    if good is not None:
+        return _taken_back(search, good)
     worst = hurting[0]
     raise BothwaysError(
         f"{judge.model.name} in int8 does not stay within the bound ({judge.asked()}): all layers in int8 are "

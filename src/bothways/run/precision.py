@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "float32", "bf16")
+_HALF = "fp16"
 _NATIVE = ("amx_bf16", "avx512_bf16", "neon_bf16")
 _CAP = "ONEDNN_MAX_CPU_ISA"
 _NEWEST = ("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
@@ -37,7 +38,7 @@ class Precision:
     """What matrix products are computed in.
 
     Attributes:
-        name: ``"float32"`` or ``"bf16"``.
+        name: ``"float32"``, ``"bf16"``, or ``"fp16"``.
         reason: Why, in words.
         device: The kind of device it holds for: ``"cpu"``, ``"cuda"``, ...
     """
@@ -50,7 +51,8 @@ class Precision:
         """A context in which matrix products are computed in this precision."""
         import torch
 
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.name == "bf16")
+        dtype = torch.float16 if self.name == _HALF else torch.bfloat16
+        return torch.autocast(self.device, dtype=dtype, enabled=self.name != "float32")
 
 
 def check_precision(name: str) -> None:
@@ -59,6 +61,8 @@ def check_precision(name: str) -> None:
     Raises:
         BothwaysError: It is not one of `PRECISIONS`.
     """
+    if name == _HALF:
+        raise BothwaysError("training knows no fp16, in which small gradients become 0; take bf16")
     if name not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise BothwaysError(f"there is no precision {name!r}; there are {known}{closest(name, PRECISIONS)}")
@@ -68,14 +72,19 @@ def resolve_precision(precision: str, device: torch.device | str) -> Precision:
     """Decides on a precision.
 
     Args:
-        precision: ``"float32"``, ``"bf16"``, or ``"auto"``: bf16 where the device multiplies it natively.
+        precision: ``"float32"``, ``"bf16"``, ``"fp16"`` on a GPU, for answers only, or ``"auto"``: bf16 where the
+            device multiplies it natively.
         device: Where the model runs.
 
     Raises:
         BothwaysError: There is no such precision.
     """
-    check_precision(precision)
     kind = str(device).partition(":")[0]
+    if precision == _HALF:
+        if kind == "cpu":
+            raise BothwaysError("fp16 is for GPUs; a processor computes in float32, bf16 or int8")
+        return Precision(_HALF, "asked for", kind)
+    check_precision(precision)
     if precision == "float32":
         return Precision("float32", "asked for", kind)
     native, reason = native_bf16(kind)

@@ -46,8 +46,8 @@ _LETTERS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "i": ctypes.c_int, "f": c
 _FUNCTIONS = {
     "attention": ("pppnipipnnnfpnpsui", ctypes.c_int),
     "attention_gradient": ("pppnippppppnnnfpsui", ctypes.c_int),
-    "linear": ("pippppppinpnpipipnnni", None),
-    "rounded": ("pipppppnni", None),
+    "linear": ("pinppppppinppipipnni", None),
+    "rounded": ("pippppppnpnni", None),
     "normed": ("pipnnppfi", None),
     "looked_up": ("ippipnnppf", ctypes.c_int),
     "dropped": ("pipnsufi", None),
@@ -64,23 +64,13 @@ class Levels(NamedTuple):
         levels: ``(T, I)`` uint8.
         steps: ``(T,)`` float32.
         lows: ``(T,)`` float32.
+        few: ``(T, A)`` some channels as they are, of a type that is multiplied; None: there are none.
     """
 
     levels: Tensor
     steps: Tensor
     lows: Tensor
-
-
-class Apart(NamedTuple):
-    """Some channels that are multiplied as they are.
-
-    Attributes:
-        values: ``(T, I)`` of which the first A count, of a type that is multiplied.
-        weight: ``(O, A)`` as `Kernels.packed` makes it, for the same type.
-    """
-
-    values: Tensor
-    weight: Tensor
+    few: Tensor | None = None
 
 
 class Whole(NamedTuple):
@@ -89,10 +79,12 @@ class Whole(NamedTuple):
     Attributes:
         units: ``(O,)`` float32 what 1 in a row of it is worth.
         of_lows: ``(O,)`` float32 what a row sums up to.
+        few: The weight ``(O, A)`` of the channels that are as they are, as `Kernels.packed` makes it; None with None.
     """
 
     units: Tensor
     of_lows: Tensor
+    few: Tensor | None = None
 
 
 Drop = tuple[float, int]
@@ -238,7 +230,7 @@ class Kernels:
 
     def linear(
         self,
-        x_TI: Tensor | Levels,
+        x: Tensor | Levels,
         weight: Tensor,
         bias: Tensor,
         dtype: torch.dtype,
@@ -246,36 +238,34 @@ class Kernels:
         activation: str | None = None,
         added: Tensor | None = None,
         whole: Whole | None = None,
-        apart: Apart | None = None,
     ) -> Tensor:
         """The product with a weight, what is added to it and done to it.
 
         Args:
-            x_TI: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8.
+            x: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8.
             weight: As `packed` makes it.
             bias: ``(O,)`` float32.
             dtype: What comes out: float32 or bfloat16.
             activation: Of product and bias; a name that it knows.
             added: ``(T, O)`` of `dtype`, afterwards.
             whole: What goes with a weight in int8.
-            apart: What is added to the product in int8.
 
         Returns:
             ``(T, O)``.
         """
-        rows_of: Sequence[Tensor | None] = (None, None)
-        if isinstance(x_TI, Levels):
-            x_TI, *rows_of = x_TI
-        x_TI = x_TI.contiguous()
-        columns, steps = len(bias), weight.shape[1]
+        x_TI, steps, lows, few = x if isinstance(x, Levels) else (x, None, None, None)
+        units, of_lows, few_weight = (None, None, None) if whole is None else whole
+        x_TI, columns, words = x_TI.contiguous(), len(bias), weight.shape[1]
         out = torch.empty(*x_TI.shape[:-1], columns, dtype=dtype)
         rows = out.numel() // columns
         added = None if added is None else added.contiguous()
         self._library.linear(
-            *(x_TI.data_ptr(), _KINDS[x_TI.dtype], *map(_place, rows_of)),
-            *(weight.data_ptr(), *map(_place, whole or (None, None)), *_of_apart(apart), bias.data_ptr()),
-            *(_ACTIVATIONS[activation], _place(added), _KINDS[dtype], out.data_ptr(), rows, steps, columns),
-            min(torch.get_num_threads(), 1 + rows * steps * columns // _THREAD_PRODUCTS),
+            *(x_TI.data_ptr(), _KINDS[x_TI.dtype], words, weight.data_ptr()),
+            *map(_place, (steps, lows, units, of_lows, few)),
+            *((0, 0) if few is None or few_weight is None else (_KINDS[few.dtype], few_weight.shape[1])),
+            *(_place(few_weight), bias.data_ptr(), _ACTIVATIONS[activation]),
+            *(_place(added), _KINDS[dtype], out.data_ptr(), rows, columns),
+            min(torch.get_num_threads(), 1 + rows * words * columns // _THREAD_PRODUCTS),
         )
         return out
 
@@ -283,14 +273,23 @@ class Kernels:
         """Whether it can round a matrix, and normalise it."""
         return x_TI.dtype in (torch.float32, torch.bfloat16) and x_TI.ndim == 2 and x_TI.shape[1] % _LANES == 0
 
-    def rounded(self, x_TI: Tensor, by: Tensor, shift: Tensor) -> Levels:
-        """A matrix that it `reads`, times `by` and plus `shift`, ``(I,)`` float32 both, in bytes."""
-        x_TI = x_TI.contiguous()
-        rows = len(x_TI)
-        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), torch.empty(rows), torch.empty(rows))
+    def rounded(self, x_TI: Tensor, by: Tensor, shift: Tensor, apart: Tensor | None = None) -> Levels:
+        """A matrix in bytes.
+
+        Args:
+            x_TI: One that it `reads`.
+            by: ``(I,)`` float32 what each channel is multiplied by first.
+            shift: ``(I,)`` float32 what is added to it then.
+            apart: ``(A,)`` int64 channels that are also given as they are.
+        """
+        x_TI, rows = x_TI.contiguous(), len(x_TI)
+        count = 0 if apart is None else len(apart)
+        few = x_TI.new_empty(rows, count) if count else None
+        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), torch.empty(rows), torch.empty(rows), few)
         self._library.rounded(
             *(x_TI.data_ptr(), _KINDS[x_TI.dtype], by.data_ptr(), shift.data_ptr()),
-            *(*(each.data_ptr() for each in found), *x_TI.shape, _threads_of(x_TI)),
+            *(found.levels.data_ptr(), found.steps.data_ptr(), found.lows.data_ptr()),
+            *(_place(apart), count, _place(few), *x_TI.shape, _threads_of(x_TI)),
         )
         return found
 
@@ -406,15 +405,6 @@ def _threads_of(values: Tensor) -> int:
 
 def _place(values: Tensor | None) -> int | None:
     return None if values is None else values.data_ptr()
-
-
-def _of_apart(apart: Apart | None) -> tuple[int | None, int, int, int | None, int]:
-    """Place, kind, words of a row, place of the weight, and words of it that count."""
-    if apart is None:
-        return None, 0, 0, None, 0
-    values, weight = apart
-    row = values.stride(0) * values.element_size() // 4
-    return values.data_ptr(), _KINDS[values.dtype], row, weight.data_ptr(), weight.shape[1]
 
 
 def _openmp() -> int | None:

@@ -9,28 +9,27 @@
 
 enum { NOTHING, GELU, GELU_TANH, RELU };
 
-/* some channels of x [rows][row words], whose products are added to those of levels */
+/* what a factor and a weight are, of so many words in a row */
 typedef struct {
     const uint32_t *x, *weights;
-    int64_t row, steps;
+    int64_t steps;
     int kind;
-} apart_t;
+} factors_t;
 
 typedef struct {
-    const uint32_t *x, *weights;
-    apart_t apart; /* of no steps where there are none */
-    const float *bias;             /* [columns] */
-    const float *units, *of_lows;  /* [columns] of LEVELS: what 1 in a weight is worth, and what all of them are */
-    const float *steps_of, *lows;  /* [rows] of LEVELS: what a level of x is worth, and what level 0 is */
-    const void *added;  /* [rows][columns] of `kind`, or none */
-    void *out;          /* [rows][columns] of `kind` */
-    int64_t rows, steps, columns, chunk;
-    int x_kind, kind, activation;
+    factors_t main, few; /* few: channels of x whose products are added to those of LEVELS; of no steps, if none */
+    const float *bias;            /* [columns] */
+    const float *units, *of_lows; /* [columns] of LEVELS: what 1 in a weight is worth, and what all of them are */
+    const float *steps, *lows;    /* [rows] of LEVELS: what a level of x is worth, and what level 0 is */
+    const void *added;            /* [rows][columns] of `kind`, or none */
+    void *out;                    /* [rows][columns] of `kind` */
+    int64_t rows, columns, chunk;
+    int kind, activation;
     atomic_long next; /* of chunks times panels */
 } linear_t;
 
 /* The share of x that GELU lets through is 0.5 + x P(x^2). These P are least in error of x P(x^2) x for |x| <= 4, below
-   5e-5 (found by Lawson's iteration, as benchmarks do not need more than bfloat16 can hold). */
+   5e-5, which is less than bfloat16 can tell (found by Lawson's iteration). */
 static const float SHORT_GELU[2][8] = {
     {3.98673395e-01f, -6.58878437e-02f, 9.50539854e-03f, -1.00649042e-03f, 7.48550425e-05f, -3.65713216e-06f,
      1.04196001e-07f, -1.30129353e-09f},
@@ -94,10 +93,10 @@ INLINE void finished(const linear_t *w, const int activation, const int levels, 
             __m512 value = _mm512_loadu_ps(sums + r * PANEL + j * LANES);
             const int64_t place = (row + r) * w->columns + column;
             if (levels) {
-                const __m512 unit = _mm512_mul_ps(units, _mm512_set1_ps(w->steps_of[row + r]));
+                const __m512 unit = _mm512_mul_ps(units, _mm512_set1_ps(w->steps[row + r]));
                 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(value)), unit);
                 value = _mm512_fmadd_ps(of_lows, _mm512_set1_ps(w->lows[row + r]), value);
-                if (w->apart.steps)
+                if (w->few.steps)
                     value = _mm512_add_ps(value, _mm512_loadu_ps(more + r * PANEL + j * LANES));
             }
             value = activated(activation, kind, _mm512_add_ps(value, bias));
@@ -110,24 +109,26 @@ INLINE void finished(const linear_t *w, const int activation, const int levels, 
 
 #define FINISH(ACTIVATION, KIND)                                                                                       \
     if (w->activation == ACTIVATION && w->kind == KIND) {                                                              \
-        if (w->x_kind == LEVELS)                                                                                       \
-            finished(w, ACTIVATION, 1, KIND, sums, more, rows, blocks, row, column);                                         \
+        if (w->main.kind == LEVELS)                                                                                    \
+            finished(w, ACTIVATION, 1, KIND, sums, more, rows, blocks, row, column);                                   \
         else                                                                                                           \
-            finished(w, ACTIVATION, 0, KIND, sums, more, rows, blocks, row, column);                                         \
+            finished(w, ACTIVATION, 0, KIND, sums, more, rows, blocks, row, column);                                   \
     }
 #define FINISHES(KIND) FINISH(NOTHING, KIND) FINISH(GELU, KIND) FINISH(GELU_TANH, KIND) FINISH(RELU, KIND)
 
+static void multiplied(const factors_t *of, int rows, int blocks, int64_t row, int64_t column, float *sums) {
+    products(of->kind, rows, blocks, of->x + row * of->steps, of->steps, of->weights + column * of->steps, PANEL, LANES,
+             of->steps, sums, PANEL);
+}
+
 static void tiles(const linear_t *w, int64_t first, int64_t last, int64_t column) {
     _Alignas(64) float sums[ROWS * PANEL], more[ROWS * PANEL];
-    const apart_t *apart = &w->apart;
     const int blocks = w->columns - column < PANEL ? (int)(w->columns - column) / LANES : BLOCKS;
-    const uint32_t *panel = w->weights + column * w->steps;
     for (int64_t row = first; row < last; row += ROWS) {
         const int rows = last - row < ROWS ? (int)(last - row) : ROWS;
-        products(w->x_kind, rows, blocks, w->x + row * w->steps, w->steps, panel, PANEL, LANES, w->steps, sums, PANEL);
-        if (apart->steps)
-            products(apart->kind, rows, blocks, apart->x + row * apart->row, apart->row, apart->weights + column * apart->steps,
-                     PANEL, LANES, apart->steps, more, PANEL);
+        multiplied(&w->main, rows, blocks, row, column, sums);
+        if (w->few.steps)
+            multiplied(&w->few, rows, blocks, row, column, more);
         FINISHES(FLOAT32)
         FINISHES(BFLOAT16)
     }
@@ -142,15 +143,15 @@ static void some_tiles(void *given) {
     }
 }
 
-/* activation(x[rows][inputs] weights + apart + bias) + added, of `kind`; `steps` words are a row of x */
-void linear(const void *x, int x_kind, const float *steps_of, const float *lows, const void *weights, const float *units,
-            const float *of_lows, const void *x_apart, int apart_kind, int64_t apart_row, const void *apart_weights,
-            int64_t apart_steps, const float *bias, int activation, const void *added, int kind, void *out, int64_t rows,
-            int64_t steps, int64_t columns, int threads) {
-    const int64_t near = NEAR_BYTES / (4 * steps) / ROWS * ROWS;
-    linear_t work = {.x = x, .x_kind = x_kind, .steps_of = steps_of, .lows = lows, .weights = weights, .units = units,
-                     .of_lows = of_lows, .apart = {x_apart, apart_weights, apart_row, apart_steps, apart_kind}, .bias = bias, .activation = activation, .added = added, .kind = kind,
-                     .out = out, .rows = rows, .steps = steps, .columns = columns,
+/* activation(x weights + few + bias) + added, of `kind`; `words` are those of a row of x, which is [rows][words] */
+void linear(const void *x, int x_kind, int64_t words, const void *weights, const float *steps, const float *lows,
+            const float *units, const float *of_lows, const void *few, int few_kind, int64_t few_words,
+            const void *few_weights, const float *bias, int activation, const void *added, int kind, void *out,
+            int64_t rows, int64_t columns, int threads) {
+    const int64_t near = NEAR_BYTES / (4 * words) / ROWS * ROWS;
+    linear_t work = {.main = {x, weights, words, x_kind}, .few = {few, few_weights, few_words, few_kind}, .steps = steps,
+                     .lows = lows, .units = units, .of_lows = of_lows, .bias = bias, .activation = activation,
+                     .added = added, .kind = kind, .out = out, .rows = rows, .columns = columns,
                      .chunk = near < 4 * ROWS ? 4 * ROWS : near};
     together(some_tiles, &work, threads);
 }

@@ -30,7 +30,9 @@ typedef struct {
     uint8_t *out;
     const float *by, *shift;
     float *steps, *lows;
-    int64_t width;
+    const int64_t *places;
+    void *few;
+    int64_t width, apart;
     int kind;
 } rounded_t;
 
@@ -55,6 +57,13 @@ INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
     }
     w->steps[row] = step;
     w->lows[row] = low;
+    for (int64_t a = 0; a < w->apart; a++) {
+        const int64_t from = row * w->width + w->places[a], to = row * w->apart + a;
+        if (kind == FLOAT32)
+            ((float *)w->few)[to] = ((const float *)w->x)[from];
+        else
+            ((uint16_t *)w->few)[to] = ((const uint16_t *)w->x)[from];
+    }
 }
 
 static void some_rounded(const void *what, int64_t first, int64_t last) {
@@ -66,10 +75,11 @@ static void some_rounded(const void *what, int64_t first, int64_t last) {
             rounded_row(w, BFLOAT16, row);
 }
 
-/* x[rows][width] * by + shift as low + step * out, out within 0 .. 255; each row has its own low and step */
+/* x[rows][width] * by + shift as low + step * out, out within 0 .. 255; each row has its own low and step. The columns
+   at `places` are also copied as they are, to few[rows][apart]. */
 void rounded(const void *x, int kind, const float *by, const float *shift, uint8_t *out, float *steps, float *lows,
-             int64_t rows, int64_t width, int threads) {
-    const rounded_t what = {x, out, by, shift, steps, lows, width, kind};
+             const int64_t *places, int64_t apart, void *few, int64_t rows, int64_t width, int threads) {
+    const rounded_t what = {x, out, by, shift, steps, lows, places, few, width, apart, kind};
     spread(some_rounded, &what, rows, 1 + SOME / width, threads);
 }
 

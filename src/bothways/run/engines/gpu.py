@@ -1,7 +1,7 @@
 """The engine of GPUs: the model's own modules, with attention over sequences of any length in one fused call.
 
 Where this torch has no such call, or a family adds to the scores of attention, rectangles of equal lengths are attended
-to as everywhere else.
+to as everywhere else. The layers of short batches are recorded (`bothways.run.engines.graphs`).
 
 Shapes: T tokens, S sequences, H heads, K head width, D = H · K.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 from bothways.batch import TokenBatch
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.context import Context
+from bothways.run.engines.graphs import GraphedStack
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.pack import shared_copy
 from bothways.run.engines.protocol import Manner, Output
@@ -83,7 +84,7 @@ class GpuEngine(ReferenceEngine):
 
     Args:
         parts: The model's modules.
-        precision: ``"float32"`` or ``"bf16"``.
+        precision: ``"float32"``, ``"bf16"`` or ``"fp16"``.
         manner: How it runs.
     """
 
@@ -92,8 +93,9 @@ class GpuEngine(ReferenceEngine):
 
     def __init__(self, parts: Parts, precision: str, manner: Manner | None = None) -> None:
         self._edges, kernel = _Edges(), varlen_kernel()
+        parts = replace(parts, encoder=shared_copy(parts.encoder))
+        parts.encoder.stack = GraphedStack.of(parts.encoder.stack, lambda: self._edges.starts)
         if kernel is not None and precision != "float32":
-            parts = replace(parts, encoder=shared_copy(parts.encoder))
             for block in parts.encoder.stack.blocks:
                 if type(getattr(block, "attention", None)) is Attention:
                     block.attention = VarlenAttention.of(block.attention, self._edges, kernel)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ class ReferenceEngine:
 
     Args:
         parts: The model's modules.
-        precision: ``"float32"`` or ``"bf16"``.
+        precision: ``"float32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
         manner: How it runs.
     """
 

@@ -14,6 +14,8 @@ from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.int8 import Rounded
 from bothways.run.engines.packed.rounding import Inputs, rounded
 
+_APART, _ONE_IN = 8, 48
+"""Channels that stay out of int8: so many, or a share of all, whichever is more."""
 _ROWS = tuple(field.name for field in fields(Rounded))
 
 
@@ -24,12 +26,10 @@ class Layer:
     Attributes:
         reads: The module whose input is the layer's.
         weight: ``(O, I)``.
-        apart: How many channels are multiplied apart.
     """
 
     reads: nn.Module
     weight: Tensor
-    apart: int = 0
 
 
 def calibrate(parts: Parts, batches: Iterable[TokenBatch], layers: Mapping[str, Layer]) -> dict[str, Rounded]:
@@ -56,7 +56,7 @@ def calibrate(parts: Parts, batches: Iterable[TokenBatch], layers: Mapping[str, 
     found = {}
     with torch.inference_mode(), progress("Rounding weights", len(layers), "layers") as bar:
         for name, layer in layers.items():
-            found[name] = rounded(seen.pop(name), layer.weight.detach().float(), layer.apart)
+            found[name] = rounded(seen.pop(name), layer.weight.detach().float(), _apart(layer))
             bar.advance(1)
     return found
 
@@ -70,6 +70,12 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Rounded]:
     """What `as_tensors` was given."""
     names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
     return {layer: Rounded(*(tensors[f"{layer}.{name}"] for name in _ROWS)) for layer in names}
+
+
+def _apart(layer: Layer) -> int:
+    """How many channels stay out of int8: an even number, none of very few."""
+    width = layer.weight.shape[1]
+    return max(_APART, width // _ONE_IN) // 2 * 2 if width > 4 * _APART else 0
 
 
 def _keeper(inputs: Inputs) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -8,13 +8,13 @@ Shapes: T tokens, I inputs, O outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from bothways.model.kernels.compiled import Apart, Levels, Whole, kernels
+from bothways.model.kernels.compiled import Levels, Whole, kernels
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 LEVELS = 255
@@ -40,16 +40,6 @@ class Rounded:
     channels: Tensor
     middles: Tensor
     apart: Tensor
-
-    def order(self) -> Tensor:
-        """``(I,)`` all channels, those apart first."""
-        held = torch.ones(len(self.channels), dtype=torch.bool)
-        held[self.apart] = False
-        return torch.cat((self.apart, held.nonzero().squeeze(1)))
-
-    def of_outputs(self, order: Tensor) -> Rounded:
-        """The same with its rows in another order."""
-        return replace(self, weight=self.weight[order], units=self.units[order])
 
 
 def plain(weight: Tensor) -> Rounded:
@@ -81,7 +71,7 @@ class Int8Linear(nn.Module):
     Args:
         weight: ``(O, I)`` float32, as it was.
         bias: ``(O,)``, or None.
-        rounded: What it became. Where channels are apart, inputs come in its `Rounded.order`.
+        rounded: What it became.
         dtype: What comes out: float32 or bfloat16.
         activation: Applied to what comes out; a name in `ACTIVATIONS`, or None.
     """
@@ -99,20 +89,20 @@ class Int8Linear(nn.Module):
         self.dtype, self._activation = dtype, activation
         always = weight.detach().float() @ rounded.middles  # what they contribute is the same for every text
         self.bias = always if bias is None else bias.detach().float() + always
-        order, self._apart = rounded.order(), len(rounded.apart)
-        self._by = 1 / rounded.channels[order]
-        self._by[: self._apart] = 0
-        self._shift = -rounded.middles[order] * self._by
-        self._whole = Whole(rounded.units, rounded.units * rounded.weight.sum(1))
-        whole, few = rounded.weight[:, order].contiguous(), weight.detach()[:, rounded.apart].to(dtype).contiguous()
+        self._apart = rounded.apart if len(rounded.apart) else None
+        self._by = 1 / rounded.channels
+        self._by[rounded.apart] = 0
+        self._shift = -rounded.middles * self._by
+        few = weight.detach()[:, rounded.apart].to(dtype).contiguous()
+        units, of_lows = rounded.units, rounded.units * rounded.weight.sum(1)
         ours = kernels()
-        self._ours = ours if ours is not None and ours.multiplies(whole, activation) else None
+        self._ours = ours if ours is not None and ours.multiplies(rounded.weight, activation) else None
         if self._ours is not None:
-            self._weight = self._ours.packed(whole)
-            self._few = self._ours.packed(few) if self._apart else few
+            self._weight = self._ours.packed(rounded.weight)
+            self._whole = Whole(units, of_lows, None if self._apart is None else self._ours.packed(few))
         else:
-            self._few = few.float()
-            self._weight = torch.ops.onednn.qlinear_prepack(whole, None)
+            self._weight = torch.ops.onednn.qlinear_prepack(rounded.weight, None)
+            self._whole = Whole(units, of_lows, few.float())
             self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
 
     @property
@@ -121,49 +111,38 @@ class Int8Linear(nn.Module):
         return self._ours is not None
 
     def levels(self, x_TI: Tensor) -> Levels:
-        """The input in bytes."""
+        """The input in bytes, and what stays apart in the layer's type."""
+        x_TI = x_TI if self._apart is None else x_TI.to(self.dtype)
         if self._ours is not None and self._ours.reads(x_TI):
-            return self._ours.rounded(x_TI, self._by, self._shift)
+            return self._ours.rounded(x_TI, self._by, self._shift, self._apart)
+        few = None if self._apart is None else x_TI.index_select(-1, self._apart)
         x_TI = torch.addcmul(self._shift, x_TI.float(), self._by)
         low, high = x_TI.amin(-1).clamp_(max=0), x_TI.amax(-1).clamp_(min=0)
         steps = (high - low) / LEVELS
         steps = torch.where(steps > 0, steps, torch.ones_like(steps))
         whole = ((x_TI - low[..., None]) / steps[..., None]).round_().clamp_(0, LEVELS)
-        return Levels(whole.to(torch.uint8), steps.contiguous(), low.contiguous())
+        return Levels(whole.to(torch.uint8), steps.contiguous(), low.contiguous(), few)
 
     def forward(self, x_TI: Tensor) -> Tensor:
         """From ``(T, I)`` to ``(T, O)``."""
-        return self._product(x_TI, self._activation)
+        return self.product(self.levels(x_TI), self._activation)
 
     def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
-        return self._product(x_TI, None, other_TO.to(self.dtype))
+        return self.product(self.levels(x_TI), None, other_TO.to(self.dtype))
 
-    def _product(self, x_TI: Tensor, activation: str | None, added: Tensor | None = None) -> Tensor:
-        x_TI = x_TI.to(self.dtype).contiguous() if self._apart else x_TI
-        return self.product(self.levels(x_TI), activation, added, x_TI if self._apart else None)
-
-    def product(
-        self, levels: Levels, activation: str | None, added: Tensor | None = None, apart: Tensor | None = None
-    ) -> Tensor:
-        """What is made of the input in bytes, and in the layer's type where channels are apart."""
+    def product(self, levels: Levels, activation: str | None, added: Tensor | None = None) -> Tensor:
+        """What is made of the input's `levels`."""
         if self._ours is not None:
             return self._ours.linear(
-                levels,
-                self._weight,
-                self.bias,
-                self.dtype,
-                activation=activation,
-                added=added,
-                whole=self._whole,
-                apart=None if apart is None else Apart(apart, self._few),
+                *(levels, self._weight, self.bias, self.dtype), activation=activation, added=added, whole=self._whole
             )
         sums: Tensor = torch.ops.onednn.qlinear_pointwise(
             *(levels.levels, 1.0, 0, self._weight, self._whole.units, self._zeros, None),
             *(1.0, 0, torch.float32, "none", [], ""),
         )
         out = sums * levels.steps[..., None] + levels.lows[..., None] * self._whole.of_lows + self.bias
-        if apart is not None:
-            out += apart[..., : self._apart].float() @ self._few.t()
+        if levels.few is not None and self._whole.few is not None:
+            out += levels.few.float() @ self._whole.few.t()
         out = (out if activation is None else ACTIVATIONS[activation](out)).to(self.dtype)
         return out if added is None else out + added

@@ -32,8 +32,6 @@ from bothways.run.engines.packed.norm import PackedEmbeddings, PackedNorm
 
 _PLAIN = (Attention, BucketAttention, CausalAttention)
 """Attention whose scores may be scaled before they are made."""
-_APART = 32
-"""Channels of an activation's output that stay out of int8."""
 
 
 def pack(parts: Parts, dtype: torch.dtype, rounded: Mapping[str, Rounded] | None = None) -> Parts:
@@ -63,10 +61,9 @@ def layers(encoder: Encoder) -> dict[str, Layer]:
             attention: Any = block.attention
             feed_forward: Any = block.feed_forward
             found[f"block {place} queries"] = Layer(attention.query, scaled(attention)[0])
-            for name, layer in (("mixed", attention.output), ("inner", feed_forward.inner)):
+            others = {"mixed": attention.output, "inner": feed_forward.inner, "outer": feed_forward.output}
+            for name, layer in others.items():
                 found[f"block {place} {name}"] = Layer(layer, layer.weight)
-            outer = feed_forward.output
-            found[f"block {place} outer"] = Layer(outer, outer.weight, min(_APART, outer.in_features // 4))
     return found
 
 
@@ -90,39 +87,23 @@ def _block(block: Any, name: str, dtype: torch.dtype, rounded: Mapping[str, Roun
     if not _usual(block) or not can_pack(dtype):
         return block
 
-    def layer(part: str, weight: Tensor, bias: Tensor | None) -> Any:
-        return _layer(weight, bias, dtype, rounded.get(f"{name} {part}"))
+    def layer(part: str, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
+        return _layer(weight, bias, dtype, rounded.get(f"{name} {part}"), activation)
 
-    attention, outer = block.attention, block.feed_forward.output
+    attention, inner, outer = block.attention, block.feed_forward.inner, block.feed_forward.output
+    activation = next(known for known, apply in ACTIVATIONS.items() if apply is block.feed_forward.activation)
+    queries = layer("queries", *scaled(attention))
+    mixed = layer("mixed", attention.output.weight, attention.output.bias)
+    feed_forward = PackedFeedForward(
+        layer("inner", inner.weight, inner.bias, activation), layer("outer", outer.weight, outer.bias)
+    )
     return PackedPostNorm(
-        PackedAttention(
-            attention,
-            layer("queries", *scaled(attention)),
-            layer("mixed", attention.output.weight, attention.output.bias),
-        ),
-        block.attention_norm,
-        PackedFeedForward(
-            _inner(block.feed_forward, dtype, rounded.get(f"{name} inner"), rounded.get(f"{name} outer")),
-            layer("outer", outer.weight, outer.bias),
-        ),
-        block.feed_forward_norm,
+        PackedAttention(attention, queries, mixed), block.attention_norm, feed_forward, block.feed_forward_norm
     )
 
 
-def _inner(layers: FeedForward, dtype: torch.dtype, rounded: Rounded | None, outer: Rounded | None) -> Any:
-    """The first layer, what comes out in the order that the second one wants."""
-    activation = next(known for known, apply in ACTIVATIONS.items() if apply is layers.activation)
-    weight: Tensor = layers.inner.weight
-    bias: Tensor | None = layers.inner.bias
-    if outer is not None:
-        order = outer.order()
-        weight, bias = weight.detach()[order], None if bias is None else bias.detach()[order]
-        rounded = None if rounded is None else rounded.of_outputs(order)
-    return _layer(weight, bias, dtype, rounded, activation)
-
-
 def _layer(
-    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rounded: Rounded | None, activation: str | None = None
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rounded: Rounded | None, activation: str | None
 ) -> Any:
     """A packed layer that multiplies in `dtype`, or in int8 where its weight was rounded."""
     fused = activation if activation in FUSED else None
