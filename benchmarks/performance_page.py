@@ -33,12 +33,11 @@ measurement in a process of its own. The texts are sentences of STS-B, paragraph
 TAIL = """## What stands in the way of the roof
 
 The roof is what a large product of matrices reaches on this machine, and nothing else: no attention, no norms, no
-tokenizer. In bf16, MiniLM's time goes to products of its linear layers (70 %, each near the roof: 430 of 461 GFLOP/s a
-core), attention (20 %: products of small matrices, and exponentials), norms (3 %), and the rest to embeddings, pooling
-and Python. Wider models are nearer to the roof: their products are larger, their attention is a smaller share.
-
-For one short text the weights are what costs: all of them are read for a handful of tokens. MiniLM in float32 on one
-core takes about 2.5 of 4 ms for that (in bf16 1.5 of 2.8), attention 0.3, the tokenizer 0.2, and the rest is Python.
+tokenizer. With our own kernels the products of the linear layers run at the roof (107 of 108 GFLOP/s a core
+in float32, 214 of 214 in bf16, 377 of 475 in int8, GELU and all else that follows them included). They are 87 % of the
+time in float32, 86 % in bf16 and 74 % in int8; attention is 10, 11 and 16 %, norms 1 to 2 %, the rounding of inputs for
+int8 5 %, and the rest are embeddings, pooling and Python. Wider models are nearer to the roof: their attention is a
+smaller share.
 
 A GPU has not been measured.
 """

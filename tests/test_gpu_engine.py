@@ -89,7 +89,7 @@ def test_lengths_that_come_again_are_recorded_and_repeated(monkeypatch):
     assert recorder.repeated == 8
     monkeypatch.setattr(graphs, "_MOST_KEPT", 1)
     ask(engine, model, some[2])
-    assert len(engine._parts.encoder.stack.seen) == 2  # one goes for each that comes
+    assert len(engine._parts.encoder.stack.seen) == 1  # the one that was asked for last
     assert type(model.encoder.stack) is not graphs.GraphedStack
 
 

@@ -69,12 +69,12 @@ INLINE __m512 gelu_tanh(__m512 x) {
     return _mm512_mul_ps(x, _mm512_div_ps(_mm512_mask_mov_ps(one, below, least), _mm512_add_ps(one, least)));
 }
 
-INLINE __m512 activated(const int activation, const int kind, __m512 x) {
+INLINE __m512 activated(const int activation, const int exact, __m512 x) {
     if (activation == RELU)
         return _mm512_max_ps(x, _mm512_setzero_ps());
     if (activation == NOTHING)
         return x;
-    if (kind != FLOAT32)
+    if (!exact)
         return short_gelu(SHORT_GELU[activation == GELU_TANH], x);
     return activation == GELU ? gelu(x) : gelu_tanh(x);
 }
@@ -99,7 +99,7 @@ INLINE void finished(const linear_t *w, const int activation, const int levels, 
                 if (w->few.steps)
                     value = _mm512_add_ps(value, _mm512_loadu_ps(more + r * PANEL + j * LANES));
             }
-            value = activated(activation, kind, _mm512_add_ps(value, bias));
+            value = activated(activation, kind == FLOAT32 && !levels, _mm512_add_ps(value, bias));
             if (w->added)
                 value = _mm512_add_ps(value, taken(w->added, kind, place));
             put(w->out, kind, place, value);
