@@ -15,7 +15,7 @@ from bothways.batch import make_batch
 from bothways.model.build import build_encoder
 from bothways.model.families import families
 from bothways.model.kernels import compiled as kernels
-from bothways.model.kernels import learned
+from bothways.model.kernels import functions, learned
 from bothways.model.parts.attend import attend
 from bothways.model.parts.embeddings import Embeddings
 from bothways.run.engines.outputs import Parts
@@ -163,7 +163,7 @@ def test_an_activation_in_bf16_is_torch_s_as_nearly_as_bf16_can_say():
         if torch.bfloat16 in types():
             layer = PackedLinear(torch.eye(16), None, torch.bfloat16, activation)
             exact = ACTIVATED[activation](x.bfloat16().float())
-            assert ((layer(x).float() - exact).abs() <= 0.004 * exact.abs() + 5e-4).all()
+            assert ((layer(x).float() - exact).abs() <= 0.004 * exact.abs() + 1e-4).all()
         layer = PackedLinear(torch.eye(16), None, torch.float32, activation)
         assert (layer(x) - ACTIVATED[activation](x)).abs().max() < 2e-6
 
@@ -181,9 +181,10 @@ def test_threads_share_a_product_and_its_rows_stay_the_same(monkeypatch):
     draw = torch.Generator().manual_seed(0)
     x, weight = torch.randn(500, 128, generator=draw), torch.randn(256, 128, generator=draw)
     layer = PackedLinear(weight, None, torch.float32)
-    monkeypatch.setattr(kernels, "_THREAD_PRODUCTS", 1 << 40)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     alone = layer(x)
-    monkeypatch.setattr(kernels, "_THREAD_PRODUCTS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(functions, "_THREAD_PRODUCTS", 1)
     assert torch.equal(layer(x), alone)
     OURS._library.use_threads(None)  # as where torch's own threads are not known
     try:
@@ -395,7 +396,7 @@ def test_a_layer_in_int8_is_the_same_with_kernels_and_without(monkeypatch, apart
     for layer in layers:
         assert (layer(x) - ACTIVATED[activation](exact)).abs().max() < 0.2
         assert (layer.plus(x, other) - exact - other).abs().max() < 0.2
-    assert (layers[0](x) - layers[1](x)).abs().max() < (1e-4 if activation is None else 1e-3)
+    assert (layers[0](x) - layers[1](x)).abs().max() < (1e-4 if activation is None else 2e-4)
 
 
 def test_biases_by_distance_are_those_of_every_length():

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from bothways.model.kernels.compiled import Drop, Kernels, kernels
+from bothways.model.kernels.compiled import kernels
+from bothways.model.kernels.functions import Drop, Kernels
 
 
 def learning(x: Tensor, rate: float = 0.0) -> Kernels | None:

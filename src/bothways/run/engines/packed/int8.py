@@ -14,7 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from bothways.model.kernels.compiled import Levels, Whole, kernels
+from bothways.model.kernels.compiled import kernels
+from bothways.model.kernels.functions import Levels, Whole
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 LEVELS = 255

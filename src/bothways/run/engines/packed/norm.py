@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bothways.model.kernels.compiled import Kernels
+from bothways.model.kernels.functions import Kernels
 from bothways.model.parts.embeddings import Embeddings
 
 
