@@ -174,8 +174,8 @@ def test_what_is_asked_for_is_done(monkeypatch):
     forced = resolve_precision("bf16", "cpu")
     assert forced.name == "bf16"
     assert "no instructions for bf16" in forced.reason
-    with pytest.raises(BothwaysError, match="no precision 'fp16'"):
-        resolve_precision("fp16", "cpu")
+    with pytest.raises(BothwaysError, match="no precision 'fp8'"):
+        resolve_precision("fp8", "cpu")
 
 
 def test_other_devices_are_not_guessed_about():
