@@ -142,6 +142,29 @@ def test_rounded_weights_are_saved_and_found_again():
         assert all(torch.equal(getattr(one, part), getattr(again[name], part)) for part in vars(one))
 
 
+@pytest.mark.parametrize(
+    ("part", "broken"),
+    [
+        ("weight", lambda value: value[:-16]),
+        ("weight", lambda value: value.float()),
+        ("units", lambda value: value[:-1]),
+        ("channels", lambda value: value.double()),
+        ("middles", lambda value: value[None]),
+        ("apart", lambda value: torch.tensor([-1])),
+        ("apart", lambda value: torch.tensor([1 << 40])),
+    ],
+)
+def test_what_was_rounded_of_other_weights_is_refused_before_a_kernel_reads_it(part, broken):
+    model = tiny.model(())
+    kept = as_tensors(calibrated(model))
+    kept[f"block 1 inner.{part}"] = broken(kept[f"block 1 inner.{part}"])
+    with pytest.raises(BothwaysError, match="belongs to other weights; quantize it again"):
+        PackedEngine(parts_of(model), "int8", rounded=from_tensors(kept))
+    del kept[f"block 1 inner.{part}"]
+    with pytest.raises(BothwaysError, match=rf"lacks 'block 1 inner.{part}'; quantize it again"):
+        from_tensors(kept)
+
+
 def test_only_layers_that_were_rounded_are_in_int8():
     model = tiny.model(())
     found_of = calibrated(model)

@@ -220,7 +220,7 @@ def _search(search: _Search) -> Checked:
             fewest = count + 1
     if good is not None:
         return _taken_back(search, good)
-    worst = hurting[0]
+    worst = max(names, key=lambda name: _loss(alone[name]))
     raise BothwaysError(
         f"{judge.model.name} in int8 does not stay within the bound ({judge.asked()}): all layers in int8 are "
         f"{judge.said(first)}, and {worst}, which loses most, alone {said(alone[worst])}; use bf16 or float32"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
+from bothways.errors import BothwaysError
 from bothways.progress import progress
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.int8 import Rounded
@@ -67,9 +68,16 @@ def as_tensors(weights: Mapping[str, Rounded]) -> dict[str, Tensor]:
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Rounded]:
-    """What `as_tensors` was given."""
+    """What `as_tensors` was given.
+
+    Raises:
+        BothwaysError: Something is missing.
+    """
     names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-    return {layer: Rounded(*(tensors[f"{layer}.{name}"] for name in _ROWS)) for layer in names}
+    try:
+        return {layer: Rounded(*(tensors[f"{layer}.{name}"] for name in _ROWS)) for layer in names}
+    except KeyError as missing:
+        raise BothwaysError(f"what is kept of this model in int8 lacks {missing}; quantize it again") from None
 
 
 def _apart(layer: Layer) -> int:

@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from bothways.errors import BothwaysError
 from bothways.model.kernels.compiled import kernels
 from bothways.model.kernels.functions import Levels, Whole
 from bothways.model.parts.feed_forward import ACTIVATIONS
@@ -41,6 +42,17 @@ class Rounded:
     channels: Tensor
     middles: Tensor
     apart: Tensor
+
+    def fits(self, weight: Tensor) -> bool:
+        """Whether it can be what a weight ``(O, I)`` became: kernels read as much as that says."""
+        (outputs, inputs), within = weight.shape, (self.apart >= 0) & (self.apart < weight.shape[1])
+        floats = ((self.units, outputs), (self.channels, inputs), (self.middles, inputs))
+        return (
+            (self.weight.shape, self.weight.dtype) == (weight.shape, torch.int8)
+            and all((one.shape, one.dtype) == ((count,), torch.float32) for one, count in floats)
+            and (self.apart.ndim, self.apart.dtype) == (1, torch.int64)
+            and bool(within.all())
+        )
 
 
 def plain(weight: Tensor) -> Rounded:
@@ -75,6 +87,9 @@ class Int8Linear(nn.Module):
         rounded: What it became.
         dtype: What comes out: float32 or bfloat16.
         activation: Applied to what comes out; a name in `ACTIVATIONS`, or None.
+
+    Raises:
+        BothwaysError: What was rounded is not this weight.
     """
 
     def __init__(
@@ -86,6 +101,8 @@ class Int8Linear(nn.Module):
         activation: str | None = None,
     ) -> None:
         super().__init__()
+        if not rounded.fits(weight):
+            raise BothwaysError("what is kept of this model in int8 belongs to other weights; quantize it again")
         self.out_features, self.in_features = weight.shape
         self.dtype, self._activation = dtype, activation
         always = weight.detach().float() @ rounded.middles  # what they contribute is the same for every text
