@@ -26,7 +26,7 @@ def corpus(room: Room, every: int = 1) -> Path:
         bw.train_tokenizer(sources, size=8000, out=folder)
 
     def cut(folder: Path) -> None:
-        tokens = bw.Tokenizer.load(room.made("tokenizer", tokenizer, sign="bothways.json"))
+        tokens = bw.Tokenizer.load(room.made("tokenizer", tokenizer, sign="tokenizer.json"))
         documents = [document for source in sources for document in read_documents(source)]
         prepare(documents[::every], tokens, folder)
 
