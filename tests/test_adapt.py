@@ -136,6 +136,14 @@ def test_a_short_adaptation_gains_on_the_domain_and_tells_both_sides(tmp_path, v
         adapt(base, DOMAIN, out=out, steps=30, learning_rate=3e-3, replay=0.2, **options)
 
 
+def test_how_it_learns_is_a_setting(tmp_path):
+    base = tiny.folder(tmp_path / "base", ("mlm",))
+    adapt(base, DOMAIN, out=tmp_path / "out", steps=2, batch_tokens=256, max_length=32, mask_rate=0.4, dropout=0.2)
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["settings"]["mask_rate"] == 0.4
+    assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["hidden_dropout_prob"] == 0.2
+
+
 def test_mistakes_are_told_before_anything_is_read(tmp_path):
     base = tiny.folder(tmp_path / "base", ("mlm",))
     for changes, told in (

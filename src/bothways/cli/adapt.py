@@ -10,8 +10,10 @@ from bothways.cli import output
 from bothways.cli.options import (
     BatchTokens,
     DeviceName,
+    Dropout,
     Json,
     LearningRate,
+    MaskRate,
     MaxLength,
     MicroTokens,
     Minutes,
@@ -51,6 +53,7 @@ def adapt(
     general_held_out: Annotated[str | None, data("--general-held-out", "SOURCE", "General text to measure on.")] = None,
     text: Text = "text",
     max_length: MaxLength = 128,
+    mask_rate: MaskRate = None,
     vocabulary: Annotated[
         Literal["keep", "extend", "own"],
         option("Model", "--vocabulary", None, "The base's, with words of the domain added, or from scratch."),
@@ -65,6 +68,7 @@ def adapt(
     learning_rate: LearningRate = None,
     schedule: Schedule = "linear",
     warmup: Warmup = 0.1,
+    dropout: Dropout = None,
     seed: Seed = 0,
     precision: PrecisionName = "auto",
     device: DeviceName = None,

@@ -108,6 +108,7 @@ Schedule = Annotated[
 ]
 WeightDecay = Annotated[float, training("--weight-decay", "SHARE", "Of AdamW, on weight matrices.")]
 Warmup = Annotated[float, training("--warmup", "SHARE", "Share of the steps in which the rate rises.")]
+MaskRate = Annotated[float | None, learned("--mask-rate", "SHARE", "Share of the tokens to guess.")]
 Dropout = Annotated[float | None, training("--dropout", "SHARE", "Everywhere; as the size has it.")]
 Optimizer = Annotated[str | None, training("--optimizer", "NAME", "adamw or muon; muon from random weights.")]
 GradientCheckpointing = Annotated[

@@ -16,6 +16,7 @@ from bothways.cli.options import (
     GradientCheckpointing,
     Json,
     LearningRate,
+    MaskRate,
     MaxLength,
     MicroTokens,
     Minutes,
@@ -78,7 +79,7 @@ def pretrain(
         list[str] | None, learned("--loss-weights", "NAME=NUMBER", "Weight of a loss in their sum; may be repeated.")
     ] = None,
     sequences: Annotated[Sequences, learned("--sequences", None, "How sequences are cut from the text.")] = "blocks",
-    mask_rate: Annotated[float | None, learned("--mask-rate", "SHARE", "Share of the tokens to guess.")] = None,
+    mask_rate: MaskRate = None,
     mask_rate_end: Annotated[float | None, learned("--mask-rate-end", "SHARE", "The same at the end.")] = None,
     mask_unit: Annotated[MaskUnit, learned("--mask-unit", None, "What is masked as a whole.")] = "token",
     static_masks: Annotated[

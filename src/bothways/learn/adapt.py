@@ -76,11 +76,13 @@ def adapt(
     steps: int | None = None,
     epochs: float | None = None,
     max_length: int = 128,
+    mask_rate: float | None = None,
     batch_tokens: int = 4096,
     micro_tokens: int = 16_384,
     learning_rate: float | None = None,
     schedule: str = "linear",
     warmup: float = 0.1,
+    dropout: float | None = None,
     seed: int = 0,
     precision: str = "auto",
     device: str | None = None,
@@ -109,12 +111,14 @@ def adapt(
         steps: optimizer steps; or
         epochs: passes over the text. One pass when none of the three is given.
         max_length: The most tokens in a sequence.
+        mask_rate: Share of the tokens that are to be guessed; None for BERT's 15 %.
         batch_tokens: Tokens in an optimizer step.
         micro_tokens: Tokens in one forward pass.
         learning_rate: The highest rate; None takes half of what suits random weights of that width (with ``"own"``
             all of it), reached by a warm-up and left again as in the first training.
         schedule: How the rate goes on after the warm-up.
         warmup: Share of the steps in which the rate rises again.
+        dropout: Overrides the model's dropout everywhere.
         seed: All randomness follows from it.
         precision: ``"auto"``, ``"float32"`` or ``"bf16"``.
         device: ``"cpu"``, ``"cuda"`` ...; None takes a GPU if there is one.
@@ -140,10 +144,12 @@ def adapt(
         "steps": steps,
         "epochs": epochs,
         "max_length": max_length,
+        "mask_rate": mask_rate,
         "batch_tokens": batch_tokens,
         "learning_rate": learning_rate,
         "schedule": schedule,
         "warmup": warmup,
+        "dropout": dropout,
         "seed": seed,
     }
     identity = {"base": start.name, "vocabulary": vocabulary, "new_tokens": new_tokens, "replay": replay, **given}
@@ -215,8 +221,8 @@ def _begin(folder: Path, identity: dict[str, Any], overwrite: bool) -> Path:
     if overwrite:
         shutil.rmtree(prepared, ignore_errors=True)
     known = prepared / "identity.json"
-    if known.is_file() and (before := read_json(known)) != identity:
-        names = ", ".join(f"{name} {before[name]!r}" for name in identity if before.get(name) != identity[name])
+    before = read_json(known) if known.is_file() else identity
+    if names := ", ".join(f"{name} {before.get(name)!r}" for name in identity if before.get(name) != identity[name]):
         raise BothwaysError(f"{folder} was begun otherwise ({names}); give the same, another --out, or --overwrite")
     prepared.mkdir(parents=True, exist_ok=True)
     if not known.is_file():

@@ -42,6 +42,7 @@ from bothways.learn.start import (
 )
 from bothways.learn.stream import Stream, readable, split_items
 from bothways.learn.teaching import begin, beside, common_tokenizer, find_teacher, lesson_of
+from bothways.model.parts.block import compile_layers
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.model import Model, load
@@ -256,6 +257,7 @@ def pretrain(
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
+    compile_layers(trained)
     name = name_of(config, size, start)
     facts = {
         "model": name,

@@ -24,6 +24,7 @@ from bothways.model.kernels.learned import attended, learning
 from bothways.model.parts.dropout import drawn_seed, drop
 from bothways.model.parts.near_lengths import Group, attend_group, groups
 from bothways.model.parts.padded import Padded, attend_padded
+from bothways.model.parts.varlen import Edged, attend_edged, takes
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Adds to the scores of a rectangle: from q and k ``(N, H, L, K)`` to ``(N, H, L, L)``, or what broadcasts to it."""
@@ -63,14 +64,17 @@ def attend(
     factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
     if isinstance(plan, Padded):
         return attend_padded(q_THK, k_THK, v_THK, plan, factor, score)
+    plain = score is None and weights is None
+    if plain and takes(plan, q_THK, k_THK, v_THK, dropout):
+        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor)
     alike = q_THK.dtype == k_THK.dtype == v_THK.dtype  # under autocast some schemes leave queries and keys in float32
-    kernel = learning(q_THK, dropout) if alike and score is None and weights is None else None
+    kernel = learning(q_THK, dropout) if alike and plain else None
     longest = max((piece.length for piece in plan), default=0)
     if kernel is not None and kernel.learns(q_THK.dtype, q_THK.shape[-1], longest):
         drop_some = dropout, drawn_seed() if dropout else 0
         return attended(q_THK, k_THK, v_THK, starts_of(tuple(plan)), factor, drop_some, kernel)
     pieces: Sequence[Rectangle | Group] = split(plan, q_THK.shape[1])
-    plain, fused = score is None and weights is None, _prefers_fused(q_THK)
+    fused = _prefers_fused(q_THK)
     if plain and not fused and len(pieces) > 1:
         pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
     sizes = [piece.tokens for piece in pieces]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bothways.model.parts import compiling
 from bothways.model.parts.context import Context
 from bothways.model.parts.dropout import Dropout
 
@@ -21,6 +22,9 @@ class PostNormBlock(nn.Module):
         norm_eps: Epsilon of both norms.
         dropout: Share of values dropped before each sum, in training.
         norm_bias: Whether the norms have biases.
+
+    Attributes:
+        compiles: Whether it is trained for so long that compiling pays, where it does at all.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class PostNormBlock(nn.Module):
         self.feed_forward = feed_forward
         self.feed_forward_norm = nn.LayerNorm(width, eps=norm_eps, bias=norm_bias)
         self.dropout = Dropout(dropout)
+        self.compiles = False
 
     def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """One layer.
@@ -50,7 +55,10 @@ class PostNormBlock(nn.Module):
         Returns:
             ``(T, D)``.
         """
-        return self.after_attention(x_TD, self.attention(self.before_attention(x_TD), context, layer))
+        mixed_TD = self.attention(self.before_attention(x_TD), context, layer)
+        if self.compiles and self.training:
+            return compiling.after_attention(self, x_TD, mixed_TD)
+        return self.after_attention(x_TD, mixed_TD)
 
     def before_attention(self, x_TD: Tensor) -> Tensor:
         """What attention is given of what came in, ``(T, D)``: all of it as it is."""
@@ -73,3 +81,10 @@ class PreNormBlock(PostNormBlock):
         """As in `PostNormBlock`."""
         x_TD = x_TD + self.dropout(mixed_TD)
         return x_TD + self.dropout(self.feed_forward(self.feed_forward_norm(x_TD)))
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Says of every block in a model that it is trained for so long that compiling pays, where it does at all."""
+    for part in model.modules():
+        if isinstance(part, PostNormBlock):
+            part.compiles = True

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
 from bothways.batch import Rectangle, TokenBatch
+from bothways.model.parts.varlen import plan_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Context:
             layers: If given, attention weights are kept of so many layers.
         """
         kept: list[list[Tensor]] | None = None if layers is None else [[] for _ in range(layers)]
-        return cls(batch.plan, batch.starts, batch.positions, batch.global_tokens, attentions=kept)
+        plan = plan_of(batch, cast(Tensor, batch.positions).device)
+        return cls(plan, batch.starts, batch.positions, batch.global_tokens, attentions=kept)
 
     def weights(self, layer: int) -> list[Tensor] | None:
         """The list that a layer's attention weights go to, or None."""

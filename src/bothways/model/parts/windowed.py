@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from bothways.model.parts.attend import attend
 from bothways.model.parts.dropout import drop
 from bothways.model.parts.global_tokens import GlobalTokens
 from bothways.model.parts.padded import Padded, attend_padded
+from bothways.model.parts.varlen import Edged, attend_edged, takes
 
 _MOST_SCORES = 2**22
 """So many attention weights exist at a time at most, unless one chunk has more; that many stay near a CPU's caches."""
@@ -67,6 +68,8 @@ def attend_window(
     factor = 1 / math.sqrt(q_THK.shape[-1]) if scale is None else scale
     if isinstance(plan, Padded):
         return attend_padded(q_THK, k_THK, v_THK, plan, factor, window=window)
+    if chosen is None and weights is None and takes(plan, q_THK, k_THK, v_THK, dropout):
+        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor, window)
     sizes = [rectangle.sequences * rectangle.length for rectangle in plan]
     everywhere = [None] * len(plan) if chosen is None else _everywhere(k_THK, v_THK, plan, chosen)
     parts = zip(plan, everywhere, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)

@@ -30,20 +30,14 @@ class GraphedStack(Stack):
     """A `Stack` that repeats what it has recorded."""
 
     seen: OrderedDict[bytes, int | Run | None]
-    beside: Callable[[], object]
 
     @classmethod
-    def of(cls, stack: Stack, beside: Callable[[], object]) -> GraphedStack:
-        """The same layers.
-
-        Args:
-            stack: Which they are.
-            beside: What its layers read besides the context for the present batch; a record keeps it.
-        """
+    def of(cls, stack: Stack) -> GraphedStack:
+        """The same layers."""
         made = copy.copy(stack)
         made.__class__ = cls
         assert isinstance(made, cls)
-        made.seen, made.beside = OrderedDict(), beside
+        made.seen = OrderedDict()
         return made
 
     def forward(self, x_TD: Tensor, context: Context, hidden: list[Tensor] | None = None) -> Tensor:
@@ -62,13 +56,13 @@ class GraphedStack(Stack):
 
     def _recorded(self, x_TD: Tensor, context: Context) -> Run | None:
         """What is done to hidden states of this shape; None where it cannot be recorded."""
-        run, beside = super().forward, self.beside()
+        run = super().forward
         try:
             again = recorded(lambda x: run(x, context), x_TD)
         except RuntimeError:  # a layer asks the host something in between
             return None
 
-        def with_all_it_reads(x_TD: Tensor, kept: object = (context, beside)) -> Tensor:
+        def with_all_it_reads(x_TD: Tensor, kept: Context = context) -> Tensor:
             return again(x_TD)
 
         return with_all_it_reads

@@ -1,0 +1,141 @@
+"""What only GPUs do, as far as a processor can tell: stand-ins take the place of torch's kernels and compiler."""
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from bothways.batch import make_batch
+from bothways.model.parts import compiling, varlen
+from bothways.model.parts.attend import attend_one_by_one
+from bothways.model.parts.block import compile_layers
+from bothways.model.parts.windowed import attend_window_one_by_one
+from bothways.run.engines.gpu import GpuEngine
+from bothways.run.engines.protocol import Output
+from bothways.run.engines.reference import ReferenceEngine
+from bothways.run.model import Model
+from bothways.run.precision import resolve_precision
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The longest sequence of each call of a stand-in that goes from sequence to sequence."""
+    seen = []
+
+    def kernel(q, k, v, starts, same, longest, also, *, scale=None, window_size=None):
+        seen.append(longest)
+        assert starts is same
+        assert starts.dtype == torch.int32
+        assert longest == also == int(starts.diff().max())
+        if window_size is None:
+            return attend_one_by_one(q, k, v, starts.tolist(), scale=scale)
+        left, right = window_size
+        assert left == right
+        return attend_window_one_by_one(q, k, v, starts.tolist(), left)
+
+    monkeypatch.setattr(varlen, "kernel", lambda: kernel)
+    monkeypatch.setattr(varlen, "has_kernel", lambda device: True)
+    return seen
+
+
+def ran(engine, model):
+    ((_, values),) = engine.run([model.encode(tiny.sentences(9)).batch(range(9))], Output("hidden"))
+    return values
+
+
+def test_sequences_go_to_the_kernel_with_their_edges(calls):
+    model = Model(tiny.saved((), attention__heads=3))  # 16 wide
+    exact = ran(ReferenceEngine(model.parts, "float32"), model)
+    assert not calls  # which knows no float32
+    assert abs(ran(GpuEngine(model.parts, "bf16"), model) - exact).max() < 0.1 * abs(exact).max()
+    assert len(calls) == model.config.layers
+    assert GpuEngine(model.parts, "bf16").describe()["engine"] == "gpu"
+
+
+def test_without_the_kernel_rectangles_do(monkeypatch):
+    model = Model(tiny.saved(()))
+    exact = ran(ReferenceEngine(model.parts, "float32"), model)
+    assert (ran(GpuEngine(model.parts, "float32"), model) == exact).all()
+    monkeypatch.setattr(varlen, "kernel", lambda: None)
+    assert abs(ran(GpuEngine(model.parts, "bf16"), model) - exact).max() < 0.1 * abs(exact).max()
+
+
+def batch_of(*lengths):
+    draw = np.random.default_rng(0)
+    return make_batch([draw.integers(5, 60, size=length) for length in lengths])
+
+
+def encoder_of(name):
+    none = dict.fromkeys(("dropout", "attention__dropout", "embeddings__dropout"), 0.0)
+    return tiny.saved((), name=name, attention__heads=3, **none).encoder.train()
+
+
+def gradients(encoder, batch):
+    """All gradients of a pass in bf16, in one vector."""
+    encoder.zero_grad()
+    with resolve_precision("bf16", "cpu").autocast():
+        out = encoder(batch, pooled=False).sequence
+    out.float().square().sum().backward()
+    return torch.cat([value.grad.flatten() for value in encoder.parameters() if value.grad is not None])
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+def test_training_without_attention_dropout_goes_to_the_kernel(name, calls, monkeypatch):
+    encoder, batch = encoder_of(name), batch_of(9, 40, 3, 40)
+    found = gradients(encoder, batch)
+    assert len(calls) == encoder.config.layers
+    monkeypatch.setattr(varlen, "has_kernel", lambda device: False)
+    exact = gradients(encoder, batch)
+    assert len(calls) == encoder.config.layers
+    assert (found - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("change", ["dropout", "deterministic", "width"])
+def test_what_the_kernel_does_not_know_it_is_not_asked(change, monkeypatch):
+    monkeypatch.setattr(varlen, "has_kernel", lambda device: True)
+    plan = varlen.plan_of(batch_of(4, 2), torch.device("cpu"))
+    assert isinstance(plan, varlen.Edged)
+    assert (plan.edges.tolist(), plan.longest) == ([0, 2, 6], 4)
+    q = torch.zeros(6, 2, 12 if change == "width" else 16, dtype=torch.bfloat16)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: change == "deterministic")
+    assert not varlen.takes(plan, q, q, q, 0.1 if change == "dropout" else 0.0)
+
+
+def test_compiled_layers_are_the_same_layers(monkeypatch):
+    graphs = []
+
+    def compiler(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compiling, "_BACKEND", compiler)
+    monkeypatch.setattr(compiling, "pays", lambda device: True)
+    compiling._compiled.cache_clear()
+    encoder = encoder_of("bert")
+    exact = [gradients(encoder, batch_of(*lengths)) for lengths in ((5, 7, 7), (30, 2))]
+    assert not graphs
+    compile_layers(encoder)
+    found = [gradients(encoder, batch_of(*lengths)) for lengths in ((5, 7, 7), (30, 2))]
+    compiling._compiled.cache_clear()
+    assert len(graphs) == 1  # for all layers and numbers of tokens
+    assert all((one - other).norm() < 0.02 * other.norm() for one, other in zip(found, exact, strict=True))
+    assert not compiling._Failed.here
+
+
+def test_layers_that_cannot_be_compiled_run_as_they_are(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(compiling, "_compiled", lambda: broken)
+    monkeypatch.setattr(compiling._Failed, "here", False)
+    monkeypatch.setattr(compiling, "find_spec", lambda name: object())
+    assert not compiling.pays(torch.device("cpu"))
+    assert compiling.pays(torch.device("cuda"))
+    block = encoder_of("bert").stack.blocks[0]
+    x = torch.randn(3, block.attention_norm.normalized_shape[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(compiling, "pays", lambda device: True)
+        with pytest.warns(UserWarning, match="could not compile the layers"):
+            found = compiling.after_attention(block, x, x)
+    assert (found == block.after_attention(x, x)).all()
+    assert not compiling.pays(torch.device("cuda"))
