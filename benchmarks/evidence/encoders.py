@@ -59,7 +59,7 @@ def encoder(room: Room, name: str, *, tokens: int = TOKENS, every: int = 1, **se
         steps = round(tokens / options["batch_tokens"])
         bw.pretrain(text, base=base, out=folder, steps=steps, optimizer="muon", dropout=0.0, **options)
 
-    return room.made(f"encoder-{name}", train, sign="run.json")
+    return room.made(f"encoder-{name}", train)
 
 
 def pretrained(room: Room, name: str, **settings: Any) -> Result:
