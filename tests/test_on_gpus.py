@@ -93,7 +93,7 @@ def test_training_without_attention_dropout_goes_to_the_kernel(name, calls, monk
 @pytest.mark.parametrize("change", ["dropout", "deterministic", "width"])
 def test_what_the_kernel_does_not_know_it_is_not_asked(change, monkeypatch):
     monkeypatch.setattr(varlen, "has_kernel", lambda device: True)
-    plan = varlen.plan_of(batch_of(4, 2), torch.device("cpu"))
+    plan = varlen.plan_of(batch_of(4, 2))
     assert isinstance(plan, varlen.Edged)
     assert (plan.edges.tolist(), plan.longest) == ([0, 2, 6], 4)
     q = torch.zeros(6, 2, 12 if change == "width" else 16, dtype=torch.bfloat16)

@@ -41,18 +41,20 @@ def encoder(room: Room, name: str, *, tokens: int = TOKENS, every: int = 1, **se
         name: Its folder.
         tokens: Read in training, repetitions counted.
         every: Takes one document of so many.
-        settings: What differs: of `bothways.pretrain`; and ``family``, ``body``.
+        settings: What differs: of `bothways.pretrain`; and ``family``, ``body``, ``attention_start``.
     """
     import bothways as bw
     from bothways.text.shards import Corpus
 
     text = corpus(room, every)
     family, body = settings.pop("family", "bert"), settings.pop("body", BODY)
+    begins = settings.pop("attention_start", None)
     options = {"objective": "mlm", "mask_rate": MASKED, "batch_tokens": BATCH, "max_length": LENGTH, **settings}
 
     def start(folder: Path) -> None:
         heads = () if "rtd" in options["objective"] else ("mlm",)
-        bw.new(family, vocab=Corpus.open(text).tokenizer, settings=body, heads=heads).save(folder)
+        words = Corpus.open(text).tokenizer
+        bw.new(family, vocab=words, settings=body, heads=heads, attention_start=begins).save(folder)
 
     def train(folder: Path) -> None:
         base = room.made(f"start-{name}", start, sign="config.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from bothways.cli import output
-from bothways.cli.options import Json, Overwrite, Seed, option, written
+from bothways.cli.options import AttentionStart, Json, Overwrite, Seed, option, written
 from bothways.errors import BothwaysError
 
 EXAMPLES = [
@@ -31,6 +31,7 @@ def new(
         str | None, option("Model", "--heads", "KINDS", "Such as mlm,classify, or none; those the paper trains.")
     ] = None,
     labels: Annotated[str | None, option("Model", "--labels", "NAMES", "Classes of a head, such as good,bad.")] = None,
+    attention_start: AttentionStart = None,
     seed: Seed = 0,
     out: Annotated[Path, written("--out", "FOLDER", "Where it is written.")],
     overwrite: Overwrite = False,
@@ -46,6 +47,7 @@ def new(
         settings=_pairs(settings or ()),
         heads=None if heads is None else _listed(heads),
         labels=_listed(labels or ""),
+        attention_start=attention_start,
         seed=seed,
         device="cpu",
     )

@@ -85,6 +85,10 @@ Family = Annotated[str, option("Model", "--family", "NAME", "See: bothways famil
 FamilyOrBase = Annotated[
     str | None, option("Model", "--family", "NAME", "See: bothways families; bert, or what --base is.")
 ]
+AttentionStart = Annotated[
+    Literal["neighbours", "random"] | None,
+    option("Model", "--attention-start", None, "From random weights: heads look at neighbours, or at nothing."),
+]
 Size = Annotated[str | None, option("Model", "--size", "NAME", "A published size; mini, or the family's smallest.")]
 
 From = Annotated[

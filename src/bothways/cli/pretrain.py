@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from bothways.cli import output
 from bothways.cli.options import (
+    AttentionStart,
     BatchTokens,
     DeviceName,
     Dropout,
@@ -70,6 +71,7 @@ def pretrain(
     base: Annotated[str | None, option("Model", "--base", "MODEL", "A model to continue with.")] = None,
     family: FamilyOrBase = None,
     size: Size = None,
+    attention_start: AttentionStart = None,
     dropout: Dropout = None,
     again: From = None,
     objective: Annotated[

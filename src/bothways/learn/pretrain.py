@@ -28,6 +28,7 @@ from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
     USUAL_FAMILY,
     check_family,
+    check_start,
     check_training,
     chosen_size,
     configuration,
@@ -42,6 +43,7 @@ from bothways.learn.start import (
 )
 from bothways.learn.stream import Stream, readable, split_items
 from bothways.learn.teaching import begin, beside, common_tokenizer, find_teacher, lesson_of
+from bothways.model.neighbours import AttentionStart
 from bothways.model.parts.block import compile_layers
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
@@ -80,6 +82,7 @@ def pretrain(
     base: str | Path | Model | None = None,
     family: str | None = None,
     size: str | None = None,
+    attention_start: AttentionStart | None = None,
     objective: str | None = None,
     loss_weights: Mapping[str, float] | Sequence[str] | None = None,
     sequences: Sequences = "blocks",
@@ -139,6 +142,9 @@ def pretrain(
         size: A published size of the family; with a teacher also ``"half"`` of its layers, or how many, such as
             ``"3"``, and then all else, the family too, is the teacher's. None takes ``"mini"``, or the family's
             smallest, or with a teacher the half.
+        attention_start: How attention begins from random weights: ``"neighbours"``, the first heads looking one or two
+            places to the left and right (`bothways.model.neighbours`), which spares the encoder the plateau of mere
+            word frequencies; or ``"random"``, as in the papers. None takes the first where the encoder can.
         objective: Names joined by ``+``: ``mlm``, ``nsp``, ``sop``, ``rtd``, ``distil``, ``minilm``, ``tinybert``
             (`bothways.learn.objectives`). None takes those of the family's paper, or ``rtd`` where `base` is a
             discriminator.
@@ -208,6 +214,7 @@ def pretrain(
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     if start is not None:
         check_family(family, start)
+        check_start(attention_start, start)
     members = start.config.family if start is not None else family or USUAL_FAMILY
     learned = picked(
         ObjectiveSettings,
@@ -242,7 +249,8 @@ def pretrain(
     if steps is None and (minutes is None or epochs is not None):
         steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)
     home = device if here().alone else "cpu"  # several processes put it where they train it when they share it out
-    model = starting_model(start, config, plan.heads, prepared.tokenizer, seed, home, learned.mask_decoder)
+    begins = seed, home, learned.mask_decoder, attention_start
+    model = starting_model(start, config, plan.heads, prepared.tokenizer, *begins)
     generator = starting_generator(model, learned, base, dropout) if "rtd" in learned.parts else None
     begun = begin(model, lesson, start, start_from_teacher)
     optimizer = optimizer or ("muon" if start is None and not begun else "adamw")

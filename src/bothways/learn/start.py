@@ -21,6 +21,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
+from bothways.model.neighbours import AttentionStart, begin_attention
 from bothways.progress import say
 from bothways.run.model import Model
 from bothways.run.new import suited_start
@@ -57,6 +58,16 @@ def check_family(family: str | None, kept: Model) -> None:
         raise BothwaysError(
             f"{kept.name} is a {own} and stays one, but the family {family!r} is asked for; leave the family out"
         )
+
+
+def check_start(attention_start: str | None, kept: Model) -> None:
+    """Refuses to begin anew with a model that is continued.
+
+    Raises:
+        BothwaysError: That is asked for.
+    """
+    if attention_start is not None:
+        raise BothwaysError(f"attention_start is for random weights, but {kept.name} is continued; leave it out")
 
 
 def suited_size(family: str, teacher: object = None) -> str:
@@ -264,12 +275,19 @@ def starting_model(
     seed: int,
     device: str | None,
     decoder: MaskDecoder | None = None,
+    attention_start: AttentionStart | None = None,
 ) -> Model:
-    """An encoder with the heads to train: weights of the model to continue with where it has them, else random."""
+    """An encoder with the heads to train: weights of the model to continue with where it has them, else random.
+
+    Raises:
+        BothwaysError: An `attention_start` is asked for that the encoder cannot have.
+    """
     members = family_of(config.family)
     made = [members.head(kind, **{"decoder": decoder or "plain"} if kind == "mlm" else {}) for kind in heads]
     model = Model.random(config, tokenizer, made, seed=seed, device=device)
-    if start is not None:
+    if start is None:
+        begin_attention(model.encoder, attention_start)
+    else:
         model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
         for kind in model.heads.keys() & start.heads.keys():
             model.heads[kind].load_state_dict(start.heads[kind].state_dict())

@@ -12,6 +12,7 @@ from bothways.model.compose import changed
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families import family as family_of
 from bothways.model.families.family import Family
+from bothways.model.neighbours import AttentionStart, begin_attention
 from bothways.run.model import Model
 from bothways.text.tokenizer import Tokenizer
 
@@ -27,6 +28,7 @@ def new(
     settings: Mapping[str, Any] | None = None,
     heads: Sequence[str] | None = None,
     labels: Sequence[str] = (),
+    attention_start: AttentionStart | None = None,
     seed: int = 0,
     device: str | None = None,
 ) -> Model:
@@ -41,11 +43,14 @@ def new(
             another kind of attention, ``"blocks"`` shares blocks between layers.
         heads: Kinds of heads; None for those of the family's objectives.
         labels: Names of the classes of a head that has classes; two without names if not given.
+        attention_start: ``"neighbours"``: the first heads look one or two places to the left and right
+            (`bothways.model.neighbours`); ``"random"``: as in the papers. None takes the first where the encoder can.
         seed: Of the weights.
         device: Where it lies; None takes a GPU if there is one.
 
     Raises:
-        BothwaysError: There is no such family, size, setting, head or tokenizer, or the settings do not go together.
+        BothwaysError: There is no such family, size, setting, head or tokenizer, the settings do not go together, or
+            attention cannot begin so.
 
     Example:
         ``bw.new("deberta-v2", "v3-small", vocab="my-tokenizer", settings={"blocks": 1}).save("shared-deberta")``
@@ -58,7 +63,9 @@ def new(
         config = suited_start(config)
     _check_vocabulary(config, tokenizer)
     made = _heads(members, members.objectives if heads is None else heads, tuple(labels))
-    return Model.random(config, tokenizer, made, seed=seed, device=device, keep_pooler="pooler" in settings)
+    model = Model.random(config, tokenizer, made, seed=seed, device=device, keep_pooler="pooler" in settings)
+    begin_attention(model.encoder, attention_start)
+    return model
 
 
 def suited_start(config: EncoderConfig) -> EncoderConfig:

@@ -55,7 +55,8 @@ def plateau(course: Course) -> Finding | None:
     if course.step < 2 * needed:
         remedy = f"Take more steps: --steps {_round(4 * needed)} or more."
     else:
-        remedy = "More steps alone have not helped: try --optimizer muon, --mask-rate 0.3 or --max-length 32."
+        start = "leave --attention-start random out, " if course.settings.get("attention_start") == "random" else ""
+        remedy = f"More steps alone have not helped: {start}try --optimizer muon, --mask-rate 0.3 or --max-length 32."
     return Finding(PLATEAU, what, evidence, remedy, 0.7, (FEW, "learns nothing"))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -46,8 +46,7 @@ class Context:
             layers: If given, attention weights are kept of so many layers.
         """
         kept: list[list[Tensor]] | None = None if layers is None else [[] for _ in range(layers)]
-        plan = plan_of(batch, cast(Tensor, batch.positions).device)
-        return cls(plan, batch.starts, batch.positions, batch.global_tokens, attentions=kept)
+        return cls(plan_of(batch), batch.starts, batch.positions, batch.global_tokens, attentions=kept)
 
     def weights(self, layer: int) -> list[Tensor] | None:
         """The list that a layer's attention weights go to, or None."""

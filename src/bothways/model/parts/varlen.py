@@ -44,8 +44,9 @@ class Edged(tuple[Rectangle, ...]):
         return plan
 
 
-def plan_of(batch: TokenBatch, device: torch.device) -> tuple[Rectangle, ...]:
-    """What attention is given of a batch on a device."""
+def plan_of(batch: TokenBatch) -> tuple[Rectangle, ...]:
+    """What attention is given of a batch, wherever it lies."""
+    device = batch.positions.device if isinstance(batch.positions, Tensor) else torch.device("cpu")
     return Edged.of(batch, device) if batch.plan and has_kernel(device) else batch.plan
 
 
