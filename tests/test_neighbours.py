@@ -13,11 +13,14 @@ from bothways.cli.entry import main
 from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder
 from bothways.model.families import families
-from bothways.model.neighbours import can_look_at_neighbours, look_at_neighbours, spread, turned, waves
+from bothways.model.neighbours import look_at_neighbours, spread, turned, waves
 from bothways.run.new import suited_start
 
 SHIFTS = {"causal": (-1, -2)}
-WITHOUT_POSITIONS = {"deberta", "deberta-v2", "modernbert"}
+FIRST = "stack.blocks.0.attention."
+CHANGED = {"deberta": {FIRST + "query_bias", "scheme.table.weight"}, "deberta-v2": {FIRST + "query.bias"}}
+USUALLY = {"embeddings.positions.weight", FIRST + "query.weight", FIRST + "key.weight"}
+NOTHING_TO_TELL_BY = {"modernbert"}
 
 
 def fresh(name, **changes):
@@ -31,13 +34,12 @@ def test_the_first_heads_look_where_they_should(name):
     wide = {"embeddings__width": 64 if name in ("albert", "electra") else 128, "feed_forward__width": 96}
     encoder = fresh(name, **wide)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    assert look_at_neighbours(encoder) is can_look_at_neighbours(encoder) is (name not in WITHOUT_POSITIONS)
+    assert look_at_neighbours(encoder) is (name not in NOTHING_TO_TELL_BY)
     changed = {key for key, value in encoder.state_dict().items() if not torch.equal(value, before[key])}
-    if name in WITHOUT_POSITIONS:
+    if name in NOTHING_TO_TELL_BY:
         assert not changed
         return
-    asked = {f"stack.blocks.0.attention.{part}.weight" for part in ("query", "key")}
-    assert changed == {"embeddings.positions.weight"} | asked
+    assert changed == CHANGED.get(name, USUALLY)
     batch = make_batch([np.random.default_rng(0).integers(5, 200, size=60)])
     (weights_HLL,) = encoder(batch, attentions=True).attentions[0]
     for head, shift in enumerate(SHIFTS.get(name, (-1, 1))):
@@ -87,7 +89,7 @@ def test_what_cannot_begin_so_is_refused(tmp_path, capsys):
     base = tiny.folder(tmp_path / "base", ("mlm",))
     with pytest.raises(BothwaysError, match="attention_start is for random weights"):
         bw.pretrain(chained(50), base=base, out=tmp_path / "out", steps=1, attention_start="neighbours")
-    with pytest.raises(BothwaysError, match="no learned positions to look at neighbours by"):
+    with pytest.raises(BothwaysError, match="nothing to tell neighbours by"):
         bw.new("modernbert", vocab=tiny.tokenizer(), attention_start="neighbours")
     tiny.tokenizer().save(tmp_path / "words")
     typed = ["new", "--vocab", str(tmp_path / "words"), "--size", "tiny", "--out", str(tmp_path / "made")]

@@ -4,7 +4,8 @@ With random weights a token sees all others alike, and what stands beside a mask
 told. Attention finds out slowly that places matter, and until then an encoder guesses by the frequencies of words
 alone: the plateau of BERT's first thousands of steps. Here positions begin as sines and cosines, in which a shift by
 some places is a rotation, and the first heads of the first layer begin with queries that are turned by one place or
-two. All of it is learned further; nothing but the first numbers is different.
+two. Where distances have keys of their own (DeBERTa), the biases of these heads' queries ask for them. All of it is
+learned further; nothing but the first numbers is different.
 
 That heads can look at a fixed shift: Cordonnier et al. 2020, "On the Relationship between Self-Attention and
 Convolutional Layers", section 3. To begin so: d'Ascoli et al. 2021, "ConViT"; Trockman and Kolter 2023, "Mimetic
@@ -25,6 +26,8 @@ from bothways.errors import BothwaysError
 from bothways.model.encoder import Encoder
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.causal import CausalAttention
+from bothways.model.parts.disentangled import DisentangledAttention, FusedDisentangledAttention
+from bothways.model.parts.distances import DistanceTable, row_of
 from bothways.model.parts.embeddings import Embeddings
 
 AttentionStart = Literal["neighbours", "random"]
@@ -33,21 +36,6 @@ SHIFTS, BACKWARDS = (-1, 1, -2, 2), (-1, -2, -3, -4)
 LOUDNESS, PEAK = 1.15, 6.0
 """Size of the positions beside that of the tokens; and the score of the place that is looked at, where others have
 about 0."""
-
-
-def can_look_at_neighbours(encoder: Encoder) -> bool:
-    """Whether an encoder adds learned positions, and its first layer asks for them with queries and keys of all."""
-    embeddings, attention = first_parts(encoder)
-    if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
-        return False
-    wide = embeddings.positions.embedding_dim
-    return wide % 2 == 0 and wide <= encoder.config.width
-
-
-def first_parts(encoder: Encoder) -> tuple[Embeddings, nn.Module]:
-    """The embeddings, and the attention of the first layer."""
-    block = encoder.stack.blocks[encoder.stack.schedule[0]]
-    return cast(Embeddings, encoder.embeddings), cast(nn.Module, block.attention)
 
 
 def begin_attention(encoder: Encoder, start: AttentionStart | None) -> None:
@@ -60,41 +48,68 @@ def begin_attention(encoder: Encoder, start: AttentionStart | None) -> None:
         return
     if not look_at_neighbours(encoder) and start is not None:
         raise BothwaysError(
-            f"a {encoder.config.family} encoder of this shape has no learned positions to look at neighbours by; take "
-            "attention_start random"
+            f"a {encoder.config.family} encoder of this shape has nothing to tell neighbours by; take attention_start "
+            "random"
         )
 
 
 @torch.no_grad()
 def look_at_neighbours(encoder: Encoder) -> bool:
-    """Writes the positions, and the first layer's queries and keys, of an encoder with random weights.
+    """Changes what tells the first heads of an encoder with random weights where to look.
 
     Returns:
-        Whether it could; if not, nothing is changed.
+        Whether there is such a thing: learned positions that are added to tokens, or distances with keys of their own.
+        If not, nothing is changed.
     """
-    if not can_look_at_neighbours(encoder):
+    attention = cast(nn.Module, encoder.stack.blocks[encoder.stack.schedule[0]].attention)
+    if isinstance(attention, DisentangledAttention):
+        return _by_distances(encoder, attention)
+    embeddings = cast(Embeddings, encoder.embeddings)
+    if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
         return False
-    embeddings, attention = first_parts(encoder)
-    assert isinstance(attention, Attention)
-    assert embeddings.positions is not None
-    rows, wide = embeddings.positions.weight.shape
+    wide = embeddings.positions.embedding_dim
+    if wide % 2 or wide > encoder.config.width:
+        return False
+    _by_positions(encoder, embeddings, embeddings.positions, attention)
+    return True
+
+
+def _by_positions(encoder: Encoder, embeddings: Embeddings, table: nn.Embedding, attention: Attention) -> None:
+    """Writes the positions, and the first heads' queries and keys."""
+    rows, wide = table.weight.shape
     half, heads, width = wide // 2, attention.heads, encoder.config.width // attention.heads
     frequencies = math.pi * (torch.arange(half) + 0.5) / half
     size = LOUDNESS * encoder.config.init_std * math.sqrt(2)
-    embeddings.positions.weight.copy_(size * waves(torch.arange(rows), frequencies))
+    table.weight.copy_(size * waves(torch.arange(rows), frequencies))
     added = 1 if embeddings.segments is None else 2  # tables of the size of the tokens'
     share = LOUDNESS**2 / (LOUDNESS**2 + added)  # of the variance that positions have behind the norm
     back = None if embeddings.projection is None else torch.linalg.pinv(embeddings.projection.weight)
-    shifts = BACKWARDS if isinstance(attention, CausalAttention) else SHIFTS
-    looking = min(heads, len(shifts))
-    for head, shift in enumerate(shifts[:looking]):
-        chosen = spread(head, looking, half, width // 2)
-        scale = 1 / math.sqrt(width) if attention.scale is None else attention.scale
+    shifts = (BACKWARDS if isinstance(attention, CausalAttention) else SHIFTS)[:heads]
+    scale = 1 / math.sqrt(width) if attention.scale is None else attention.scale
+    for head, shift in enumerate(shifts):
+        chosen = spread(head, len(shifts), half, width // 2)
         gain = math.sqrt(PEAK / (scale * 2 * len(chosen) * share))
         place = slice(head * width, head * width + 2 * len(chosen))
         for layer, turn in ((attention.query, shift), (attention.key, 0)):
             picked_KE = gain * turned(frequencies, chosen, turn)
             layer.weight[place] = picked_KE if back is None else picked_KE @ back
+
+
+def _by_distances(encoder: Encoder, attention: DisentangledAttention) -> bool:
+    """Lets the first heads' queries ask for a distance whatever the token, by their biases."""
+    table = cast(DistanceTable, encoder.scheme)
+    bias = attention.query_bias if isinstance(attention, FusedDisentangledAttention) else attention.query.bias
+    if bias is None or not attention.content_to_position:
+        return False
+    if table.norm is None:  # as loud as tokens are; else tokens drown what is asked of distances
+        table.table.weight.div_(encoder.config.init_std)
+    width = encoder.config.width // attention.heads
+    for head, shift in enumerate(SHIFTS[: attention.heads]):
+        row = row_of(torch.tensor([-shift]), table.table.num_embeddings, table.buckets, table.max_distance)
+        row_1D = table.table(row) if table.norm is None else table.norm(table.table(row))
+        place = slice(head * width, (head + 1) * width)
+        key_K = (attention.position_key or attention.key)(row_1D)[0, place]
+        bias[place] = PEAK / attention.scale * key_K / key_K.square().sum()
     return True
 
 
