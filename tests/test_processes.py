@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 import ranks
+import tiny
 from bothways.errors import BothwaysError
 from bothways.learn import parallel, processes
 from bothways.learn.processes import Processes
@@ -98,6 +99,21 @@ def test_replaced_tokens_and_muon_are_shared_out_too(trained):
     assert codes == [[0], [0, 0]], said
     one, two = (list(ranks.losses(trained / name).values()) for name in ("rtd-1", "rtd-2"))
     assert two == pytest.approx(one, rel=1e-3)  # Muon multiplies in bf16
+
+
+def test_a_teacher_is_asked_and_its_answers_are_kept_by_all_together(trained):
+    """Two processes fill one folder; from it they learn again what they learned, and one process does too."""
+    tiny.folder(trained / "teacher", ("mlm",), layers=4)
+    given = {"objective": "minilm", "size": "half", "family": None, "teacher": str(trained / "teacher")}
+    cached = {**given, "teacher_cache": str(trained / "kept")}
+    corpus = trained / "corpus"
+    jobs = [ranks.job(1, corpus, trained / "taught-1", **given)]
+    jobs += [ranks.job(2, corpus, trained / f"taught-{turn}", **cached) for turn in ("2", "again")]
+    codes, said = ranks.run(*jobs, ranks.job(1, corpus, trained / "taught-alone", **cached))
+    assert codes == [[0], [0, 0], [0, 0], [0]], said
+    plain, *others = (list(ranks.losses(trained / f"taught-{name}").values()) for name in ("1", "2", "again", "alone"))
+    assert all(each == pytest.approx(plain, rel=1e-3) for each in others)  # what is kept has 16 bits
+    assert others[2] == pytest.approx(others[1], rel=1e-5)
 
 
 def test_a_lost_worker_ends_the_run_in_a_sentence_and_the_next_start_goes_on(trained):

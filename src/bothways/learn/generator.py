@@ -21,6 +21,7 @@ from bothways.model.disentangled_tables import disentangle_tables, merged
 from bothways.model.encoder import Encoder
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
+from bothways.model.neighbours import AttentionStart, begin_attention
 from bothways.model.sharing import share_tables
 from bothways.progress import say
 from bothways.run.model import Model, load
@@ -85,7 +86,11 @@ def check_generator(settings: ObjectiveSettings, keep: bool) -> None:
 
 
 def starting_generator(
-    discriminator: Model, settings: ObjectiveSettings, base: str | Path | Model | None, dropout: float | None
+    discriminator: Model,
+    settings: ObjectiveSettings,
+    base: str | Path | Model | None,
+    dropout: float | None,
+    attention_start: AttentionStart | None = None,
 ) -> Model:
     """The generator that a run begins with, its tables joined with the discriminator's.
 
@@ -97,6 +102,7 @@ def starting_generator(
         settings: Of the objectives; `settled`.
         base: What the discriminator continues.
         dropout: As of the discriminator; None for the configuration's.
+        attention_start: How random weights begin (`bothways.model.neighbours`).
 
     Raises:
         BothwaysError: The generator that was kept is another one, or tables do not fit together.
@@ -120,7 +126,9 @@ def starting_generator(
         seed=seed,
         device=str(discriminator.device),
     )
-    if kept is not None:
+    if kept is None:
+        begin_attention(made.encoder, attention_start if attention_start == "random" else None)
+    else:
         made.encoder.load_state_dict(kept.encoder.state_dict(), strict=False)
         made.heads["mlm"].load_state_dict(kept.heads["mlm"].state_dict())
     told = f"continued from {kept.name}" if kept else "random"

@@ -251,7 +251,7 @@ def pretrain(
     home = device if here().alone else "cpu"  # several processes put it where they train it when they share it out
     begins = seed, home, learned.mask_decoder, attention_start
     model = starting_model(start, config, plan.heads, prepared.tokenizer, *begins)
-    generator = starting_generator(model, learned, base, dropout) if "rtd" in learned.parts else None
+    generator = starting_generator(model, learned, base, dropout, attention_start) if "rtd" in learned.parts else None
     begun = begin(model, lesson, start, start_from_teacher)
     optimizer = optimizer or ("muon" if start is None and not begun else "adamw")
     settings = picked(

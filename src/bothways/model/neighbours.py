@@ -36,6 +36,8 @@ SHIFTS, BACKWARDS = (-1, 1, -2, 2), (-1, -2, -3, -4)
 LOUDNESS, PEAK = 1.15, 6.0
 """Size of the positions beside that of the tokens; and the score of the place that is looked at, where others have
 about 0."""
+_CARRIED = 4
+"""One value in so many carries positions, where the encoder is narrower than its tables."""
 
 
 def begin_attention(encoder: Encoder, start: AttentionStart | None) -> None:
@@ -67,8 +69,7 @@ def look_at_neighbours(encoder: Encoder) -> bool:
     embeddings = cast(Embeddings, encoder.embeddings)
     if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
         return False
-    wide = embeddings.positions.embedding_dim
-    if wide % 2 or wide > encoder.config.width:
+    if embeddings.positions.embedding_dim % 2:
         return False
     _by_positions(encoder, embeddings, embeddings.positions, attention)
     return True
@@ -83,16 +84,30 @@ def _by_positions(encoder: Encoder, embeddings: Embeddings, table: nn.Embedding,
     table.weight.copy_(size * waves(torch.arange(rows), frequencies))
     added = 1 if embeddings.segments is None else 2  # tables of the size of the tokens'
     share = LOUDNESS**2 / (LOUDNESS**2 + added)  # of the variance that positions have behind the norm
-    back = None if embeddings.projection is None else torch.linalg.pinv(embeddings.projection.weight)
+    frequencies, taken_FD = _heard(encoder, embeddings.projection, frequencies)
     shifts = (BACKWARDS if isinstance(attention, CausalAttention) else SHIFTS)[:heads]
     scale = 1 / math.sqrt(width) if attention.scale is None else attention.scale
+    step = max(1, min(len(shifts), len(frequencies) // (width // 2)))
     for head, shift in enumerate(shifts):
-        chosen = spread(head, len(shifts), half, width // 2)
+        chosen = spread(head % step, step, len(frequencies), width // 2)
         gain = math.sqrt(PEAK / (scale * 2 * len(chosen) * share))
         place = slice(head * width, head * width + 2 * len(chosen))
         for layer, turn in ((attention.query, shift), (attention.key, 0)):
-            picked_KE = gain * turned(frequencies, chosen, turn)
-            layer.weight[place] = picked_KE if back is None else picked_KE @ back
+            layer.weight[place] = gain * turned(frequencies, chosen, turn) @ taken_FD
+
+
+def _heard(encoder: Encoder, projection: nn.Linear | None, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """The frequencies that reach the layers, and what takes their waves out of hidden states: ``(2 F, D)``."""
+    half, width = len(frequencies), encoder.config.width
+    if projection is None:
+        return frequencies, torch.eye(width)
+    if 2 * half <= width:
+        return frequencies, torch.linalg.pinv(projection.weight)
+    kept = spread(0, 1, half, width // _CARRIED // 2)  # too narrow for all: some get values of their own
+    size, count = encoder.config.init_std * math.sqrt(2 * half), len(kept)  # as long as the other rows are
+    carried = turned(frequencies, kept, 0)
+    projection.weight[: 2 * count] = size * torch.cat([carried[0::2], carried[1::2]])
+    return frequencies[kept], torch.eye(width)[: 2 * count] / size
 
 
 def _by_distances(encoder: Encoder, attention: DisentangledAttention) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bothways.errors import BothwaysError
@@ -15,6 +15,7 @@ from bothways.learn.objectives.distil.soft import Cosine, SoftTargets
 from bothways.learn.objectives.distil.teacher import RunningTeacher, identity_of
 from bothways.learn.objectives.protocol import EncoderObjective
 from bothways.learn.objectives.settings import ObjectiveSettings
+from bothways.learn.processes import here
 from bothways.model.config import EncoderConfig
 from bothways.progress import say
 from bothways.run.model import Model
@@ -74,8 +75,8 @@ class Lesson:
             "corpus": corpus.fingerprint,
             "hidden states": sorted(reads),
         }
-        cache = TeacherCache(settings.teacher_cache, shape, depends, bf16=self.bf16)
-        return RunningTeacher(self.teacher, reads, cache)
+        opened = partial(TeacherCache, settings.teacher_cache, shape, depends, bf16=self.bf16)
+        return RunningTeacher(self.teacher, reads, here().in_turn(opened, opened))  # who makes its files does so alone
 
 
 def distil(settings: ObjectiveSettings, lesson: Lesson) -> list[EncoderObjective]:
