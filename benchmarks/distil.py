@@ -168,16 +168,14 @@ def random_half(teacher: Path) -> Any:
     """Half of a teacher's layers with random weights, its heads looking at neighbours."""
     import bothways as bw
     from bothways.learn.objectives.distil.student import student_of
-    from bothways.model.neighbours import begin_attention
     from bothways.run.model import Model
     from bothways.run.new import suited_start
 
     taught = bw.load(teacher)
     config = student_of(taught.config, "half")
     assert config is not None
-    made = Model.random(suited_start(config.derive(pooler=None)), taught.tokenizer, [taught.head_configs["mlm"]])
-    begin_attention(made.encoder, None)
-    return made
+    config, head = suited_start(config.derive(pooler=None)), taught.head_configs["mlm"]
+    return Model.random(config, taught.tokenizer, [head], attention_start=None)
 
 
 # -- measurements

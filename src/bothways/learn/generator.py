@@ -21,7 +21,7 @@ from bothways.model.disentangled_tables import disentangle_tables, merged
 from bothways.model.encoder import Encoder
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
-from bothways.model.neighbours import AttentionStart, begin_attention
+from bothways.model.neighbours import AttentionStart
 from bothways.model.sharing import share_tables
 from bothways.progress import say
 from bothways.run.model import Model, load
@@ -125,10 +125,9 @@ def starting_generator(
         [members.head("mlm", decoder=decoder)],
         seed=seed,
         device=str(discriminator.device),
+        attention_start="random" if kept is not None or attention_start == "random" else None,
     )
-    if kept is None:
-        begin_attention(made.encoder, attention_start if attention_start == "random" else None)
-    else:
+    if kept is not None:
         made.encoder.load_state_dict(kept.encoder.state_dict(), strict=False)
         made.heads["mlm"].load_state_dict(kept.heads["mlm"].state_dict())
     told = f"continued from {kept.name}" if kept else "random"

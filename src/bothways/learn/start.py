@@ -21,7 +21,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
-from bothways.model.neighbours import AttentionStart, begin_attention
+from bothways.model.neighbours import AttentionStart
 from bothways.progress import say
 from bothways.run.model import Model
 from bothways.run.new import suited_start
@@ -284,10 +284,9 @@ def starting_model(
     """
     members = family_of(config.family)
     made = [members.head(kind, **{"decoder": decoder or "plain"} if kind == "mlm" else {}) for kind in heads]
-    model = Model.random(config, tokenizer, made, seed=seed, device=device)
-    if start is None:
-        begin_attention(model.encoder, attention_start)
-    else:
+    begins = attention_start if start is None else "random"
+    model = Model.random(config, tokenizer, made, seed=seed, device=device, attention_start=begins)
+    if start is not None:
         model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
         for kind in model.heads.keys() & start.heads.keys():
             model.heads[kind].load_state_dict(start.heads[kind].state_dict())

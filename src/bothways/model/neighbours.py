@@ -57,7 +57,7 @@ def begin_attention(encoder: Encoder, start: AttentionStart | None) -> None:
 
 @torch.no_grad()
 def look_at_neighbours(encoder: Encoder) -> bool:
-    """Changes what tells the first heads of an encoder with random weights where to look.
+    """Changes what tells the first heads of an encoder with random weights, on a processor, where to look.
 
     Returns:
         Whether there is such a thing: learned positions that are added to tokens, or distances with keys of their own.
@@ -69,7 +69,7 @@ def look_at_neighbours(encoder: Encoder) -> bool:
     embeddings = cast(Embeddings, encoder.embeddings)
     if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
         return False
-    if embeddings.positions.embedding_dim % 2:
+    if embeddings.positions.embedding_dim % 2 or encoder.config.width < 2 * attention.heads:
         return False
     _by_positions(encoder, embeddings, embeddings.positions, attention)
     return True
@@ -103,7 +103,7 @@ def _heard(encoder: Encoder, projection: nn.Linear | None, frequencies: Tensor) 
         return frequencies, torch.eye(width)
     if 2 * half <= width:
         return frequencies, torch.linalg.pinv(projection.weight)
-    kept = spread(0, 1, half, width // _CARRIED // 2)  # too narrow for all: some get values of their own
+    kept = spread(0, 1, half, max(1, width // _CARRIED // 2))  # too narrow for all: some get values of their own
     size, count = encoder.config.init_std * math.sqrt(2 * half), len(kept)  # as long as the other rows are
     carried = turned(frequencies, kept, 0)
     projection.weight[: 2 * count] = size * torch.cat([carried[0::2], carried[1::2]])

@@ -21,6 +21,7 @@ from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.encoder import Encoder
+from bothways.model.neighbours import AttentionStart, begin_attention
 from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
 from bothways.run.bound import Bound, asked_bound, asked_metric
@@ -115,6 +116,7 @@ class Model(Questions):
         seed: int = 0,
         device: str | None = None,
         keep_pooler: bool = False,
+        attention_start: AttentionStart | None = "random",
     ) -> Model:
         """A model with random weights.
 
@@ -125,12 +127,17 @@ class Model(Questions):
             seed: Of the weights.
             device: Where it lies.
             keep_pooler: Whether the configuration decides about the pooler in any case.
+            attention_start: As of `bothways.pretrain`.
+
+        Raises:
+            BothwaysError: Attention cannot begin so.
         """
         if heads and not keep_pooler:  # a pooler that nothing reads would never learn, and would be saved all the same
             config = config.derive(pooler="tanh" if any(head.needs_pooler for head in heads) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed("weights", seed))
             encoder = build_encoder(config)
+            begin_attention(encoder, attention_start)
             made = {str(head.kind): build_head(head, config) for head in heads}
         configs = {str(head.kind): head for head in heads}
         saved = Saved(encoder=encoder, heads=made, head_configs=configs, tokenizer=tokenizer)

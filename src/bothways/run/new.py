@@ -12,7 +12,7 @@ from bothways.model.compose import changed
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.model.families import family as family_of
 from bothways.model.families.family import Family
-from bothways.model.neighbours import AttentionStart, begin_attention
+from bothways.model.neighbours import AttentionStart
 from bothways.run.model import Model
 from bothways.text.tokenizer import Tokenizer
 
@@ -63,9 +63,10 @@ def new(
         config = suited_start(config)
     _check_vocabulary(config, tokenizer)
     made = _heads(members, members.objectives if heads is None else heads, tuple(labels))
-    model = Model.random(config, tokenizer, made, seed=seed, device=device, keep_pooler="pooler" in settings)
-    begin_attention(model.encoder, attention_start)
-    return model
+    keep_pooler = "pooler" in settings
+    return Model.random(
+        config, tokenizer, made, seed=seed, device=device, keep_pooler=keep_pooler, attention_start=attention_start
+    )
 
 
 def suited_start(config: EncoderConfig) -> EncoderConfig:

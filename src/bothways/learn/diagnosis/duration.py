@@ -17,8 +17,12 @@ from bothways.learn.record import read_record
 PLATEAU, FEW = "on the plateau of word frequencies", "too few steps"
 ON_PLATEAU = 0.1
 """Share of the loss of guessing by frequencies; who has gained less than that by reading the context is on it."""
-USUAL_STEPS = {"muon": 800, "adamw": 1700}
-"""Steps after which BERT-mini left the plateau (benchmarks/README.md, "Muon against AdamW")."""
+USUAL_STEPS = {
+    "neighbours": {"muon": 550, "adamw": 700},
+    "random": {"muon": 800, "adamw": 1700},
+}
+"""Steps after which BERT-mini left the plateau, by how attention began (benchmarks/README.md, "How attention begins",
+"Muon against AdamW")."""
 _LOSS, _ACCURACY = f"loss.{MLM}", f"accuracy.{MLM}"
 _MOST_NEIGHBOURS = 50
 
@@ -105,8 +109,10 @@ def _usual_steps(course: Course) -> tuple[float, str]:
         return float(np.median(others)), "a run beside this one" if len(
             others
         ) == 1 else f"{len(others)} runs beside this one"
-    optimizer = course.settings.get("optimizer") or ("adamw" if course.settings.get("base") else "muon")
-    return USUAL_STEPS[optimizer], f"BERT-mini with {optimizer}, measured"
+    continued = course.settings.get("base")
+    optimizer = course.settings.get("optimizer") or ("adamw" if continued else "muon")
+    start = course.settings.get("attention_start") or ("random" if continued else "neighbours")
+    return USUAL_STEPS[start][optimizer], f"BERT-mini with {optimizer}, measured"
 
 
 def _neighbours(folder: Path) -> Iterator[Path]:
