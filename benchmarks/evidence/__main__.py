@@ -72,6 +72,9 @@ def main() -> int:
     runner = cells.Runner(names, args.only, given, threads)
     try:
         runner.run(args.jobs, args.cells, None if args.minutes is None else time.time() + 60 * args.minutes)
+    except KeyboardInterrupt:
+        print("evidence: stopped; what is unfinished goes on the next time", file=sys.stderr)
+        return 130
     finally:
         page.write()
     return 1 if runner.failed else 0
