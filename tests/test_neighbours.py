@@ -113,6 +113,9 @@ def test_what_cannot_begin_so_is_refused(tmp_path, capsys):
     with pytest.raises(BothwaysError, match="attention_start is for random weights"):
         bw.pretrain(chained(50), base=base, out=tmp_path / "out", steps=1, attention_start="neighbours")
     with pytest.raises(BothwaysError, match="nothing to tell neighbours by"):
+        bw.pretrain(chained(50), family="modernbert", out=tmp_path / "out", steps=1, attention_start="neighbours")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BothwaysError, match="nothing to tell neighbours by"):
         bw.new("modernbert", vocab=tiny.tokenizer(), attention_start="neighbours")
     tiny.tokenizer().save(tmp_path / "words")
     typed = ["new", "--vocab", str(tmp_path / "words"), "--size", "tiny", "--out", str(tmp_path / "made")]

@@ -214,7 +214,6 @@ def pretrain(
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     if start is not None:
         check_family(family, start)
-        check_start(attention_start, start)
     members = start.config.family if start is not None else family or USUAL_FAMILY
     learned = picked(
         ObjectiveSettings,
@@ -229,6 +228,7 @@ def pretrain(
     master = find_teacher(teacher, learned, device)
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
     learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
+    check_start(attention_start, start, shape)
     reads = (*sources.values(), tokenizer)
     goes_on = here().first_says(here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=reads))
     prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members, on_corrupt)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bothways.errors import BothwaysError
 from bothways.learn.objectives.choices import MaskDecoder
 from bothways.learn.objectives.distil.student import student_of
@@ -17,11 +19,12 @@ from bothways.learn.objectives.rtd import usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.processes import here
 from bothways.learn.settings import OPTIMIZERS, LoopSettings, picked
+from bothways.model.build import build_encoder
 from bothways.model.config import EncoderConfig
 from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
-from bothways.model.neighbours import AttentionStart
+from bothways.model.neighbours import AttentionStart, check_attention_start
 from bothways.progress import say
 from bothways.run.model import Model
 from bothways.run.new import suited_start
@@ -60,14 +63,17 @@ def check_family(family: str | None, kept: Model) -> None:
         )
 
 
-def check_start(attention_start: str | None, kept: Model) -> None:
-    """Refuses to begin anew with a model that is continued.
+def check_start(attention_start: AttentionStart | None, kept: Model | None, shape: EncoderConfig) -> None:
+    """Refuses a start of attention that the encoder cannot have, before its text is read.
 
     Raises:
-        BothwaysError: That is asked for.
+        BothwaysError: A model is continued, or there is nothing to tell neighbours by.
     """
-    if attention_start is not None:
+    if attention_start is not None and kept is not None:
         raise BothwaysError(f"attention_start is for random weights, but {kept.name} is continued; leave it out")
+    if attention_start == "neighbours":
+        with torch.device("meta"):
+            check_attention_start(build_encoder(shape), attention_start)
 
 
 def suited_size(family: str, teacher: object = None) -> str:

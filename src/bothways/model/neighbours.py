@@ -41,18 +41,43 @@ _CARRIED = 4
 
 
 def begin_attention(encoder: Encoder, start: AttentionStart | None) -> None:
-    """Gives an encoder with random weights the start that is asked for; with None, the better one that it can have.
+    """Gives an encoder with random weights, on a processor, the start that is asked for; None: the better it can have.
 
     Raises:
         BothwaysError: It cannot have it.
     """
-    if start == "random":
-        return
-    if not look_at_neighbours(encoder) and start is not None:
+    check_attention_start(encoder, start)
+    if start != "random":
+        look_at_neighbours(encoder)
+
+
+def check_attention_start(encoder: Encoder, start: AttentionStart | None) -> None:
+    """Refuses a start that an encoder cannot have.
+
+    Raises:
+        BothwaysError: It cannot.
+    """
+    if start == "neighbours" and not tells_neighbours(encoder):
         raise BothwaysError(
             f"a {encoder.config.family} encoder of this shape has nothing to tell neighbours by; take attention_start "
             "random"
         )
+
+
+def tells_neighbours(encoder: Encoder) -> bool:
+    """Whether learned positions are added to tokens, or distances have keys of their own that a bias can ask for."""
+    attention = first_attention(encoder)
+    if isinstance(attention, DisentangledAttention):
+        return attention.content_to_position and _query_bias(attention) is not None
+    embeddings = cast(Embeddings, encoder.embeddings)
+    if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
+        return False
+    return embeddings.positions.embedding_dim % 2 == 0 and encoder.config.width >= 2 * attention.heads
+
+
+def first_attention(encoder: Encoder) -> nn.Module:
+    """That of the first layer."""
+    return cast(nn.Module, encoder.stack.blocks[encoder.stack.schedule[0]].attention)
 
 
 @torch.no_grad()
@@ -60,18 +85,16 @@ def look_at_neighbours(encoder: Encoder) -> bool:
     """Changes what tells the first heads of an encoder with random weights, on a processor, where to look.
 
     Returns:
-        Whether there is such a thing: learned positions that are added to tokens, or distances with keys of their own.
-        If not, nothing is changed.
+        Whether it `tells_neighbours`; if not, nothing is changed.
     """
-    attention = cast(nn.Module, encoder.stack.blocks[encoder.stack.schedule[0]].attention)
+    if not tells_neighbours(encoder):
+        return False
+    attention = first_attention(encoder)
     if isinstance(attention, DisentangledAttention):
-        return _by_distances(encoder, attention)
-    embeddings = cast(Embeddings, encoder.embeddings)
-    if not isinstance(attention, Attention) or embeddings.positions is None or not embeddings.positions_added:
-        return False
-    if embeddings.positions.embedding_dim % 2 or encoder.config.width < 2 * attention.heads:
-        return False
-    _by_positions(encoder, embeddings, embeddings.positions, attention)
+        _by_distances(encoder, attention)
+    else:
+        embeddings = cast(Embeddings, encoder.embeddings)
+        _by_positions(encoder, embeddings, cast(nn.Embedding, embeddings.positions), cast(Attention, attention))
     return True
 
 
@@ -110,12 +133,13 @@ def _heard(encoder: Encoder, projection: nn.Linear | None, frequencies: Tensor) 
     return frequencies[kept], torch.eye(width)[: 2 * count] / size
 
 
-def _by_distances(encoder: Encoder, attention: DisentangledAttention) -> bool:
+def _query_bias(attention: DisentangledAttention) -> Tensor | None:
+    return attention.query_bias if isinstance(attention, FusedDisentangledAttention) else attention.query.bias
+
+
+def _by_distances(encoder: Encoder, attention: DisentangledAttention) -> None:
     """Lets the first heads' queries ask for a distance whatever the token, by their biases."""
-    table = cast(DistanceTable, encoder.scheme)
-    bias = attention.query_bias if isinstance(attention, FusedDisentangledAttention) else attention.query.bias
-    if bias is None or not attention.content_to_position:
-        return False
+    table, bias = cast(DistanceTable, encoder.scheme), cast(Tensor, _query_bias(attention))
     if table.norm is None:  # as loud as tokens are; else tokens drown what is asked of distances
         table.table.weight.div_(encoder.config.init_std)
     width = encoder.config.width // attention.heads
@@ -125,7 +149,6 @@ def _by_distances(encoder: Encoder, attention: DisentangledAttention) -> bool:
         place = slice(head * width, (head + 1) * width)
         key_K = (attention.position_key or attention.key)(row_1D)[0, place]
         bias[place] = PEAK / attention.scale * key_K / key_K.square().sum()
-    return True
 
 
 def spread(first: int, step: int, end: int, most: int) -> Tensor:
