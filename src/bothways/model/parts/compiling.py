@@ -37,7 +37,13 @@ def after_attention(block: Any, x_TD: Tensor, mixed_TD: Tensor) -> Tensor:
 
 def pays(device: torch.device) -> bool:
     """Whether layers are compiled on a device: a GPU with torch's compiler for it, which has not failed."""
-    return device.type == "cuda" and not _Failed.here and find_spec("triton") is not None
+    return device.type == "cuda" and not _Failed.here and _has_compiler()
+
+
+@lru_cache(maxsize=1)
+def _has_compiler() -> bool:
+    """Kept, for it is asked in every layer of every step, and looks through folders."""
+    return find_spec("triton") is not None
 
 
 class _Failed:
