@@ -150,6 +150,10 @@ def test_mistakes_are_told_before_anything_is_read(tmp_path):
         ({"vocabulary": "grow"}, "keep, extend or own"),
         ({"replay": 1.0}, "replay must be a share"),
         ({"new_tokens": 0}, "new_tokens must be 1"),
+        ({"mask_rate": 1.5}, "masking rate must be between 0 and 1"),
+        ({"dropout": 1.5}, "dropout"),
+        ({"steps": 0}, "steps must be 1 or more"),
+        ({"max_length": 10_000}, "512"),
     ):
         with pytest.raises(BothwaysError, match=told):
             adapt(base, DOMAIN, out=tmp_path / "out", **changes)

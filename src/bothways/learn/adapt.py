@@ -22,10 +22,12 @@ from bothways.learn.adapting.vocabulary import (
     with_more_tokens,
     word_counts,
 )
+from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.pretrain import Pretrained, pretrain
 from bothways.learn.protocol import Callback
 from bothways.learn.runs import read_run
-from bothways.learn.start import suited_rate
+from bothways.learn.settings import picked
+from bothways.learn.start import check_training, configuration, suited_rate
 from bothways.progress import say
 from bothways.report.adaptation_page import adaptation_page
 from bothways.report.page import write_page
@@ -152,6 +154,9 @@ def adapt(
         "dropout": dropout,
         "seed": seed,
     }
+    check_training({**given, "micro_tokens": micro_tokens, "precision": precision, "optimizer": None})
+    picked(ObjectiveSettings, given, objective="mlm")
+    configuration(start, None, None, max_length, dropout)
     identity = {"base": start.name, "vocabulary": vocabulary, "new_tokens": new_tokens, "replay": replay, **given}
     prepared = _begin(folder, identity, overwrite)
     held = {name: side.held_out() for name, side in sides.items()}
