@@ -78,7 +78,14 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python_code_runs(page, place):
     """From top to bottom, on small models in folders of the names that the page uses; minutes become steps."""
-    if page in ("docs/coming_from.md", "docs/bulk.md", "docs/export.md", "docs/running.md", "docs/vectors.md"):
+    if page in (
+        "docs/coming_from.md",
+        "docs/bulk.md",
+        "docs/export.md",
+        "docs/running.md",
+        "docs/serving.md",
+        "docs/vectors.md",
+    ):
         tiny.folder(place / "bert-base-uncased")
         tiny.folder(place / "my-classifier", heads=("classify",))
         tiny.folder(place / "all-MiniLM-L6-v2", heads=(), recipe=SentenceRecipe("mean", normalize=True, stated=True))

@@ -233,6 +233,30 @@ def test_the_command_line_needs_no_torch_either(model, folders, tmp_path):
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
 
 
+SERVED = """
+import sys, threading, urllib.request
+sys.modules["torch"] = None
+import bothways as bw
+from bothways.use.serve import running
+from bothways.use.serve.desk import Limits
+made = running.server(running.opened([sys.argv[1]], bw.load), "127.0.0.1", Limits(), None)
+listening = running.listen("127.0.0.1", 0)
+thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
+thread.start()
+place = f"http://127.0.0.1:{listening.getsockname()[1]}/tag"
+request = urllib.request.Request(place, b'{"texts": "a red river"}', {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request).read().decode())
+made.should_exit = True
+thread.join()
+"""
+
+
+def test_an_exported_model_is_served_where_there_is_no_torch(model, folders):
+    done = subprocess.run([sys.executable, "-c", SERVED, folders / "onnx"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tuple(json.loads(done.stdout)["results"][0]["tags"]) == model.tag("a red river").tags
+
+
 # -- what does not fit
 
 

@@ -117,6 +117,10 @@ def test_a_corpus_is_prepared(light):
     assert "pip install 'bothways[corpus]'" in refused.stderr
 
 
+def test_serving_says_what_to_install(light):
+    assert "pip install 'bothways[serve]'" in light("serve", "model", "--port", "0", status=2).stderr
+
+
 def test_the_light_commands_work(light):
     assert "pretrain" in light("--help").stdout
     assert "bert" in light("families").stdout

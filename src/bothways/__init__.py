@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bothways.use.corpus import prepare_corpus as prepare_corpus
     from bothways.use.mteb_model import mteb_model as mteb_model
     from bothways.use.search.index import Index as Index
+    from bothways.use.serve.app import web_app as web_app
 
 _WHERE = {
     "Index": "bothways.use.search.index",
@@ -57,6 +58,7 @@ _WHERE = {
     "train_tokenizer": "bothways.text.train",
     "tune": "bothways.learn.tune",
     "unpack": "bothways.batch",
+    "web_app": "bothways.use.serve.app",
     "write_report": "bothways.learn.report",
 }
 

@@ -41,6 +41,7 @@ from bothways.cli import (
     report,
     rerank,
     search,
+    serve,
     tokenizer,
     tune,
 )
@@ -94,6 +95,7 @@ COMMANDS: dict[str, tuple[Command, list[str]]] = {
     "cluster": (cluster.cluster, cluster.EXAMPLES),
     "dedupe": (dedupe.dedupe, dedupe.EXAMPLES),
     "map": (map.draw, map.EXAMPLES),
+    "serve": (serve.serve, serve.EXAMPLES),
     "quantize": (quantize.quantize, quantize.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
     "families": (families.families, families.EXAMPLES),

@@ -52,6 +52,22 @@ class Awaiting(Runner):
         """As `choose`."""
         return await self._ask("choose", prompt, [choices] if isinstance(prompt, str) else choices, two=True)
 
+    async def azero_shot(self, texts: Any, labels: Sequence[str], **options: Any) -> Any:
+        """As `zero_shot`."""
+        return await self._ask("zero_shot", texts, None, labels=list(labels), **options)
+
+    async def afill_mask(self, texts: Any, top: int = 5) -> Any:
+        """As `fill_mask`."""
+        return await self._ask("fill_mask", texts, None, top=top)
+
+    async def arerank(self, query: Any, texts: Any, top: int | None = None) -> Any:
+        """As `rerank`."""
+        return await self._ask("rerank", query, [texts] if isinstance(query, str) else texts, two=True, top=top)
+
+    async def asparse_terms(self, texts: Any, top: int = 20) -> Any:
+        """As `sparse_terms`."""
+        return await self._ask("sparse_terms", texts, None, top=top)
+
     async def _ask(self, method: str, first: Any, second: Any, *, two: bool = False, **options: Any) -> Any:
         columns: list[list[Any] | None] = [list(as_list(first))]
         if two:

@@ -1,7 +1,7 @@
 """Questions of many callers at once, answered together: a queue that makes batches of them.
 
-A thread takes what waits: the oldest request, and with it those that ask the same, up to a batch of tokens; it waits a
-few milliseconds for them while there are fewer. So the more callers there are, the larger the batches.
+A thread takes what waits: the oldest request, and with it those that ask the same, up to a batch of tokens a core; it
+waits a few milliseconds for them while there are fewer. So the more callers there are, the larger the batches.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class RequestQueue:
             self._inside.append(self._outside.popleft())
 
     def _serve(self) -> None:
-        self._budget = self._model.engine.batch_tokens  # the first time the engine is made; no caller waits for that
+        engine = self._model.engine  # the first time it is made; no caller waits for that
+        self._budget = engine.batch_tokens * getattr(engine, "threads", 1)  # a batch a core
         while True:
             with self._changed:
                 while not self._inside:

@@ -17,7 +17,7 @@ _SECONDS = 10  # to wait for a server
 
 def driver() -> Any:
     """The library that talks to PostgreSQL."""
-    return need("psycopg", "server", "An index on PostgreSQL")
+    return need("psycopg", "postgres", "An index on PostgreSQL")
 
 
 class Address:

@@ -117,7 +117,7 @@ class PostgresStore:
     def _transaction(self) -> Iterator[Any]:
         """The connection, kept open between questions, made anew if it was lost."""
         psycopg = driver()
-        vectors = need("pgvector.psycopg", "server", "An index on PostgreSQL")
+        vectors = need("pgvector.psycopg", "postgres", "An index on PostgreSQL")
         if self._connection is None or self._connection.closed:
             self._connection = self._address.connect()
             vectors.register_vector(self._connection)
