@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bothways.text.train import train_tokenizer as train_tokenizer
     from bothways.use.clean import clean_corpus as clean_corpus
     from bothways.use.corpus import prepare_corpus as prepare_corpus
+    from bothways.use.explain.explain import explain as explain
     from bothways.use.mteb_model import mteb_model as mteb_model
     from bothways.use.search.index import Index as Index
     from bothways.use.serve.app import web_app as web_app
@@ -46,6 +47,7 @@ _WHERE = {
     "cross_validate": "bothways.learn.folds",
     "diagnose": "bothways.learn.diagnose",
     "evaluate": "bothways.learn.evaluate",
+    "explain": "bothways.use.explain.explain",
     "finetune": "bothways.learn.finetune",
     "finetune_seeds": "bothways.learn.several",
     "learning_curve": "bothways.learn.curve",
