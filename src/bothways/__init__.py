@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bothways.batch import pack as pack
     from bothways.batch import unpack as unpack
     from bothways.learn.adapt import adapt as adapt
+    from bothways.learn.compression.prune import prune as prune
     from bothways.learn.curve import learning_curve as learning_curve
     from bothways.learn.diagnose import diagnose as diagnose
     from bothways.learn.evaluate import evaluate as evaluate
@@ -57,6 +58,7 @@ _WHERE = {
     "pack": "bothways.batch",
     "prepare_corpus": "bothways.use.corpus",
     "pretrain": "bothways.learn.pretrain",
+    "prune": "bothways.learn.compression.prune",
     "train_tokenizer": "bothways.text.train",
     "tune": "bothways.learn.tune",
     "unpack": "bothways.batch",

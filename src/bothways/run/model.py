@@ -328,3 +328,10 @@ class Model(Questions):
         """The same model around another encoder of the same configuration, such as one whose tables were merged."""
         saved = replace(self._saved, encoder=encoder)
         return Model(saved, device=self.device, precision=self.precision, engine=self._asked, name=self.name)
+
+    def remade(self, encoder: Encoder, heads: dict[str, nn.Module], tokenizer: Tokenizer | None) -> Model:
+        """What is known of this model around other modules; what was known of their lower precision is forgotten."""
+        saved = replace(
+            copy.deepcopy(self._saved), encoder=encoder, heads=heads, tokenizer=tokenizer, rounded={}, lower={}
+        )
+        return Model(saved, device=self.device, engine=self._asked, name=self.name)

@@ -160,7 +160,7 @@ def with_more_tokens(base: Model, tokenizer: Tokenizer, pieces: Sequence[Sequenc
     for kind, new in (("encoder", made.encoder), *made.heads.items()):
         known = base.encoder if kind == "encoder" else base.heads[kind]
         state = known.state_dict()
-        for name in [name for name, value in state.items() if _has_row_a_token(kind, name, value, old)]:
+        for name in [name for name, value in state.items() if has_row_a_token(kind, name, value, old)]:
             rows = torch.cat([state[name], state[name].new_zeros(size - old, *state[name].shape[1:])])
             rows[first : first + len(pieces)] = torch.stack([rows[list(ids)].mean(0) for ids in pieces])
             state[name] = rows
@@ -169,7 +169,7 @@ def with_more_tokens(base: Model, tokenizer: Tokenizer, pieces: Sequence[Sequenc
     return made
 
 
-def _has_row_a_token(kind: str, name: str, value: torch.Tensor, vocabulary: int) -> bool:
+def has_row_a_token(kind: str, name: str, value: torch.Tensor, vocabulary: int) -> bool:
     """The token table, which the masked-token head shares, and that head's biases."""
     if kind == "encoder":
         return name == "embeddings.tokens.weight"
