@@ -81,6 +81,7 @@ def test_python_code_runs(page, place):
     if page in (
         "docs/coming_from.md",
         "docs/bulk.md",
+        "docs/compression.md",
         "docs/explaining.md",
         "docs/export.md",
         "docs/running.md",
