@@ -127,13 +127,6 @@ def _show(one: Mapping[str, Any]) -> None:
 
 
 def _style(share: float) -> str:
-    """Green for, orange against, in four strengths."""
-    strength = min(3, int(4 * abs(share)))
-    if abs(share) < 0.05:
-        return ""
-    shades = (
-        ("on #12301f", "on #1b5233", "on #237545", "on #2a9b59")
-        if share > 0
-        else ("on #35230f", "on #5e3c14", "on #8a5518", "on #b86f1c")
-    )
-    return f"white {shades[strength]}"
+    """Green for, yellow against: behind the heaviest words, for the letters of lesser ones."""
+    colour = "green" if share > 0 else "yellow"
+    return f"black on {colour}" if abs(share) > 0.6 else colour if abs(share) > 0.25 else ""
