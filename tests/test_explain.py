@@ -209,6 +209,9 @@ def test_the_command_prints_writes_and_escapes(taught, tmp_path, capsys):
         (("tag",), {"at": "zebra"}, "'zebra' does not stand in the text"),
         (("answer",), {}, "for a question and a text"),
         ((), {}, "a similarity of two texts is explained"),
+        ((), {"label": "good"}, "gives no classes"),
+        (("classify",), {"at": "red"}, "does not tag words"),
+        (("tag",), {"at": "red", "pair": OTHER}, "tags one text, not a pair"),
     ],
 )
 def test_mistakes_are_one_sentence(heads, given, said):

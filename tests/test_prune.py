@@ -183,6 +183,7 @@ def test_the_command_writes_and_says_what_it_cost(tmp_path, capsys):
     ("asked", "said"),
     [
         ([], "say what is to be pruned"),
+        (["--layers", "2", "--tokens", "5"], "ask for the vocabulary"),
         (["--layers", "9"], "has 3 layers, 0 to 2"),
         (["--layers", "1,0"], "in their order"),
         (["--layers", "many"], "neither a number of layers nor a list"),

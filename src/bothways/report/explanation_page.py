@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError, need
+from bothways.errors import need
+from bothways.report.writing import write_whole
 
 _MOST = 75
 """Per cent of a colour that the heaviest word of a text gets."""
@@ -32,15 +33,7 @@ def write_explanations(path: str | Path, title: str, found: Sequence[Mapping[str
     )
     shown = [_shown(one) for one in found]
     text = environment.get_template("explanation.html.j2").render(title=title, explanations=shown)
-    path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise BothwaysError(f"cannot write the page {path}: {error.strerror}") from error
-    return path
+    return write_whole(path, text, "the page")
 
 
 def note(one: Mapping[str, Any]) -> str:

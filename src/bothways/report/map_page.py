@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError, need
+from bothways.errors import need
+from bothways.report.writing import write_whole
 
 
 def write_map(path: str | Path, data: Mapping[str, Any]) -> Path:
@@ -39,12 +40,4 @@ def write_map(path: str | Path, data: Mapping[str, Any]) -> Path:
     # a text may hold what ends a script, or a separator that JSON allows and scripts do not
     escaped = json.dumps(dict(data), ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
     page = environment.get_template("map.html.j2").render(title=data["title"], place=data["place"], data=escaped)
-    path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise BothwaysError(f"cannot write the map {path}: {error.strerror}") from error
-    return path
+    return write_whole(path, page, "the map")

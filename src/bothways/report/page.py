@@ -44,6 +44,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError, closest, need
 from bothways.report import charts, judgement_charts
+from bothways.report.writing import write_whole
 
 SECTIONS = (
     *("title", "summary", "seconds", "machine", "made", "facts", "steps", "corpus", "vocabulary", "training"),
@@ -65,16 +66,7 @@ def write_page(path: str | Path, data: Mapping[str, Any]) -> Path:
     Raises:
         BothwaysError: The data has a section that no page knows, or the file cannot be written.
     """
-    path = Path(path)
-    text = render_page(data)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise BothwaysError(f"cannot write the report {path}: {error.strerror}") from error
-    return path
+    return write_whole(path, render_page(data), "the report")
 
 
 def render_page(data: Mapping[str, Any]) -> str:

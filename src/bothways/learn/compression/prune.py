@@ -72,6 +72,8 @@ def prune(
     """
     if not vocabulary and layers is None and feed_forward is None:
         raise BothwaysError("say what is to be pruned: the vocabulary, layers, or the width of feed-forward layers")
+    if not vocabulary and (fewest != 1 or tokens is not None):
+        raise BothwaysError("fewest and tokens say which tokens stay; ask for the vocabulary to be pruned too")
     made, chosen = base, None
     some = [text for text, _ in zip(_paragraphs(texts), range(_LOOKED_AT), strict=False)]
     with on_errand():  # what is cut of long texts does not matter here

@@ -63,6 +63,11 @@ def targets(
     heads = model.head_configs
     if "late" in heads or "sparse" in model.decoding:
         raise BothwaysError(f"{model.name} compares texts word by word already; what it finds needs no explanation")
+    classes = "tag" in heads or ("classify" in heads and heads["classify"].problem != "scores")
+    if label is not None and not classes:
+        raise BothwaysError(f"{model.name} gives no classes, so there is no {label!r} to explain; leave label out")
+    if at is not None and ("tag" not in heads or "classify" in heads):
+        raise BothwaysError(f"{model.name} does not tag words, so none is explained by itself; leave at out")
     if not {"classify", "tag", "answer"} & set(heads):
         return _similarities(model, text, pair)
     subject = Subject.of(model, text, pair)
@@ -93,7 +98,9 @@ def _score(model: Questions, subject: Subject) -> Target:
 
 
 def _tag(model: Questions, subject: Subject, label: str | None, at: str | None) -> Target:
-    (text,), labels = subject.texts, model.head_configs["tag"].labels
+    text, labels = subject.texts[0], model.head_configs["tag"].labels
+    if len(subject.texts) > 1:
+        raise BothwaysError(f"{model.name} tags one text, not a pair; leave pair out")
     if at is None:
         raise BothwaysError("say which word's tag is to be explained: at, or --at WORD")
     begin = text.find(at)
