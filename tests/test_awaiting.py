@@ -64,6 +64,13 @@ def test_a_batch_is_no_larger_than_the_engine_wants(model, monkeypatch):
     assert len(calls) >= 2
 
 
+def test_a_caller_alone_waits_for_nobody(model, monkeypatch):
+    together(model.aembed(TEXTS[0]))
+    monkeypatch.setattr(waiting, "WAIT", 3600.0)
+    found = together(asyncio.wait_for(model.aembed(TEXTS[1]), 60))
+    np.testing.assert_allclose(found[0], model.embed(TEXTS[1]), atol=1e-5)
+
+
 def test_several_texts_one_text_and_none_come_back_as_they_were_asked(model):
     several, one, none = together(model.aembed(TEXTS[:3]), model.aembed(TEXTS[3]), model.aembed([]))
     np.testing.assert_allclose(several, model.embed(TEXTS[:3]), atol=1e-5)

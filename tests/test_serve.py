@@ -132,6 +132,13 @@ def test_what_is_asked_over_http_is_what_is_asked_in_python(caller, all_heads, p
     assert near(caller.results(path, **wish), plain(ask(all_heads)))
 
 
+def test_answers_do_not_wait_for_acknowledgements():
+    with running.listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_rankers_and_scorers_answer_as_in_python(ranker):
     right = ranker.rerank(TEXTS[0], TEXTS[1:], top=4)
     with served(r=ranker) as asks:

@@ -1,7 +1,8 @@
 """Questions of many callers at once, answered together: a queue that makes batches of them.
 
 A thread takes what waits: the oldest request, and with it those that ask the same, up to a batch of tokens a core; it
-waits a few milliseconds for them while there are fewer. So the more callers there are, the larger the batches.
+waits a few milliseconds for them while there are fewer, unless the last one had no company either. So the more callers
+there are, the larger the batches, and a caller alone waits for nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bothways.run.runner import Runner
 
 WAIT = 0.003
-"""Seconds that the oldest request waits for others."""
+"""Seconds that the oldest request waits for others, at most."""
 BATCHES = 16
 """Batches that may wait in the queue; callers with more wait before it."""
 _IDLE = 5.0  # seconds after which a thread without work ends; the next request starts another
@@ -86,6 +87,7 @@ class RequestQueue:
         self._outside: deque[Request] = deque()
         self._thread: threading.Thread | None = None
         self._budget = _BUDGET
+        self._company = True
 
     async def ask(self, method: str, *columns: list[Any] | None, **options: Any) -> Any:
         """Asks the model, together with others.
@@ -147,12 +149,13 @@ class RequestQueue:
                     some.append(request)
                     tokens += request.tokens
             left = first.since + WAIT - time.monotonic()
-            if tokens < budget and left > 0:
+            if self._company and tokens < budget and left > 0:
                 self._changed.wait(left)
                 continue
             for request in some:
                 self._inside.remove(request)
             self._let_in()
+            self._company = len(some) > 1
             return some
         return []
 
