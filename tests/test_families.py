@@ -197,6 +197,34 @@ def test_every_parameter_gets_a_gradient(name):
         assert value.grad.abs().max() > 0 or key.endswith("key.bias"), key
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tokens_that_are_asked_for_alone_are_what_they_are_among_all(name, layers):
+    """Hidden states, the pooled output and every gradient; the rest of the last layer is not computed."""
+    config = tiny.config(name, layers=layers)
+    saved = ours_of(config, ())
+    batch = tiny.marked(make_batch([np.arange(16), np.arange(9), np.arange(1)]), saved)
+    places = np.union1d(batch.starts[:-1], [5, 12, 25])
+    found = []
+    for asked in (None, places):
+        saved.encoder.zero_grad()
+        out = saved.encoder(batch, places=asked)
+        states, vectors = out.at(places), out.vectors("first")
+        (states.square() * torch.arange(1.0, 7.0)[:, None]).sum().backward()
+        gradients = {
+            key: value.grad.clone() for key, value in saved.encoder.named_parameters() if value.grad is not None
+        }
+        found.append((out.sequence, states, vectors, out.pooled, gradients))
+    (whole, *whole_read, whole_gradients), (some, *some_read, some_gradients) = found
+    assert len(whole) == 26
+    assert len(some) == 6
+    for one, other in zip(whole_read, some_read, strict=True):
+        assert (one is None and other is None) or (one - other).abs().max() < TOLERANCE
+    assert set(whole_gradients) == set(some_gradients)
+    for key, value in whole_gradients.items():
+        assert (value - some_gradients[key]).abs().max() <= TOLERANCE * (1 + value.abs().max()), key
+
+
 @pytest.mark.parametrize(("name", "heads"), COMPOSITIONS)
 def test_names_are_read_and_written_alike(name, heads):
     """Ours to published and back is the identity, for every tensor, with the prefix and without it."""

@@ -11,7 +11,7 @@ from bothways.batch import make_batch
 from bothways.learn.objectives.masking import Masking
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
-from bothways.learn.objectives.protocol import Forward, Together
+from bothways.learn.objectives.protocol import Forward, Together, encoded
 from bothways.learn.stream import split_items
 from bothways.model.heads import vocabulary_rows
 from bothways.model.heads.vocabulary_loss import vocabulary_loss
@@ -261,6 +261,18 @@ def test_the_gradient_is_that_of_the_sum_of_means(model):
     assert values["hits.nsp"] == (pairs.argmax(-1) == follows).sum()
     for name, value in model.named_parameters():
         assert (value.grad - gradients[name]).abs().max() < 1e-5, name
+
+
+def test_the_last_layer_is_left_at_the_tokens_that_are_looked_at(model):
+    (item,) = items(10, 10**9)
+    masked = len(item[1]["mlm.places"])
+
+    def tokens(*objectives):
+        return len(encoded(model, objectives, item).sequence)
+
+    assert (tokens(MLM), tokens(NSP), tokens(MLM, NSP)) == (masked, 10, masked + 10)
+    model["nsp"].reads = "mean"
+    assert tokens(MLM, NSP) == item[0].tokens
 
 
 def test_counts_are_known_before_and_are_what_the_loss_used(model):

@@ -8,7 +8,7 @@ import bothways as bw
 import tiny
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.protocol import Forward, Together
+from bothways.learn.objectives.protocol import Forward, Together, encoded
 from bothways.learn.stream import split_items
 from bothways.learn.tally import count_items
 from bothways.learn.tasks.classify import Classify
@@ -105,8 +105,8 @@ def test_with_dropout_r_drop_is_the_mean_of_two_passes_and_their_divergence():
     torch.manual_seed(3)
     guesses = []
     for _ in range(2):  # the head's dropout is drawn twice from the same place, for logits and for loss
-        encoder = setting.modules["encoder"]
-        guesses.append(setting.task.logits(setting.modules, Forward(encoder, item[0], encoder(item[0])), item[1]))
+        forward = Forward(setting.modules["encoder"], item[0], encoded(setting.modules, [setting.task], item))
+        guesses.append(setting.task.logits(setting.modules, forward, item[1]))
     one, other = (torch.log_softmax(each, -1) for each in guesses)
     apart = ((one.exp() - other.exp()) * (one - other)).sum() / 2 / len(ROWS)
     assert said["loss.r_drop"] == pytest.approx(float(apart.detach()), rel=1e-5)

@@ -14,7 +14,7 @@ from bothways.learn.objectives.protocol import Together
 from bothways.learn.state import Taken
 from bothways.learn.tally import Tally
 from bothways.learn.utilisation import batch_work, guess_work, utilisation
-from bothways.model.counts import work
+from bothways.model.counts import work, work_after_attention
 from bothways.model.parts import attend
 from bothways.model.parts.stack import recompute_layers
 from bothways.run.precision import resolve_precision
@@ -61,11 +61,12 @@ def test_what_checkpointing_computes_again_is_not_counted():
 def test_a_frozen_encoder_counts_its_forward_pass_alone():
     model, together = trained()
     one = item(together, [12, 12])
-    config = model["encoder"].config
-    head = 3 * together.counts(one)["mlm"] * guess_work(config)
-    assert together.work(model, one) == pytest.approx(3 * 24 * work(config, 12) + head)
+    config, count = model["encoder"].config, together.counts(one)["mlm"]
+    head = 3 * count * guess_work(config)
+    body = 24 * work(config, 12) - (24 - count) * work_after_attention(config)
+    assert together.work(model, one) == pytest.approx(3 * body + head)
     model["encoder"].requires_grad_(False)
-    assert together.work(model, one) == pytest.approx(24 * work(config, 12) + head)
+    assert together.work(model, one) == pytest.approx(body + head)
 
 
 def test_a_batch_is_its_sequences_at_their_true_lengths():

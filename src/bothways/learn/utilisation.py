@@ -6,7 +6,8 @@ The roof is what large products of matrices reach on this machine in the run's p
 operations are what the design needs, not what was computed, a multiplication and an addition being two:
 
 - **the body**: 6 for each weight of a linear layer and token (2 forward, 4 backward: for the layer's input and for its
-  weights), layers that share weights each for itself;
+  weights), layers that share weights each for itself; of the last layer what follows attention, for those tokens only
+  that an objective looks at;
 - **attention**: the products of queries with keys and of weights with values, likewise three times, for each sequence
   at its true length and with the tokens that its layers let see each other;
 - **the head**, at the masked places only: its linear layer and the products with the token table, three times.
@@ -21,20 +22,24 @@ from collections.abc import Sequence
 
 from bothways.batch import Rectangle
 from bothways.model.config import EncoderConfig
-from bothways.model.counts import work
+from bothways.model.counts import work, work_after_attention
 
 TRAINED = 3
 """Products of a training step for one of a forward pass."""
 
 
-def batch_work(config: EncoderConfig, plan: Sequence[Rectangle]) -> float:
+def batch_work(config: EncoderConfig, plan: Sequence[Rectangle], places: int | None = None) -> float:
     """Multiplications (each with its addition) of an encoder's forward pass over a batch, at its true lengths.
 
     Args:
         config: The encoder.
         plan: The batch as rectangles of sequences of equal length.
+        places: The tokens that go through all of the last layer; None: all.
     """
-    return sum(sequences * length * work(config, length) for _, sequences, length in plan)
+    total = sum(sequences * length * work(config, length) for _, sequences, length in plan)
+    if places is None:
+        return total
+    return total - (sum(sequences * length for _, sequences, length in plan) - places) * work_after_attention(config)
 
 
 def guess_work(config: EncoderConfig) -> int:

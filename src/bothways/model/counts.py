@@ -100,9 +100,8 @@ def work(config: EncoderConfig, length: int = USUAL_LENGTH) -> float:
         config: The encoder.
         length: Tokens in the text.
     """
-    width, inner, beside = config.width, config.feed_forward, config.convolution
-    a_layer = 4 * width * width + (3 if inner.gated else 2) * width * inner.width
-    count = float(config.layers * a_layer)
+    width, beside = config.width, config.convolution
+    count = float(config.layers * (3 * width * width + work_after_attention(config)))
     products = 2 * width  # of a query with a key, and of a weight with a value
     if isinstance(config.attention, DisentangledAttentionConfig):
         products += width * (config.attention.content_to_position + config.attention.position_to_content)
@@ -112,6 +111,12 @@ def work(config: EncoderConfig, length: int = USUAL_LENGTH) -> float:
     if beside is not None:
         count += width // beside.groups * width * beside.kernel
     return count
+
+
+def work_after_attention(config: EncoderConfig) -> int:
+    """Multiplications that a layer takes for a token once attention has mixed the values."""
+    width, inner = config.width, config.feed_forward
+    return width * width + (3 if inner.gated else 2) * width * inner.width
 
 
 def _seen(attention: AttentionConfig, layer: int, length: int) -> float:

@@ -1,6 +1,6 @@
 """The encoder: embeddings, a stack of blocks, and a pooled output if the family has one.
 
-Shapes: T tokens in the packed batch, S sequences, L a sequence's length, H heads, D width.
+Shapes: T tokens in the packed batch, M of them that are wanted, S sequences, L a sequence's length, H heads, D width.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ class EncoderOutput:
     """What an encoder returns, all in the order of the packed batch.
 
     Attributes:
-        sequence: ``(T, D)`` the hidden state of each token.
+        sequence: ``(T, D)`` the hidden state of each token, or ``(M, D)`` of those that were wanted.
         starts: ``(S + 1,)`` where each sequence begins, on the host.
         pooled: ``(S, D)`` one vector a sequence, or None if the encoder has no pooler.
         hidden: The embeddings' and each layer's output ``(T, D)``, if asked for.
         attentions: For each layer and sequence the attention weights ``(H, L, L)``, if asked for.
+        places: ``(M,)`` the tokens that were wanted, ascending; None: all.
     """
 
     sequence: Tensor
@@ -35,6 +36,17 @@ class EncoderOutput:
     pooled: Tensor | None
     hidden: list[Tensor] | None = None
     attentions: list[list[Tensor]] | None = None
+    places: Tensor | None = None
+
+    def at(self, places_N: Tensor | np.ndarray) -> Tensor:
+        """``(N, D)`` the hidden states of some tokens, each of those that were wanted."""
+        places_N = torch.as_tensor(places_N).to(self.sequence.device)
+        if self.places is None:
+            return self.sequence.index_select(0, places_N)
+        found_N = torch.searchsorted(self.places, places_N)
+        if found_N.is_cpu:  # a GPU would have to be waited for
+            assert torch.equal(self.places[found_N], places_N), "a token is looked at that was not wanted"
+        return self.sequence.index_select(0, found_N)
 
     def vectors(self, reads: str) -> Tensor:
         """One vector a sequence.
@@ -49,7 +61,7 @@ class EncoderOutput:
             assert self.pooled is not None  # a head that reads it is not built without it
             return self.pooled
         if reads == "first":
-            return first_tokens(self.sequence, self.starts)
+            return self.at(self.starts[:-1])
         lengths = self._lengths()
         sums = torch.segment_reduce(self.sequence.float(), "sum", lengths=lengths, axis=0)
         return (sums / lengths[:, None]).to(self.sequence.dtype)
@@ -62,9 +74,9 @@ class EncoderOutput:
         return torch.from_numpy(np.diff(self.starts)).to(self.sequence.device)
 
 
-def first_tokens(x_TD: Tensor, starts: np.ndarray) -> Tensor:
-    """``(S, D)`` the first token of each sequence."""
-    return x_TD.index_select(0, torch.from_numpy(starts[:-1]).to(x_TD.device))
+def places_read(reads: str, starts: np.ndarray) -> np.ndarray | None:
+    """``(S,)`` the tokens that `EncoderOutput.vectors` looks at; None: all."""
+    return None if reads == "mean" else starts[:-1]
 
 
 class Encoder(nn.Module):
@@ -105,7 +117,13 @@ class Encoder(nn.Module):
         return self.embeddings.tokens.weight  # type: ignore[union-attr, return-value]
 
     def forward(
-        self, batch: TokenBatch, *, hidden: bool = False, attentions: bool = False, pooled: bool = True
+        self,
+        batch: TokenBatch,
+        *,
+        hidden: bool = False,
+        attentions: bool = False,
+        pooled: bool = True,
+        places: np.ndarray | None = None,
     ) -> EncoderOutput:
         """Encodes a batch.
 
@@ -114,18 +132,24 @@ class Encoder(nn.Module):
             hidden: Whether every layer's output is wanted.
             attentions: Whether attention weights are wanted.
             pooled: Whether the pooled output is, where there is a pooler.
+            places: ``(M,)`` ascending, the tokens whose last hidden states are wanted, which spares most of the last
+                layer; first tokens among them where the pooled output is wanted. None: all; and so where `hidden` or
+                `attentions` are wanted.
 
         Raises:
             BothwaysError: A sequence is empty or longer than the position table, or an id is outside its table.
         """
         batch = self.at_door(batch)
         context = self.context(batch, attentions=attentions)
+        if places is not None and not hidden and not attentions:
+            context = replace(context, places=torch.from_numpy(places).to(self.device))
         x_TD = self.embeddings(batch.token_ids, batch.positions, batch.segment_ids)
         layers: list[Tensor] | None = [x_TD] if hidden else None
         x_TD = self.stack(x_TD, context, layers)
-        wanted = pooled and self.pooler is not None
-        pooled_SD = self.pooler(first_tokens(x_TD, batch.starts)) if wanted else None  # type: ignore[misc]
-        return EncoderOutput(x_TD, batch.starts, pooled_SD, layers, context.attentions)
+        output = EncoderOutput(x_TD, batch.starts, None, layers, context.attentions, context.places)
+        if not pooled or self.pooler is None:
+            return output
+        return replace(output, pooled=self.pooler(output.at(batch.starts[:-1])))
 
     def context(self, batch: TokenBatch, *, attentions: bool = False) -> Context:
         """What the layers share about a batch that has passed the door."""

@@ -58,6 +58,10 @@ class MaskedTokens:
         """Multiplications of the head at the chosen places, forward."""
         return len(targets["mlm.places"]) * guess_work(config)
 
+    def looks_at(self, model: nn.ModuleDict, batch: TokenBatch, targets: Targets) -> np.ndarray | None:
+        """The chosen ones, where the last layer is all that the head reads."""
+        return None if self.hidden else targets["mlm.places"]
+
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies at the chosen places, float32; ``hits`` counts right guesses."""
         encoder = forward.encoder

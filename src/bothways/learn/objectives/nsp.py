@@ -37,6 +37,10 @@ class NextSentence:
         """S, the number of pairs."""
         return len(targets[f"{self.name}.labels"])
 
+    def looks_at(self, model: nn.ModuleDict, batch: TokenBatch, targets: Targets) -> np.ndarray | None:
+        """Those that its head looks at."""
+        return model[self.name].places(batch.starts)  # type: ignore[operator]
+
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies over the pairs, float32; ``hits`` counts right guesses."""
         return class_loss(model[self.name](forward.output), targets[f"{self.name}.labels"])

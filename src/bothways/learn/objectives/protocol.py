@@ -65,8 +65,9 @@ class EncoderObjective(Protocol):
     """One thing to learn from an encoder's output.
 
     One whose head takes many multiplications also says how many: ``work(config, targets)``, for the forward pass. One
-    that trains something else beside the encoder makes it: ``modules()``, by name. One that compares with a teacher
-    says which of its hidden states it ``reads``.
+    that looks at the last hidden states of some tokens only says of which: ``looks_at(model, batch, targets)``,
+    ascending. One that trains something else beside the encoder makes it: ``modules()``, by name. One that compares
+    with a teacher says which of its hidden states it ``reads``.
 
     Attributes:
         name: As on the command line; its targets are called ``name.something``.
@@ -165,7 +166,7 @@ class Together:
     ) -> None:
         self.objectives, self.weights = tuple(objectives), dict(weights or {})
         self.before, self.teacher = before, teacher
-        self._hidden = any(objective.hidden for objective in objectives)
+        self._hidden = _hidden(objectives)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -205,7 +206,10 @@ class Together:
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
         batch, targets = item
         trained = any(parameter.requires_grad for parameter in encoder.parameters())
-        total = (TRAINED if trained else 1) * batch_work(encoder.config, batch.plan)
+        places = wanted(model, self.objectives, item)
+        total = (TRAINED if trained else 1) * batch_work(
+            encoder.config, batch.plan, None if places is None else len(places)
+        )
         for objective in self.objectives:
             if hasattr(objective, "work"):
                 total += TRAINED * objective.work(encoder.config, targets)
@@ -230,7 +234,8 @@ class Together:
                 return self.before.guess(model, item, places_M)
             objective = next(objective for objective in self.objectives if objective.name == "mlm")
             encoder: Encoder = model["encoder"]  # type: ignore[assignment]
-            forward = Forward(encoder, item[0], encoder(item[0], hidden=objective.hidden))
+            output = encoder(item[0], hidden=objective.hidden, pooled=False, places=np.unique(places_M))
+            forward = Forward(encoder, item[0], output)
             return objective.guess(model["mlm"], forward, places_M)  # type: ignore[attr-defined]
 
     def _losses(self, model: nn.ModuleDict, item: Item) -> tuple[dict[str, Loss], Item]:
@@ -240,9 +245,28 @@ class Together:
         batch, targets = item
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
         taught = self.teacher.forward(batch, targets, hidden=self._hidden) if self.teacher else None
-        forward = Forward(encoder, batch, encoder(batch, hidden=self._hidden), taught)
+        forward = Forward(encoder, batch, encoded(model, self.objectives, item), taught)
         losses |= {objective.name: objective.loss(model, forward, targets) for objective in self.objectives}
         return losses, item
+
+
+def wanted(model: nn.ModuleDict, objectives: Sequence[EncoderObjective], item: Item) -> np.ndarray | None:
+    """``(M,)`` ascending, the tokens of an item whose last hidden states objectives look at; None: all."""
+    asked = [objective.looks_at(model, *item) if hasattr(objective, "looks_at") else None for objective in objectives]
+    some = [places for places in asked if places is not None]
+    return np.unique(np.concatenate(some)) if len(some) == len(asked) and not _hidden(objectives) else None
+
+
+def encoded(model: nn.ModuleDict, objectives: Sequence[EncoderObjective], item: Item) -> EncoderOutput:
+    """What objectives look at of an item: as much of the encoder's output as they need."""
+    encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+    batch, places = item[0], wanted(model, objectives, item)
+    pooled = places is None or bool(np.isin(batch.starts[:-1], places).all())
+    return encoder(batch, hidden=_hidden(objectives), pooled=pooled, places=places)
+
+
+def _hidden(objectives: Sequence[EncoderObjective]) -> bool:
+    return any(objective.hidden for objective in objectives)
 
 
 def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:

@@ -111,7 +111,9 @@ class Replacing:
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of encoder and head, forward and backward."""
         config: EncoderConfig = model[GENERATOR].config  # type: ignore[assignment]
-        return TRAINED * (batch_work(config, item[0].plan) + self.masked.count(item[1]) * guess_work(config))
+        count = self.masked.count(item[1])
+        places = None if self.masked.hidden else count
+        return TRAINED * (batch_work(config, item[0].plan, places) + count * guess_work(config))
 
     def rewrite(self, model: nn.ModuleDict, item: Item) -> tuple[dict[str, Loss], Item]:
         """Its loss, and the text with a token of its own at each masked place."""
@@ -120,7 +122,7 @@ class Replacing:
         head: MaskedTokenHead = model[GENERATOR_HEAD]  # type: ignore[assignment]
         names = ("mlm.places", "mlm.labels", "rtd.draws", "rtd.originals")
         places_M, labels_M, draws_M, originals_T = (torch.from_numpy(targets[n]).to(encoder.device) for n in names)
-        output = encoder(batch, hidden=self.masked.hidden)
+        output = encoder(batch, hidden=self.masked.hidden, pooled=False, places=targets["mlm.places"])
         states_MD = states_at(self.masked.decoder, encoder, output, batch, places_M)
         found = head.guesses(states_MD, encoder.token_table, labels_M, draws_M)
         tokens_T = originals_T.index_copy(0, places_M, found.drawn)
@@ -132,7 +134,7 @@ class Replacing:
         """``(M, V)`` its logits at masked places of a batch."""
         encoder: Encoder = model[GENERATOR]  # type: ignore[assignment]
         head: MaskedTokenHead = model[GENERATOR_HEAD]  # type: ignore[assignment]
-        output = encoder(item[0], hidden=self.masked.hidden)
+        output = encoder(item[0], hidden=self.masked.hidden, pooled=False, places=np.unique(places_M))
         return self.masked.guess(head, Forward(encoder, item[0], output), places_M)
 
 

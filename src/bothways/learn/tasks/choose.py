@@ -220,6 +220,10 @@ class LearnChoices(Guessing):
         """G, the number of prompts."""
         return len(targets["choose.labels"])
 
+    def looks_at(self, model: nn.ModuleDict, batch: TokenBatch, targets: Targets) -> np.ndarray | None:
+        """Those that its head looks at."""
+        return model["choose"].places(batch.starts)  # type: ignore[operator]
+
     def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
         """``(G, C)``."""
         scores_S: Tensor = model["choose"](forward.output)

@@ -116,6 +116,10 @@ class LearnClasses:
         """S, the number of sequences."""
         return len(targets["classify.labels"])
 
+    def looks_at(self, model: nn.ModuleDict, batch: TokenBatch, targets: Targets) -> np.ndarray | None:
+        """Those that its head looks at."""
+        return model["classify"].places(batch.starts)  # type: ignore[operator]
+
     def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
         """``(S, C)``."""
         scores: Tensor = model["classify"](forward.output)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.protocol import Forward, Loss, Together, sums_of
+from bothways.learn.objectives.protocol import Forward, Loss, Together, encoded, sums_of
 from bothways.learn.protocol import Item
 from bothways.learn.tasks.protocol import TaskObjective
 from bothways.model.encoder import Encoder
@@ -67,7 +67,7 @@ class Regularised(ABC):
     def forward(self, model: nn.ModuleDict, item: Item) -> Forward:
         """One pass."""
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
-        return Forward(encoder, item[0], encoder(item[0], hidden=self.task.hidden))
+        return Forward(encoder, item[0], encoded(model, [self.task], item))
 
     def guesses(self, model: nn.ModuleDict, item: Item) -> tuple[Tensor, Loss]:
         """The logits ``(N, C)`` of one pass and the task's loss, from the same dropout masks."""

@@ -28,7 +28,8 @@ from bothways.learn.vectors.examples import BUDGET
 from bothways.learn.vectors.gather import attend, gather, part_of
 from bothways.learn.vectors.losses.tsdae import ENCODER, PLACES, WHOLE, without_some
 from bothways.learn.vectors.step import Mean, Step, VectorLoss, unit
-from bothways.model.heads.sentence import sentence_vectors
+from bothways.model.encoder import Encoder
+from bothways.model.heads.sentence import places_pooled, sentence_vectors
 from bothways.run.model import Model
 
 STARTS, ORDER, TEXTS, GROUPS = "embed.starts", "embed.order", "embed.texts", "embed.groups"
@@ -158,10 +159,11 @@ class LearnVectors:
 
     def _vectors(self, model: nn.ModuleDict, batch: TokenBatch) -> Tensor:
         """``(S, E)`` float32, in the order of the batch."""
-        output = model["encoder"](batch)
+        encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+        output = encoder(batch, pooled=False, places=places_pooled(self.recipe.pooling, batch.starts))
         with torch.autocast(output.sequence.device.type, enabled=False):
             dense = model["dense"] if "dense" in model.keys() else None  # noqa: SIM118 (no dictionary)
-            vectors_SE = sentence_vectors(output.sequence, batch, self.recipe.pooling, dense)
+            vectors_SE = sentence_vectors(output, self.recipe.pooling, dense)
             return unit(vectors_SE) if self.recipe.normalize else vectors_SE
 
     def _losses(self, model: nn.ModuleDict, vectors_SE: Tensor, targets: Targets) -> dict[str, Loss]:

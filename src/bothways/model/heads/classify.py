@@ -6,10 +6,11 @@ width, C classes.
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor, nn
 
 from bothways.model.config import HeadConfig
-from bothways.model.encoder import EncoderOutput
+from bothways.model.encoder import EncoderOutput, places_read
 from bothways.model.parts.dropout import Dropout
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
@@ -43,7 +44,15 @@ class Scorer(nn.Module):
         return self.output(self.dropout(x_ND)).float()
 
 
-class ClassifyHead(Scorer):
+class SequenceScorer(Scorer):
+    """A scorer that reads one vector a sequence."""
+
+    def places(self, starts: np.ndarray) -> np.ndarray | None:
+        """``(S,)`` the tokens that it looks at; None: all."""
+        return places_read(self.reads, starts)
+
+
+class ClassifyHead(SequenceScorer):
     """Classes of whole sequences (Devlin et al. 2018, section 4.1)."""
 
     def forward(self, output: EncoderOutput) -> Tensor:
@@ -51,7 +60,7 @@ class ClassifyHead(Scorer):
         return self.scores(output.vectors(self.reads))
 
 
-class ChooseHead(Scorer):
+class ChooseHead(SequenceScorer):
     """One score a sequence, to be compared with those of the other choices (Devlin et al. 2018, section 4.4)."""
 
     def forward(self, output: EncoderOutput) -> Tensor:

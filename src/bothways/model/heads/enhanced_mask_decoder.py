@@ -91,7 +91,7 @@ def states_at(decoder: str, encoder: Encoder, output: EncoderOutput, batch: Toke
     """
     if decoder == "enhanced":
         return decode(encoder, output, batch, places_M)
-    return output.sequence.index_select(0, places_M.to(output.sequence.device))
+    return output.at(places_M)
 
 
 def with_positions(config: EncoderConfig, longest: int = 0) -> EncoderConfig:

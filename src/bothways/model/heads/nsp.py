@@ -7,9 +7,10 @@ Shapes: S sequences, D width.
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor, nn
 
-from bothways.model.encoder import EncoderOutput
+from bothways.model.encoder import EncoderOutput, places_read
 from bothways.model.parts.dropout import Dropout
 
 
@@ -27,6 +28,10 @@ class TwoTextsHead(nn.Module):
         self.reads = reads
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, 2)
+
+    def places(self, starts: np.ndarray) -> np.ndarray | None:
+        """``(S,)`` the tokens that it looks at; None: all."""
+        return places_read(self.reads, starts)
 
     def forward(self, output: EncoderOutput) -> Tensor:
         """Logits ``(S, 2)``, float32."""

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bothways.batch import TokenBatch
-from bothways.model.encoder import first_tokens
+from bothways.model.encoder import EncoderOutput
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 
@@ -36,29 +35,34 @@ class DenseHead(nn.Module):
         return found.float()
 
 
-def sentence_vectors(x_TD: Tensor, batch: TokenBatch, pooling: str, dense: nn.Module | None = None) -> Tensor:
+def places_pooled(pooling: str, starts: np.ndarray) -> np.ndarray | None:
+    """``(M,)`` the tokens that a way of pooling looks at, ascending; None: all."""
+    ways = {"cls": starts[:-1], "last": starts[1:] - 1}
+    asked = pooling.split("+")
+    return np.unique([ways[way] for way in asked]) if all(way in ways for way in asked) else None
+
+
+def sentence_vectors(output: EncoderOutput, pooling: str, dense: nn.Module | None = None) -> Tensor:
     """One vector a sequence, as `bothways.run.pooling.pool` computes it, with gradients.
 
     Args:
-        x_TD: ``(T, D)`` hidden states.
-        batch: Whose tokens they are.
+        output: Of the encoder; at `places_pooled` at least.
         pooling: A name of `bothways.run.pooling.POOLINGS`, or several joined by ``+``: their vectors side by side.
         dense: What is applied to the pooled vectors, such as a `DenseHead`.
 
     Returns:
         ``(S, E)`` float32, in the order of the batch, not normalised; without `dense` ``(S, P)``.
     """
-    x_TD = x_TD.float()
-    parts = [_pooled(x_TD, batch.starts, way) for way in pooling.split("+")]
+    parts = [_pooled(output, way) for way in pooling.split("+")]
     x_SP = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     return x_SP if dense is None else dense(x_SP)
 
 
-def _pooled(x_TD: Tensor, starts: np.ndarray, way: str) -> Tensor:
-    if way == "cls":
-        return first_tokens(x_TD, starts)
-    if way == "last":
-        return x_TD.index_select(0, torch.from_numpy(starts[1:] - 1).to(x_TD.device))
+def _pooled(output: EncoderOutput, way: str) -> Tensor:
+    starts = output.starts
+    if way in ("cls", "last"):
+        return output.at(starts[:-1] if way == "cls" else starts[1:] - 1).float()
+    x_TD = output.sequence.float()
     lengths = torch.from_numpy(np.diff(starts)).to(x_TD.device)
     if way == "max":
         return torch.segment_reduce(x_TD, "max", lengths=lengths, axis=0)
@@ -82,7 +86,8 @@ def _weights(x_TD: Tensor, starts: np.ndarray, lengths: Tensor, way: str) -> Ten
         ).repeat_interleave(lengths, output_size=len(x_TD))
         raw_T = (places_T + 1).float()
     else:
-        first_TD = first_tokens(x_TD, starts).repeat_interleave(lengths, 0, output_size=len(x_TD))
+        first_SD = x_TD.index_select(0, torch.from_numpy(starts[:-1]).to(x_TD.device))
+        first_TD = first_SD.repeat_interleave(lengths, 0, output_size=len(x_TD))
         scores_T = (x_TD * first_TD).sum(1) / x_TD.shape[1] ** 0.5
         top_S = torch.segment_reduce(scores_T.detach(), "max", lengths=lengths, axis=0)
         raw_T = (scores_T - top_S.repeat_interleave(lengths, output_size=len(x_TD))).exp()

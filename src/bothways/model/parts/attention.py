@@ -42,9 +42,10 @@ class Attention(nn.Module):
             layer: The layer's number, from 0.
 
         Returns:
-            ``(T, D)``.
+            ``(T, D)``, or ``(M, D)`` of the tokens that the context wants.
         """
-        return self.output(self.mix(*self.project(x_TD, context, layer), context, layer))
+        mixed_TD = self.mix(*self.project(x_TD, context, layer), context, layer)
+        return self.output(context.wanted(mixed_TD))
 
     def mix(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, context: Context, layer: int) -> Tensor:
         """The mixed values ``(T, D)`` of queries, keys and values ``(T, H, K)``."""

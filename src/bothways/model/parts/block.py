@@ -53,9 +53,10 @@ class PostNormBlock(nn.Module):
             layer: The layer's number, from 0.
 
         Returns:
-            ``(T, D)``.
+            ``(T, D)``, or ``(M, D)`` of the tokens that the context wants.
         """
         mixed_TD = self.attention(self.before_attention(x_TD), context, layer)
+        x_TD = context.wanted(x_TD)
         if self.compiles and self.training:
             return compiling.after_attention(self, x_TD, mixed_TD)
         return self.after_attention(x_TD, mixed_TD)

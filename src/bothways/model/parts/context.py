@@ -1,6 +1,6 @@
 """What the layers of one forward pass share.
 
-Shapes: T tokens, H heads, L a sequence's length.
+Shapes: T tokens, M of them that are wanted, H heads, L a sequence's length.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Context:
         starts: ``(S + 1,)`` where each sequence begins, on the host.
         positions: ``(T,)`` the place of each token in its sequence.
         global_tokens: ``(T,)`` booleans, which tokens see and are seen by all, or None.
+        places: ``(M,)`` the tokens that are wanted after attention, in the last layer; None for all.
         prepared: What the encoder's position scheme computed once for all layers; None without one.
         attentions: For each layer the list that its attention weights ``(H, L, L)`` of each sequence are appended to;
             None if nobody asked.
@@ -34,6 +35,7 @@ class Context:
     starts: np.ndarray
     positions: Tensor
     global_tokens: Tensor | None = None
+    places: Tensor | None = None
     prepared: Any = None
     attentions: list[list[Tensor]] | None = None
 
@@ -47,6 +49,13 @@ class Context:
         """
         kept: list[list[Tensor]] | None = None if layers is None else [[] for _ in range(layers)]
         return cls(plan_of(batch), batch.starts, batch.positions, batch.global_tokens, attentions=kept)
+
+    def wanted(self, x_TD: Tensor) -> Tensor:
+        """``(M, D)`` of ``(T, D)``, or all of it where all is wanted.
+
+        Tokens meet in attention alone: what follows is done to each by itself, and not to those that nobody asks for.
+        """
+        return x_TD if self.places is None else x_TD.index_select(0, self.places)
 
     def weights(self, layer: int) -> list[Tensor] | None:
         """The list that a layer's attention weights go to, or None."""

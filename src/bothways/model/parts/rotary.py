@@ -102,7 +102,7 @@ class RotaryAttention(nn.Module):
             layer: The layer's number, from 0.
 
         Returns:
-            ``(T, D)``.
+            ``(T, D)``, or ``(M, D)`` of the tokens that the context wants.
         """
         qkv, window = self.project(x_TD, context, layer), self._window(layer)
         dropout, weights = self.dropout if self.training else 0.0, context.weights(layer)
@@ -110,7 +110,7 @@ class RotaryAttention(nn.Module):
             mixed_THK = attend_window(*qkv, context.plan, window, dropout=dropout, weights=weights)
         else:
             mixed_THK = attend(*qkv, context.plan, dropout=dropout, weights=weights)
-        return self.output_dropout(self.output(mixed_THK.flatten(1)))
+        return self.output_dropout(self.output(context.wanted(mixed_THK.flatten(1))))
 
     def project(self, x_TD: Tensor, context: Context, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries, turned keys, and values ``(T, H, K)``."""

@@ -194,7 +194,7 @@ class SparseAttention(Attention):
         sizes = [sequences * length for _, sequences, length in context.plan]
         parts = zip(context.plan, *(x.split(sizes) for x in qkv), strict=True)
         mixed = [self._mixed(piece, q, k, v, layer, context.weights(layer)) for piece, q, k, v in parts]
-        return self.output((torch.cat(mixed) if mixed else qkv[0]).flatten(1))
+        return self.output(context.wanted((torch.cat(mixed) if mixed else qkv[0]).flatten(1)))
 
     def _mixed(
         self, piece: Rectangle, q: Tensor, k: Tensor, v: Tensor, layer: int, weights: list[Tensor] | None

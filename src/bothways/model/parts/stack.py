@@ -1,11 +1,12 @@
 """The stack: blocks, and in which order they are applied.
 
-Shapes: T tokens, H heads, K head width, D width.
+Shapes: T tokens, M of them that are wanted, H heads, K head width, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -50,20 +51,25 @@ class Stack(nn.Module):
 
         Args:
             x_TD: ``(T, D)`` hidden states.
-            context: What the layers share.
-            hidden: If a list is given, each layer's output ``(T, D)`` is appended to it.
+            context: What the layers share; it may want some tokens only of the last layer.
+            hidden: If a list is given, each layer's output ``(T, D)`` is appended to it; then all tokens are wanted.
 
         Returns:
-            ``(T, D)``, the last layer's output.
+            ``(T, D)``, the last layer's output, or ``(M, D)``.
         """
+        whole, last = replace(context, places=None), len(self.schedule) - 1
         # Attention weights that are kept would be kept twice.
         again = self.recompute and self.training and torch.is_grad_enabled() and context.attentions is None
         apply = _recomputed if again else _once
         for layer, block in enumerate(self.schedule):
-            before_TD, x_TD = x_TD, apply(self.blocks[block], x_TD, context, layer)
-            if self.convolution is not None and layer == 0:
-                x_TD = self.convolution(before_TD, x_TD, context)
-            if self.norm is not None and layer == len(self.schedule) - 1:
+            beside = self.convolution if layer == 0 else None
+            ends = layer == last and hidden is None
+            seen = context if ends and beside is None else whole
+            before_TD, x_TD = x_TD, apply(self.blocks[block], x_TD, seen, layer)
+            if beside is not None:
+                x_TD = beside(before_TD, x_TD, whole)
+                x_TD = context.wanted(x_TD) if ends else x_TD
+            if self.norm is not None and layer == last:
                 x_TD = self.norm(x_TD)
             if hidden is not None:
                 hidden.append(x_TD)

@@ -42,7 +42,7 @@ class WindowAttention(Attention):
             layer: The layer's number, from 0.
 
         Returns:
-            ``(T, D)``.
+            ``(T, D)``, or ``(M, D)`` of the tokens that the context wants.
         """
         chosen: GlobalTokens | None = context.prepared
         dropout, weights = self.dropout if self.training else 0.0, context.weights(layer)
@@ -53,7 +53,7 @@ class WindowAttention(Attention):
             qkv = self.project_global(x_TD, chosen)
             seen_PHK = attend_global(*qkv, context.plan, chosen, dropout=dropout, weights=weights)
             mixed_THK = mixed_THK.index_copy(0, chosen.tokens, seen_PHK.to(mixed_THK.dtype))
-        return self.output(mixed_THK.flatten(1))
+        return self.output(context.wanted(mixed_THK.flatten(1)))
 
     def project_global(self, x_TD: Tensor, chosen: GlobalTokens) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``(P, H, K)`` of the global tokens; keys and values ``(T, H, K)`` that only they see."""

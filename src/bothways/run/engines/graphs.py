@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class GraphedStack(Stack):
         asked = hidden is not None or context.attentions is not None or context.global_tokens is not None
         if asked or self.training or len(x_TD) > _MOST_TOKENS:
             return super().forward(x_TD, context, hidden)
+        return context.wanted(self._repeated(x_TD, replace(context, places=None)))
+
+    def _repeated(self, x_TD: Tensor, context: Context) -> Tensor:
         key = context.starts.tobytes()
         known = self.seen.pop(key, 0)
         if isinstance(known, int):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from bothways.batch import TokenBatch
 from bothways.model.config import HeadConfig
 from bothways.model.encoder import Encoder
 from bothways.model.heads.enhanced_mask_decoder import states_at
-from bothways.model.heads.sentence import sentence_vectors
+from bothways.model.heads.sentence import places_pooled, sentence_vectors
 from bothways.model.heads.sparse import sparse_vectors
 from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Output
 
@@ -52,11 +54,11 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     """Encodes a batch and makes of it what is wanted; shapes as `Output` says."""
     if output.kind == "mlm":
         return _words(parts, batch, output.token)
-    encoded = parts.encoder(batch, pooled=output.kind not in (HIDDEN, VECTOR))
+    encoded = parts.encoder(batch, pooled=output.kind not in (HIDDEN, VECTOR), places=_places(parts, batch, output))
     if output.kind == HIDDEN:
         return encoded.sequence
     if output.kind == VECTOR:
-        return sentence_vectors(encoded.sequence, batch, output.pooling, parts.heads[DENSE] if output.dense else None)
+        return sentence_vectors(encoded, output.pooling, parts.heads[DENSE] if output.dense else None)
     if output.kind == SPARSE:
         return sparse_vectors(
             parts.heads["mlm"],  # type: ignore[arg-type]
@@ -70,10 +72,18 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     return found
 
 
+def _places(parts: Parts, batch: TokenBatch, output: Output) -> np.ndarray | None:
+    """The tokens whose hidden states are looked at; None: all."""
+    if output.kind == VECTOR:
+        return places_pooled(output.pooling, batch.starts)
+    head: Any = parts.heads.get(output.kind)
+    return head.places(batch.starts) if hasattr(head, "places") else None
+
+
 def _words(parts: Parts, batch: TokenBatch, token: int) -> Tensor:
     decoder = parts.head_configs["mlm"].decoder
-    encoded = parts.encoder(batch, hidden=decoder == "enhanced")
     places = (torch.as_tensor(batch.token_ids) == token).nonzero().squeeze(1)
+    encoded = parts.encoder(batch, hidden=decoder == "enhanced", pooled=False, places=places.numpy())
     found: Tensor = parts.heads["mlm"](
         states_at(decoder, parts.encoder, encoded, batch, places), parts.encoder.token_table
     )

@@ -75,7 +75,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         made = socket.create_server((host, port), family=family, backlog=2048)
-        # Of sockets that come from outside asyncio leaves this aside, and answers then wait 40 ms for an acknowledgement.
+        # asyncio leaves this aside for sockets that it is given: answers then wait 40 ms for an acknowledgement
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
     except (OSError, OverflowError) as error:

@@ -53,6 +53,10 @@ class LearnRanking:
         """Q, the number of queries."""
         return len(targets["rerank.sequences"])
 
+    def looks_at(self, model: nn.ModuleDict, batch: TokenBatch, targets: Targets) -> np.ndarray | None:
+        """Those that its head looks at."""
+        return model["classify"].places(batch.starts)  # type: ignore[operator]
+
     def logits(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Tensor:
         """``(Q, C)``."""
         scores_S: Tensor = model["classify"](forward.output)[:, 0]

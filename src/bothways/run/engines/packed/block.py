@@ -34,7 +34,7 @@ class PackedPostNorm(nn.Module):
         self.feed_forward, self.feed_forward_norm = feed_forward, feed_forward_norm
 
     def forward(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
-        """One layer, from ``(T, D)`` to ``(T, D)``."""
-        mixed_TD = self.attention.mixed(x_TD, context, layer)
-        x_TD = self.attention_norm(self.attention.output.plus(mixed_TD, x_TD))
+        """One layer, from ``(T, D)`` to ``(T, D)``, or to ``(M, D)`` of the tokens that the context wants."""
+        mixed_TD = context.wanted(self.attention.mixed(x_TD, context, layer))
+        x_TD = self.attention_norm(self.attention.output.plus(mixed_TD, context.wanted(x_TD)))
         return self.feed_forward_norm(self.feed_forward.plus(x_TD, x_TD))
