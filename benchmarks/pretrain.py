@@ -173,14 +173,15 @@ def operations(cell: Cell) -> float:
     """Operations of a token in training, as `bothways.learn.utilisation` counts them."""
     from bothways.learn.utilisation import TRAINED, guess_work
     from bothways.model.compose import changed
-    from bothways.model.counts import work
+    from bothways.model.counts import work, work_after_attention
     from bothways.model.families import family
 
     members = family(cell.family)
     config = changed(members.size(None if cell.size in OWN_SIZES else cell.size), OWN_SIZES.get(cell.size, {}))
     config = config.derive(embeddings__vocab_size=cell.vocab_size)
     guesses = round(MASKED * (cell.length - 2)) / cell.length
-    return 2 * TRAINED * (work(config, cell.length) + guesses * guess_work(config))
+    body = work(config, cell.length) - (1 - guesses) * work_after_attention(config)
+    return 2 * TRAINED * (body + guesses * guess_work(config))
 
 
 def report(results: dict[Run, dict[str, Any]]) -> None:
