@@ -23,12 +23,12 @@ def slug(row: str) -> str:
 
 
 def cells(rows: Rows, tasks: Iterable[str], *, untaught: Iterable[str] = ()) -> Iterator[Cell]:
-    """Pre-trainings, then each row's fine-tunings; of `untaught` rows also from random weights.
+    """Pre-trainings, then each row's fine-tunings; of `untaught` rows also from random weights, and the baselines.
 
     Args:
         rows: What `encoders.encoder` takes, by row.
         tasks: Names of probes.
-        untaught: Rows whose encoders are fine-tuned untrained too.
+        untaught: Rows whose encoders are fine-tuned untrained too; tables without any show those of the first table.
     """
     tasks = tuple(tasks)
     for row, settings in rows.items():
@@ -42,9 +42,9 @@ def cells(rows: Rows, tasks: Iterable[str], *, untaught: Iterable[str] = ()) -> 
             for seed in SEEDS:
                 run = partial(_untaught, row, rows[row], task, seed)
                 yield Cell(f"{untaught_name(row, untaught)}: {task}, seed {seed}", run, (f"pre-train: {row}",))
-    first = next(iter(rows))
-    for task in tasks:
-        yield Cell(f"baselines: {task}", partial(_baselines, first, rows[first], task), (f"pre-train: {first}",))
+    for row in untaught:
+        for task in tasks:
+            yield Cell(f"baselines: {task}", partial(_baselines, row, rows[row], task), (f"pre-train: {row}",))
 
 
 def untaught_name(row: str, untaught: Iterable[str]) -> str:

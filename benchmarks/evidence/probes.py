@@ -84,9 +84,13 @@ def baselines(room: Room, name: str, base: Any) -> Result:
     train, test = rows(room, one.train, one.most), rows(room, one.test, one.test_most)
     options = {"steps": 1, "metric": None, "report": False, "truncation": "window", **one.own}
     tuned = bw.finetune(one.task, base=base, train=train, dev=list(islice(test, 50)), **options)
-    found = bw.evaluate(tuned.model, test, train=train)
+    return contenders(bw.evaluate(tuned.model, test, train=train), one.metric)
+
+
+def contenders(found: dict[str, Any], metric: str) -> Result:
+    """The scores of the simple ones that a model was judged beside."""
     return {
-        each["name"]: float(each["metrics"][one.metric])
+        each["name"]: float(each["metrics"][metric])
         for each in found["contenders"]
         if each["role"] not in ("model", "before")
     }

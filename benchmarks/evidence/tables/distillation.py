@@ -9,7 +9,7 @@ from typing import Any
 
 import distil
 import grid
-from cells import Blocks, Cell, Result, Room
+from cells import Blocks, Cell, Result, Room, results
 from encoders import BATCH, LENGTH, MASKED, TOKENS, corpus, encoder
 from figures import NOTHING, markdown, spread
 from probes import PROBES, SEEDS, probe
@@ -112,5 +112,10 @@ def page(found: Mapping[str, Result]) -> Blocks:
         known = found.get(f"{row}: size")
         told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else (NOTHING, NOTHING)
         body.append([row if row in TEACHERS else f"{row} student of {by}", *told, *line])
+    first = results("objectives")
+    body.append([grid.NONE, NOTHING, "", *(spread(grid.scores(first, grid.NONE, task)) for task in TASKS)])
+    for name in dict.fromkeys(name for task in TASKS for name in first.get(f"baselines: {task}", {})):
+        own = [first.get(f"baselines: {task}", {}).get(name) for task in TASKS]
+        body.append([name, "", "", *(NOTHING if value is None else f"{value:.3f}" for value in own)])
     heads = ["", "in layers", "speed", *(PROBES[task].said for task in TASKS)]
     return TEXT, markdown(heads, body), grid.picture("distillation", found, ROWS, TASKS)

@@ -35,8 +35,9 @@ def page(found: Mapping[str, Result]) -> Blocks:
     """The table and its picture."""
     first = results("objectives")
     every = {grid.renamed(name, KNOWN): result for name, result in first.items()} | dict(found)
-    table = grid.lines(every, [*KNOWN.values(), *ROWS], TASKS, "BERT", held_out)
-    return TEXT, table, grid.picture("families", every, [*KNOWN.values(), *ROWS], TASKS)
+    rows = [*KNOWN.values(), *ROWS, grid.NONE]
+    table = grid.lines(every, rows, TASKS, "BERT", held_out)
+    return TEXT, table, grid.picture("families", every, rows, TASKS)
 
 
 def held_out(result: Result) -> str:

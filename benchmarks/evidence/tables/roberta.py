@@ -23,7 +23,7 @@ ROWS = {
     "20 M tokens": {"tokens": 20_000_000},
 }
 KNOWN = ("mlm", "mlm+nsp")
-"""Rows of the first table that belong here too: blocks of running text, and pairs of segments."""
+"""Rows of the first table that belong here too: blocks of running text, and pairs of segments; and at the end none."""
 
 TEXT = f"""Liu et al. (2019) trained BERT longer, on more text, in larger batches, without sentence pairs and with
 masks that change. Each row changes one thing against `mlm`: 10 million tokens, {2048 // LENGTH} sequences a step,
@@ -48,6 +48,7 @@ def page(found: Mapping[str, Result]) -> Blocks:
         ("10 million tokens instead of 5", "mlm", "5 M tokens"),
         ("20 million tokens instead of 10", "20 M tokens", "mlm"),
     ]
-    table = grid.lines(every, [*KNOWN, *ROWS], TASKS, "mlm", grid.accuracies)
-    picture = grid.picture("roberta", every, [*KNOWN, *ROWS], TASKS)
+    rows = [*KNOWN, *ROWS, grid.NONE]
+    table = grid.lines(every, rows, TASKS, "mlm", grid.accuracies)
+    picture = grid.picture("roberta", every, rows, TASKS)
     return TEXT, table, grid.answers(every, questions, TASKS), picture

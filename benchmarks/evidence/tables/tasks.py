@@ -15,7 +15,7 @@ from figures import NOTHING, by_chance, markdown, spread
 from finetune_sides import Job, make_start
 from finetune_sides import run as run_side
 from plots import dots
-from probes import SEEDS, rows
+from probes import SEEDS, contenders, rows
 
 TITLE = "4. Tasks, beside transformers"
 SIDES = {"bothways": "auto", "transformers": "float32"}
@@ -70,16 +70,22 @@ TASKS = {
 TEXT = f"""all-MiniLM-L6-v2, at most {EXAMPLES:,} examples, {EPOCHS} epochs, rate {RATE:g}, dropout {DROPOUT:g}: the
 same weights with the same random head, rows, order and rates on both sides, three seeds, the last weights scored once
 on a split that nothing was chosen by (2,000 questions of SQuAD). Bothways computes as it does unless told otherwise,
-the Trainer in float32. The last column is Bothways on all the data there is, one seed."""
+the Trainer in float32. The simple one is the best of the most frequent answer and what suits the task: TF-IDF with a
+linear model, each word's most frequent tag, the sentence that shares most words with the question. The random encoder
+is of the same shape, fine-tuned likewise by Bothways. The last column is Bothways on all the data there is. These three
+have one seed."""
 MPNET = """all-mpnet-base-v2 on SST-2, all 67,349 examples, one epoch, rate 2e-5: """
 
 
 def cells() -> Iterator[Cell]:
-    """Both sides of every task, then all data, then the large encoder."""
+    """Both sides of every task, the baselines, all data, and the large encoder."""
     for name in TASKS:
         for seed in SEEDS:
             for side in SIDES:
                 yield Cell(f"{name}: {side}, seed {seed}", partial(beside, name, side, seed))
+    for name in TASKS:
+        yield Cell(f"{name}: baselines", partial(simple, name))
+        yield Cell(f"{name}: random encoder", partial(from_random, name))
     for name in TASKS:
         yield Cell(f"{name}: all data", partial(all_data, name))
     yield Cell("sst2: mpnet, all data", large)
@@ -110,13 +116,50 @@ def beside(name: str, side: str, seed: int, room: Room) -> Result:
     return {"score": run_side(job)["scores"][task.metric], "metric": task.metric}
 
 
+def simple(name: str, room: Room) -> Result:
+    """What the simple ones make of the same examples."""
+    import bothways as bw
+
+    task = TASKS[name]
+    train, test = written(room, task.train, EXAMPLES), written(room, task.test, task.most)
+    options = {"steps": 1, "metric": None, "report": False, "max_length": task.length, **plain(task)}
+    tuned = bw.finetune(task.kind, base=room.models["minilm"], train=train, dev=json_rows(test)[:50], **options)
+    return contenders(bw.evaluate(tuned.model, test, train=train), task.metric)
+
+
+def from_random(name: str, room: Room) -> Result:
+    """The same fine-tuning of random weights."""
+    import bothways as bw
+    from bothways.run.model import Model
+
+    task, model = TASKS[name], bw.load(room.models["minilm"])
+    tuned = bw.finetune(
+        task.kind,
+        base=Model.random(model.config, model.tokenizer, seed=0),
+        train=written(room, task.train, EXAMPLES),
+        dev=written(room, task.test, task.most),
+        epochs=EPOCHS,
+        learning_rate=RATE,
+        max_length=task.length,
+        dropout=DROPOUT,
+        metric=None,
+        report=False,
+        **plain(task),
+    )
+    return {"score": float(tuned.scores[task.metric]), "metric": task.metric}
+
+
+def plain(task: Task) -> dict[str, Any]:
+    """Its settings, with the tagger's own way of decoding, which has a CRF."""
+    return {key: value for key, value in task.own.items() if key != "crf"}
+
+
 def all_data(name: str, room: Room) -> Result:
     """Ours on everything."""
     import bothways as bw
 
     task = TASKS[name]
     train = [row for split in (task.train, *task.more) for row in json_rows(written(room, split, None))]
-    own = {key: value for key, value in task.own.items() if key != "crf"}  # the tagger's own way, which has one
     tuned = bw.finetune(
         task.kind,
         base=room.models["minilm"],
@@ -129,7 +172,7 @@ def all_data(name: str, room: Room) -> Result:
         dropout=DROPOUT,
         metric=None,
         report=False,
-        **own,
+        **plain(task),
     )
     return {"score": float(tuned.scores[task.metric]), "metric": task.metric, "examples": len(train)}
 
@@ -172,6 +215,19 @@ def json_rows(path: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def best(simple_ones: Result) -> str:
+    """The best of the simple ones, and which."""
+    if not simple_ones:
+        return NOTHING
+    name = max(simple_ones, key=lambda name: simple_ones[name])
+    return f"{simple_ones[name]:.3f} ({name})"
+
+
+def one_score(result: Result | None) -> str:
+    """The score of a single run."""
+    return NOTHING if result is None else f"{result['score']:.3f}"
+
+
 def page(found: Mapping[str, Result]) -> Blocks:
     """The table, and the whole of it tested at once."""
     body, ours, theirs = [], [], []
@@ -186,7 +242,8 @@ def page(found: Mapping[str, Result]) -> Blocks:
                 theirs.append(both[1]["score"])
         whole = found.get(f"{name}: all data")
         told = f"{whole['score']:.3f} ({whole['examples']:,})" if whole else NOTHING
-        body.append([task.said, *(spread(scores[side]) for side in SIDES), told])
+        base = [best(found.get(f"{name}: baselines", {})), one_score(found.get(f"{name}: random encoder"))]
+        body.append([task.said, *(spread(scores[side]) for side in SIDES), *base, told])
     panels = {
         "score": {
             f"{task.said}: {side}": [
@@ -197,7 +254,11 @@ def page(found: Mapping[str, Result]) -> Blocks:
         }
     }
     picture = dots("tasks", panels, "Both sides' scores on each task, seed by seed; a stroke is their mean")
-    parts = [TEXT, markdown(["", "Bothways", "transformers", "Bothways, all data"], body), picture]
+    parts = [
+        TEXT,
+        markdown(["", "Bothways", "transformers", "simple", "random encoder", "Bothways, all data"], body),
+        picture,
+    ]
     if ours:
         points = 100 * (sum(ours) - sum(theirs)) / len(ours)
         side = "above" if points >= 0 else "below"

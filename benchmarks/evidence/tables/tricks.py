@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from cells import Blocks, Cell, Result, Room
+from cells import Blocks, Cell, Result, Room, results
 from figures import NOTHING, by_chance, markdown, spread
 from plots import dots
 from probes import SEEDS, rows
 
-from tables.tasks import TASKS, json_rows, written
+from tables.tasks import TASKS, best, json_rows, one_score, written
 
 TITLE = "5. What each trick gives"
 ON = ("sst2", "rte", "conll2003")
@@ -37,7 +37,7 @@ TEXT = f"""all-MiniLM-L6-v2, {EXAMPLES:,} examples, {EPOCHS} epochs, rate {RATE:
 encoder), dropout 0.1, three seeds; the last weights are scored once. p is of a sign-flip test over tasks and seeds."""
 FEW_TEXT = """With 8, 16 and 64 examples a class: plain fine-tuning (20 epochs), against `few_shot`, which learns from
 pairs of examples and solves the classifier (SetFit's idea, Tunstall et al. 2022), and TF-IDF with logistic regression.
-Three draws of the examples."""
+Three draws of the examples. The most frequent class alone has 0.25 of AG News and 0.19 of TREC."""
 
 
 def cells() -> Iterator[Cell]:
@@ -129,6 +129,10 @@ def page(found: Mapping[str, Result]) -> Blocks:
             ours, theirs = zip(*pairs, strict=True)
             told = f"{100 * np.mean(np.subtract(ours, theirs)):+.1f} (p {by_chance(ours, theirs):.3f})"
         body.append([trick, *(spread(scores(found, trick, name)) for name in ON), told])
+    beside = results("tasks")
+    randoms = [one_score(beside.get(f"{name}: random encoder")) for name in ON]
+    body.append(["random encoder, plain", *randoms, ""])
+    body.append(["simple", *(best(beside.get(f"{name}: baselines", {})) for name in ON), ""])
     table = markdown(["", *(TASKS[name].said for name in ON), "points above plain"], body)
     panels = {TASKS[name].said: {trick: scores(found, trick, name) for trick in TRICKS} for name in ON}
     pictures = [dots("tricks", panels, "Each trick's scores on each task, seed by seed; a stroke is their mean")]

@@ -7,19 +7,20 @@ from functools import partial
 
 import vectors_quality
 from cells import Blocks, Cell, Result, Room
-from encoders import encoder
+from encoders import encoder, untrained
 from figures import NOTHING, by_chance, markdown, spread
 from plots import dots
-from probes import SEEDS
+from probes import SEEDS, rows
 
 TITLE = "6. Sentence vectors"
 POOLINGS = ("cls", "mean", "max", "weighted_mean")
-WAYS = ("raw", "softmax", "cosine", "triplet", "mnrl", "simcse", "tsdae")
+WAYS = ("random", "raw", "softmax", "cosine", "triplet", "mnrl", "simcse", "tsdae")
 TEXTS = (100, 1_000, 10_000)
 
 TEXT = """The encoder `mlm` of the first table; each objective one epoch over its data (triplets and in-batch negatives
 over 14,926 duplicates of Quora, SimCSE and TSDAE over their texts alone), with each way to pool, three seeds.
-Spearman's correlation of cosines with people's judgements, STS-B's test set."""
+Spearman's correlation of cosines with people's judgements, STS-B's test set; one answer for all pairs has none."""
+TOLD = {**vectors_quality.NAMES, "random": "random encoder"}
 COST = """A bi-encoder reads every text once, a cross-encoder every pair: tokens to read to compare all texts with each
 other, at STS-B's 14 tokens a text."""
 
@@ -30,6 +31,7 @@ def cells() -> Iterator[Cell]:
         for pooling in POOLINGS:
             for seed in SEEDS if what != "raw" else SEEDS[:1]:
                 yield Cell(f"{what}, {pooling}: seed {seed}", partial(learned, what, pooling, seed))
+    yield Cell("TF-IDF: cosines", by_words)
     for seed in SEEDS:
         yield Cell(f"cross, mean: seed {seed}", partial(learned, "cross", "mean", seed))
 
@@ -38,12 +40,32 @@ def learned(what: str, pooling: str, seed: int, room: Room) -> Result:
     """One objective with one pooling."""
     folder = room.work / "vectors"
     folder.mkdir(parents=True, exist_ok=True)
-    base = str(encoder(room, "mlm"))
+    base, what = (random(seed, room), "raw") if what == "random" else (str(encoder(room, "mlm")), what)
     cell = vectors_quality.Cell(base, what, pooling, seed, examples=None, steps=None, epochs=1, dev=1379)
     if what == "triplet":
         room.made("vectors/mined", lambda _: mine(cell, room), sign="done")
     found = vectors_quality.run(cell, folder, room.data)
     return {name: value for name, value in found.items() if name not in ("pairs_a_second", "trained")}
+
+
+def random(seed: int, room: Room) -> str:
+    """The same encoder with random weights."""
+    return str(
+        room.made(f"vectors/random-{seed}", lambda out: untrained(encoder(room, "mlm"), seed).save(out), "config.json")
+    )
+
+
+def by_words(room: Room) -> Result:
+    """The cosines of words that two texts share, by TF-IDF."""
+    import numpy as np
+    from scipy.stats import spearmanr
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    train, test = (rows(room, f"stsb/{split}") for split in ("train", "test"))
+    weigh = TfidfVectorizer(sublinear_tf=True).fit([row[f"text_{side}"] for row in train for side in "ab"])
+    a, b = (weigh.transform([row[f"text_{side}"] for row in test]) for side in "ab")
+    cosines = np.asarray(a.multiply(b).sum(1)).ravel()
+    return {"spearman": float(spearmanr(cosines, [row["score"] for row in test]).statistic)}
 
 
 def mine(cell: vectors_quality.Cell, room: Room) -> None:
@@ -65,8 +87,10 @@ def scores(found: Mapping[str, Result], what: str, pooling: str, figure: str = "
 
 def page(found: Mapping[str, Result]) -> Blocks:
     """Correlations, how vectors lie, and what comparing costs."""
-    told = vectors_quality.NAMES
+    told = TOLD
     body = [[told[what], *(spread(scores(found, what, pooling)) for pooling in POOLINGS)] for what in WAYS]
+    if "TF-IDF: cosines" in found:
+        body.append(["TF-IDF, cosine of words", f"{found['TF-IDF: cosines']['spearman']:.3f}", "", "", ""])
     body.append([told["cross"], NOTHING, spread(scores(found, "cross", "mean")), NOTHING, NOTHING])
     lie = [
         [told[what], *(spread(scores(found, what, "mean", figure)) for figure in ("mean_cosine", "uniformity"))]
@@ -86,7 +110,7 @@ def claims(found: Mapping[str, Result]) -> str:
     """The mean against the first token, over all objectives and seeds."""
     both = [
         (one, other)
-        for what in WAYS
+        for what in WAYS[1:]
         for one, other in zip(scores(found, what, "mean"), scores(found, what, "cls"), strict=False)
     ]
     if not both:

@@ -16,7 +16,12 @@ from plots import curves
 from probes import rows
 
 TITLE = "8. Words in context"
-MODELS = {"minilm": "all-MiniLM-L6-v2", "mpnet": "all-mpnet-base-v2", "mlm": "BERT-mini of the first table"}
+MODELS = {
+    "minilm": "all-MiniLM-L6-v2",
+    "mpnet": "all-mpnet-base-v2",
+    "mlm": "BERT-mini of the first table",
+    "random": "BERT-mini, random",
+}
 TWIN = {"one way": {"body": {**BODY, "attention.kind": "causal"}}}
 TASKS = ("conll2003", "ud-ewt")
 BATCH = 64
@@ -25,7 +30,8 @@ TEXT = """A word's vector is the mean of its tokens' vectors in a layer; layer 0
 vectors are rows of the token table: the word's own, alike in all sentences, or the mean of the whole sentence's.
 CoarseWSD-20: a word gets the sense whose mean training vector is nearest (20 nouns, 10,196 test sentences); the share
 that is right, mean over the nouns. WiC: whether a word has one sense in two sentences, by a threshold on the cosine
-that the training pairs chose; the share of right ones on dev."""
+that the training pairs chose; the share of right ones on dev. TF-IDF knows a sense by the words beside it (logistic
+regression), and of WiC's sentences what words they share."""
 TWIN_TEXT = """The twin of the first table's `mlm` sees only what stands before a token; all else is alike. Masked words
 are guessed, and words tagged, three seeds."""
 
@@ -35,17 +41,19 @@ def cells() -> Iterator[Cell]:
     for model in MODELS:
         yield Cell(f"{model}: CoarseWSD-20", partial(senses, model))
         yield Cell(f"{model}: WiC", partial(same, model))
-    for cell in grid.cells(TWIN, TASKS):
-        if not cell.name.startswith("baselines"):
-            yield cell
+    yield Cell("TF-IDF: CoarseWSD-20", senses_by_words)
+    yield Cell("TF-IDF: WiC", same_by_words)
+    yield from grid.cells(TWIN, TASKS)
 
 
 def opened(name: str, room: Room) -> Any:
     """A model whose layers are looked into."""
-    from encoders import encoder
+    from encoders import encoder, untrained
 
     import bothways as bw
 
+    if name == "random":
+        return untrained(encoder(room, "mlm"), 0).to("cpu")
     return bw.load(encoder(room, name) if name == "mlm" else room.models[name], truncation="head").to("cpu")
 
 
@@ -134,11 +142,45 @@ def same(name: str, room: Room) -> Result:
         cosines.append({layer: (unit(a[layer]) * unit(b[layer])).sum(1) for layer in a})
         truth.append(np.array([int(row["label"]) for row in part]))
     found = {"most frequent answer": {"all": float(max(truth[1].mean(), 1 - truth[1].mean()))}}
-    for layer, values in cosines[0].items():
-        places = np.quantile(values, np.linspace(0, 1, 201))
-        best = max(places, key=lambda place, values=values: ((values >= place) == truth[0]).mean())
-        found[layer] = {"all": float(((cosines[1][layer] >= best) == truth[1]).mean())}
+    for layer in cosines[0]:
+        found[layer] = {"all": by_threshold([part[layer] for part in cosines], truth)}
     return found
+
+
+def senses_by_words(room: Room) -> Result:
+    """What the other words of a sentence say of the sense."""
+    from bothways.learn.baselines import tfidf_logistic
+
+    train, test = (rows(room, f"coarsewsd20/{split}") for split in ("train", "test"))
+    right = {}
+    for word in sorted({row["word"] for row in train}):
+        known, asked = ([row for row in part if row["word"] == word] for part in (train, test))
+        kinds = sorted({row["label"] for row in known})
+        numbers = [kinds.index(row["label"]) for row in known]
+        guesses = tfidf_logistic([row["text"] for row in known], numbers, [row["text"] for row in asked])
+        right[word] = float(np.mean([kinds[int(one)] == row["label"] for one, row in zip(guesses, asked, strict=True)]))
+    return {"all": float(np.mean(list(right.values()))), "bank": right["bank"]}
+
+
+def same_by_words(room: Room) -> Result:
+    """One sense where two sentences share enough words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    train, dev = (rows(room, f"wic/{split}") for split in ("train", "dev"))
+    weigh = TfidfVectorizer(sublinear_tf=True).fit([row[f"text_{side}"] for row in train for side in "ab"])
+    cosines, truth = [], []
+    for part in (train, dev):
+        a, b = (weigh.transform([row[f"text_{side}"] for row in part]) for side in "ab")
+        cosines.append(np.asarray(a.multiply(b).sum(1)).ravel())
+        truth.append(np.array([int(row["label"]) for row in part]))
+    return {"all": by_threshold(cosines, truth)}
+
+
+def by_threshold(values: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> float:
+    """The share of the second values that are rightly above or below what parts the first ones best."""
+    places = np.quantile(values[0], np.linspace(0, 1, 201))
+    best = max(places, key=lambda place: ((values[0] >= place) == truth[0]).mean())
+    return float(((values[1] >= best) == truth[1]).mean())
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
@@ -148,13 +190,17 @@ def page(found: Mapping[str, Result]) -> Blocks:
     heads = ["vector", *(head for model in known for head in (f"{MODELS[model]}: senses", "bank", "WiC"))]
     names = dict.fromkeys(name for both in known.values() for one in both for name in one if "frequent" not in name)
     body = [["most frequent", *(told for both in known.values() for told in most_frequent(*both))]]
+    wsd, wic = ({"TF-IDF": found.get(f"TF-IDF: {what}", {})} for what in ("CoarseWSD-20", "WiC"))
+    if wsd["TF-IDF"] or wic["TF-IDF"]:
+        first = [told(one, "TF-IDF", what) for one, what in ((wsd, "all"), (wsd, "bank"), (wic, "all"))]
+        body.append(["TF-IDF", *first, *[""] * 3 * (len(known) - 1)])
     for name in sorted(names, key=depth):
         line = [name]
         for wsd, wic in known.values():
             line += [told(wsd, name, "all"), told(wsd, name, "bank"), told(wic, name, "all")]
         body.append(line)
     both = {grid.renamed(name, {"mlm": "both ways"}): result for name, result in results("objectives").items()}
-    twin = grid.lines({**both, **found}, ["both ways", "one way"], TASKS, "one way", grid.accuracies)
+    twin = grid.lines({**both, **found}, ["both ways", "one way", grid.NONE], TASKS, "one way", grid.accuracies)
     layers = sorted((name for name in names if name.startswith("layer")), key=depth)
     panels = {
         data: {MODELS[model]: [each[name]["all"] for name in layers if name in each] for model, each in some.items()}
@@ -169,7 +215,7 @@ def page(found: Mapping[str, Result]) -> Blocks:
 
 def told(result: Result, vector: str, what: str) -> str:
     """One figure."""
-    return f"{result[vector][what]:.3f}" if vector in result else NOTHING
+    return f"{result[vector][what]:.3f}" if what in result.get(vector, {}) else NOTHING
 
 
 def depth(name: str) -> int:
