@@ -247,5 +247,29 @@ def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
     assert far.engine.describe()["precision"] == far.precision == "float32"
 
 
+def test_what_was_found_of_bf16_is_known_to_the_next_process_and_not_to_other_weights(monkeypatch, tmp_path):
+    from bothways.run import chosen as module
+    from bothways.run import compared
+
+    monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
+    monkeypatch.setattr(compared, "cache_folder", lambda: tmp_path)
+    asked, compare = [], guard.checked
+    monkeypatch.setattr(guard, "checked", lambda *given, **options: asked.append(1) or compare(*given, **options))
+
+    def opened(seed=0, **changes):
+        model = Model(tiny.saved((), seed=seed), precision="auto", engine="packed", **changes)
+        model.embed("the river")
+        return model._known.lower["bf16"]["check"], model.engine.describe()["precision"], len(asked)
+
+    check, _, count = opened()
+    assert count == 1
+    assert opened() == (check, "bf16", 1)
+    assert opened(bound=Bound(check["vector"]["worst_cosine"] - 1e-6)) == (check, "bf16", 1)
+    assert opened(seed=1)[2] == 2
+    for place in tmp_path.iterdir():
+        place.write_text("{")
+    assert opened() == (check, "bf16", 3)
+
+
 class Native:
     name = "bf16"

@@ -6,7 +6,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.run.bound import Bound, remembered, usual_precision
+from bothways.run.bound import Bound, note, remembered, usual_precision
+from bothways.run.compared import keep, recall
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.precision import native_bf16, processor_kind, resolve_precision
 
@@ -45,7 +46,11 @@ def packed_for(model: Model) -> PackedEngine:
             warnings.warn(BothwaysWarning(f"bf16 is slower here than float32: {reason}"), stacklevel=2)
     if as_asked or precision == "float32":
         return PackedEngine(parts, precision, manner=manner)
-    known, rounded = remembered(model._known.lower, precision, model._bound), model._saved.rounded
+    lower = model._known.lower
+    known, rounded = remembered(lower, precision, model._bound), model._saved.rounded
+    if known is None and precision == "bf16" and (before := recall(model)) is not None:
+        note(lower, precision, before | {"weights": parts.fingerprint()}, model._bound or Bound())
+        known = remembered(lower, precision, model._bound)
     if known is not None and (rounded or precision == "bf16") and known.get("weights") == parts.fingerprint():
         from bothways.run.engines.packed.calibrate import from_tensors
 
@@ -64,4 +69,6 @@ def packed_for(model: Model) -> PackedEngine:
         model.precision = "float32"
         return PackedEngine(parts, "float32", manner=manner)
     remember(model, precision, found, model._bound or Bound())
+    if precision == "bf16":
+        keep(model, found.check)
     return found.engine

@@ -16,6 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from bothways.cache import cache_folder
 from bothways.model.kernels.functions import Kernels
 
 _HERE = Path(__file__).parent
@@ -79,10 +80,7 @@ def _compiled(compiler: str, flags: list[str]) -> Path:
     """
     sources = sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h")])
     made_of = "\0".join([*(source.read_text(encoding="utf-8") for source in sources), compiler, *flags]).encode()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bothways"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (found := folder.stat()).st_uid != os.getuid() or found.st_mode & 0o022:
-        raise PermissionError(f"others may write to {folder}")
+    folder = cache_folder()
     path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as new:
