@@ -37,8 +37,11 @@ def keep(model: Model, check: dict[str, Any]) -> None:
     with suppress(OSError, RuntimeError, ValueError, TypeError):
         place = _place(model)
         part = place.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"check": check}), encoding="utf-8")
-        part.replace(place)
+        try:
+            part.write_text(json.dumps({"check": check}), encoding="utf-8")
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _place(model: Model) -> Path:

@@ -115,8 +115,9 @@ class LearnVectors:
 
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of an item's products, as `bothways.learn.utilisation` counts them."""
-        config = model["encoder"].config
-        return TRAINED * batch_work(config, item[0].plan)  # type: ignore[arg-type]
+        encoder: Encoder = model["encoder"]  # type: ignore[assignment]
+        places = places_pooled(self.recipe.pooling, item[0].starts)
+        return TRAINED * batch_work(encoder.config, item[0].plan, None if places is None else len(places))
 
     def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
         """Adds the gradient of an item to the parameters; in parts where it is too large for one pass."""

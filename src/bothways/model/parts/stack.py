@@ -52,7 +52,7 @@ class Stack(nn.Module):
         Args:
             x_TD: ``(T, D)`` hidden states.
             context: What the layers share; it may want some tokens only of the last layer.
-            hidden: If a list is given, each layer's output ``(T, D)`` is appended to it; then all tokens are wanted.
+            hidden: If a list is given, each layer's output is appended to it.
 
         Returns:
             ``(T, D)``, the last layer's output, or ``(M, D)``.
@@ -63,12 +63,11 @@ class Stack(nn.Module):
         apply = _recomputed if again else _once
         for layer, block in enumerate(self.schedule):
             beside = self.convolution if layer == 0 else None
-            ends = layer == last and hidden is None
-            seen = context if ends and beside is None else whole
+            seen = context if layer == last and beside is None else whole
             before_TD, x_TD = x_TD, apply(self.blocks[block], x_TD, seen, layer)
             if beside is not None:
                 x_TD = beside(before_TD, x_TD, whole)
-                x_TD = context.wanted(x_TD) if ends else x_TD
+                x_TD = context.wanted(x_TD) if layer == last else x_TD
             if self.norm is not None and layer == last:
                 x_TD = self.norm(x_TD)
             if hidden is not None:
