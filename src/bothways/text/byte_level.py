@@ -51,7 +51,7 @@ def byte_level(
     spaced = bool(settings.get("add_prefix_space", False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     backend.decoder = decoders.ByteLevel()
-    names = role_names(vocabulary, settings)
+    names = role_names(vocabulary.get, settings)
     sep, cls = add_specials(backend, names, where, greedy_mask=True)
     if names["cls"] == "<s>":
         trim = bool(settings.get("trim_offsets", True))

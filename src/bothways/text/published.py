@@ -22,7 +22,6 @@ from bothways.errors import BothwaysError, closest
 from bothways.text.byte_level import byte_level
 from bothways.text.normalize import Normalization
 from bothways.text.roles import add_specials, bert_template, role_names
-from bothways.text.sentencepiece import read_sentencepiece
 
 LEFT_BEHIND = ("name_or_path", "tokenizer_file", "full_tokenizer_file", "special_tokens_map_file")  # where it once lay
 MOST_LETTERS = 100  # a longer word is [UNK], as in the published BERT
@@ -133,11 +132,10 @@ def _read_json(path: Path, settings: dict[str, Any], lowercase: bool | None) -> 
 
 def _add_template(backend: Tokenizer, settings: Mapping[str, Any]) -> None:
     """Gives BERT's template to a tokenizer that was saved without one but has [CLS] and [SEP]."""
-    vocabulary = backend.get_vocab()
-    names = role_names(vocabulary, settings)
-    sep, cls = names["sep"], names["cls"]
-    if sep in vocabulary and cls in vocabulary:
-        backend.post_processor = bert_template((sep, vocabulary[sep]), (cls, vocabulary[cls]))
+    names = role_names(backend.token_to_id, settings)
+    sep, cls = backend.token_to_id(names["sep"]), backend.token_to_id(names["cls"])
+    if sep is not None and cls is not None:
+        backend.post_processor = bert_template((names["sep"], sep), (names["cls"], cls))
 
 
 def _generic(settings: Mapping[str, Any]) -> bool:
@@ -207,6 +205,8 @@ def _read_merges(folder: Path, settings: dict[str, Any], lowercase: bool | None)
 
 def _read_model(path: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
     """A SentencePiece model; what else its family needs is in the JSON files beside it."""
+    from bothways.text.sentencepiece import read_sentencepiece
+
     family = {"model_type": _json_object(path.parent / "config.json").get("model_type")}
     greedy = _takes_spaces(path.parent, str(settings.get("mask_token", "")))
     backend, names = read_sentencepiece(path, {**family, **settings}, lowercase, greedy)
@@ -261,7 +261,7 @@ def wordpiece(
         BothwaysError: A special token is not in the vocabulary.
     """
     vocabulary = {token: place for place, token in enumerate(tokens)}
-    names = role_names(vocabulary, settings)
+    names = role_names(vocabulary.get, settings)
     model = models.WordPiece(vocab=vocabulary, unk_token=names["unk"], max_input_chars_per_word=MOST_LETTERS)
     backend = Tokenizer(model)
     backend.normalizer = normalization.normalizer()

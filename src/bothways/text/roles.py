@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
@@ -16,18 +15,22 @@ BERT_NAMES = dict(zip(ROLES, ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), str
 ROBERTA_NAMES = dict(zip(ROLES, ("<pad>", "<unk>", "<s>", "</s>", "<mask>"), strict=True))
 
 
-def role_names(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, str]:
+def role_names(id_of: Callable[[str], int | None], settings: Mapping[str, Any]) -> dict[str, str]:
     """What the special token of each role is called: as the settings say, else in BERT's or RoBERTa's way.
 
     Some families mix both: MPNet has RoBERTa's names but ``[UNK]``, ALBERT has BERT's but ``<pad>`` and ``<unk>``.
+
+    Args:
+        id_of: Gives a token's id, None where there is no such token. A whole vocabulary is slow to be had from the
+            `tokenizers` library, a token is not.
+        settings: What ``tokenizer_config.json`` says.
     """
-    roberta = vocabulary.get("<s>") == 0 or ("<s>" in vocabulary and "[CLS]" not in vocabulary)
+    usual_names = (*BERT_NAMES.values(), *ROBERTA_NAMES.values())
+    known = {name: place for name in usual_names if (place := id_of(name)) is not None}
+    roberta = known.get("<s>") == 0 or ("<s>" in known and "[CLS]" not in known)
     usual, other = (ROBERTA_NAMES, BERT_NAMES) if roberta else (BERT_NAMES, ROBERTA_NAMES)
-    names = {
-        role: other[role] if name not in vocabulary and other[role] in vocabulary else name
-        for role, name in usual.items()
-    }
-    if roberta and "[UNK]" in vocabulary:
+    names = {role: other[role] if name not in known and other[role] in known else name for role, name in usual.items()}
+    if roberta and "[UNK]" in known:
         names["unk"] = "[UNK]"
     for role in ROLES:
         stated = settings.get(f"{role}_token")
@@ -89,17 +92,17 @@ def roberta_template(sep: tuple[str, int], cls: tuple[str, int]) -> processors.P
 
 def find_roles(backend: Tokenizer, settings: Mapping[str, Any], template: Template) -> dict[str, int]:
     """The id of each special token: from the settings, else from the template's ends, else by its usual name."""
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    names = role_names(vocabulary, settings)
-    roles = {role: vocabulary[name] for role, name in names.items() if name in vocabulary}
+    names = role_names(backend.token_to_id, settings)
+    roles = {role: place for role, name in names.items() if (place := backend.token_to_id(name)) is not None}
     specials = [piece.token_id for piece in template if piece.source == SPECIAL]
     if specials and "cls_token" not in settings:
         roles["cls"] = specials[0]
     if specials and "sep_token" not in settings:
         roles["sep"] = specials[-1]
     unknown = getattr(backend.model, "unk_token", None)
-    if isinstance(unknown, str) and "unk_token" not in settings and unknown in vocabulary:
-        roles["unk"] = vocabulary[unknown]
+    if isinstance(unknown, str) and "unk_token" not in settings:
+        place = backend.token_to_id(unknown)
+        roles |= {} if place is None else {"unk": place}
     return roles
 
 
@@ -119,7 +122,12 @@ def find_template(backend: Tokenizer, pair: bool) -> Template:
 
 def _known_text(backend: Tokenizer) -> str:
     """A text that has tokens; where there is no [UNK], a letter outside the vocabulary has none."""
-    for text in chain("a", backend.get_vocab(with_added_tokens=False)):
+
+    def texts() -> Iterator[str]:
+        yield "a"
+        yield from backend.get_vocab(with_added_tokens=False)  # slow, and hardly ever needed
+
+    for text in texts():
         if backend.encode(text, add_special_tokens=False).ids:
             return text
     raise BothwaysError("the tokenizer has no token for any text")

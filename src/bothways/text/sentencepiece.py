@@ -232,7 +232,7 @@ def unigram(
         BothwaysError: A special token that every tokenizer needs is absent.
     """
     vocabulary = [*((token, _NEVER) for token in special_tokens), *pieces]
-    names = role_names({token: place for place, (token, _) in enumerate(vocabulary)}, {})
+    names = role_names({token: place for place, (token, _) in enumerate(vocabulary)}.get, {})
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=list(special_tokens).index(names["unk"])))
     backend.normalizer = normalization.normalizer()
     backend.pre_tokenizer = normalization.splitter()

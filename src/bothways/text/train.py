@@ -108,7 +108,7 @@ def train_tokenizer(
     )
     check_settings(size, plan.special_tokens, min_frequency, plan.alphabet_limit, plan.score)
     vocabulary = {token: place for place, token in enumerate(plan.special_tokens)}
-    roles = role_names(vocabulary, {})
+    roles = role_names(vocabulary.get, {})
     require(roles, vocabulary, "the list of special tokens")  # tells now, not after the work, which one is missing
     if out is not None:
         _check_folder(Path(out))
