@@ -74,7 +74,7 @@ def test_gathered_blocks_equal_plain_loops(length, block, count, training, monke
     wanted = torch.autograd.grad((expected * weights).sum(), qkv)
     for most in (2**24, 1):
         monkeypatch.setattr(module, "_MOST_NUMBERS", most)
-        found = attend_by_blocks(*qkv, 2, length, block, pattern)
+        found = attend_by_blocks(*qkv, length, block, pattern)
         assert (found - expected).abs().max() < 1e-6
         for ours, theirs in zip(torch.autograd.grad((found * weights).sum(), qkv), wanted, strict=True):
             assert (ours - theirs).abs().max() < 1e-5
@@ -88,7 +88,7 @@ def test_the_score_says_the_same_to_full_attention(length, block, count):
     for pattern in (Pattern.of(blocks, first=1 + count), Pattern.of(blocks, random_blocks(0, 0, 2, blocks, count))):
         added = pattern.score(length, block, q)
         expected = attend_one_by_one(q, k, v, [0, length, 2 * length], score=lambda q, k, added=added: added)
-        assert (attend_by_blocks(q, k, v, 2, length, block, pattern) - expected).abs().max() < 1e-6
+        assert (attend_by_blocks(q, k, v, length, block, pattern) - expected).abs().max() < 1e-6
 
 
 def test_random_blocks_depend_on_their_arguments_alone():
@@ -116,7 +116,7 @@ def test_the_cost_is_linear_in_the_length():
         q, k, v = (torch.randn(length, 2, 4) for _ in range(3))
         blocks = length // block
         with FlopCounterMode(display=False) as counter:
-            attend_by_blocks(q, k, v, 1, length, block, Pattern.of(blocks, random_blocks(0, 0, 2, blocks, 2)))
+            attend_by_blocks(q, k, v, length, block, Pattern.of(blocks, random_blocks(0, 0, 2, blocks, 2)))
         return counter.get_total_flops()
 
     assert cost(4096) / cost(2048) == pytest.approx(2, rel=0.01)
@@ -125,9 +125,9 @@ def test_the_cost_is_linear_in_the_length():
 def test_bf16_is_close():
     q, k, v = random_qkv(2, 61, width=16)
     pattern = Pattern.of(16, random_blocks(0, 0, 2, 16, 3))
-    found = attend_by_blocks(*(x.bfloat16() for x in (q, k, v)), 2, 61, 4, pattern)
+    found = attend_by_blocks(*(x.bfloat16() for x in (q, k, v)), 61, 4, pattern)
     assert found.dtype == torch.bfloat16
-    assert (found.float() - attend_by_blocks(q, k, v, 2, 61, 4, pattern)).abs().max() < 0.02
+    assert (found.float() - attend_by_blocks(q, k, v, 61, 4, pattern)).abs().max() < 0.02
 
 
 # ---- against transformers, one sequence at a time

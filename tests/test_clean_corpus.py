@@ -16,6 +16,7 @@ import pytest
 import messy
 import tiny
 from bothways.errors import BothwaysError
+from bothways.run.files import alone
 from bothways.text.cleaning import copies, sift
 from bothways.text.documents import read_documents
 from bothways.text.shards import Corpus
@@ -292,3 +293,47 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
         with pytest.raises(BothwaysError, match="holds something that is not a cleaned corpus"):
             clean_corpus(messy.documents(3), tmp_path, overwrite=overwrite)
     assert Path(tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("made_by", [clean_corpus, lambda *typed, **more: prepared(*typed, **more)])
+def test_overwriting_throws_away_a_corpus_and_nothing_else(tmp_path, made_by):
+    out = tmp_path / "out"
+    made_by(messy.documents(3), out)
+    made_by(messy.documents(4), out, overwrite=True)
+    before = content(out)
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(BothwaysError, match=r"out holds more than a corpus \(thesis.txt\), which is not thrown away"):
+        made_by(messy.documents(5), out, overwrite=True)
+    assert content(out) == before | {"thesis.txt": b"mine"}
+
+
+def prepared(source, out, **more):
+    return prepare_corpus(source, tiny.tokenizer(), out, any_language=True, **more)
+
+
+def test_a_folder_with_the_names_of_a_corpus_is_none(tmp_path):
+    (tmp_path / "index.json").write_text("[]")
+    (tmp_path / "card.json").write_text('{"suit": "hearts"}')
+    (tmp_path / "cleaned").mkdir()
+    (tmp_path / "cleaned" / "mine.txt").write_text("mine")
+    before = content(tmp_path)
+    for verb in (clean_corpus, prepared):
+        with pytest.raises(BothwaysError):
+            verb(messy.documents(3), tmp_path, overwrite=True)
+    assert content(tmp_path) == before
+
+
+def test_what_is_to_be_read_is_not_overwritten(tmp_path):
+    out = tmp_path / "out"
+    prepared(messy.documents(3), out)
+    before = content(out)
+    for verb, folder in ((clean_corpus, out / "cleaned"), (prepared, out)):
+        with pytest.raises(BothwaysError, match="is to be read, and overwriting"):
+            verb(out / "cleaned" / "text", folder, overwrite=True)
+    assert content(out) == before
+
+
+def test_two_preparations_of_one_folder_are_refused(tmp_path):
+    with alone(tmp_path / "out"), pytest.raises(BothwaysError, match="another run works in"):
+        prepared(messy.documents(3), tmp_path / "out", clean=False)
+    assert not (tmp_path / "out").exists()

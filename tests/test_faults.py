@@ -19,7 +19,7 @@ import ranks
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.learn import checkpoint as checkpoint_module
 from bothways.learn.checkpoint import own_tensors
-from bothways.learn.runs import claimed
+from bothways.run.files import alone
 from bothways.text.shards import Corpus, LeftOutError
 from test_resume import assert_same_bits, log, saved, start
 
@@ -118,7 +118,7 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     out = tmp_path / "run"
     with (
-        claimed(out),
+        alone(out),
         pytest.raises(BothwaysError, match=r"another run works in .*run at this moment: wait for its end, or choose"),
     ):
         bw.pretrain(["some text"], out=out)
@@ -128,12 +128,12 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 def test_a_killed_run_keeps_nobody_out(tmp_path):
     program = (
         "import os, pathlib, sys\n"
-        "from bothways.learn.runs import claimed\n"
-        "with claimed(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "from bothways.run.files import alone\n"
+        "with alone(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "run")])
     assert killed.returncode == -9
-    with claimed(tmp_path / "run"):
+    with alone(tmp_path / "run"):
         pass
 
 

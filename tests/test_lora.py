@@ -87,6 +87,11 @@ def test_the_adapter_is_small_and_gives_what_the_merged_model_gives(tmp_path):
     result = tuned(base, tmp_path / "run")
     files = {path.name for path in (tmp_path / "run" / "adapter").iterdir()}
     assert files == {CONFIG_FILE, WEIGHTS_FILE, "bothways.json"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(BothwaysError, match="mine holds something else than an adapter, which is not replaced"):
+        result.model.save_adapter(result.adapter, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
     merged = bw.load(tmp_path / "run", device="cpu")
     added = bw.load(base, adapter=tmp_path / "run" / "adapter", device="cpu")
     for model in (merged, added):

@@ -11,10 +11,10 @@ import tiny
 from bothways.errors import BothwaysError
 from bothways.learn.measures.collection import read_collection
 from bothways.learn.measures.evaluate import evaluate_vectors
-from bothways.learn.measures.retrieval import nearest, retrieval_values
+from bothways.learn.measures.retrieval import retrieval_values
 from bothways.run.model import load
 from bothways.run.sentence_folder import SentenceRecipe
-from bothways.run.similarity import SIMILARITIES, similarity
+from bothways.run.similarity import SIMILARITIES, nearest, similarity
 
 TEXTS = tiny.sentences(60, seed=3, longest=9)
 PROMPTS = {"query": "what is ", "passage": "the "}
@@ -122,8 +122,8 @@ def test_ndcg_by_hand():
 
 @pytest.mark.parametrize("likeness", SIMILARITIES)
 def test_the_nearest_are_those_of_a_full_sort(monkeypatch, likeness):
-    monkeypatch.setattr("bothways.learn.measures.retrieval._DOCUMENTS", 7)
-    monkeypatch.setattr("bothways.learn.measures.retrieval._QUERIES", 3)
+    monkeypatch.setattr("bothways.run.similarity._COLUMNS", 7)
+    monkeypatch.setattr("bothways.run.similarity._ROWS", 3)
     draw = np.random.default_rng(0)
     queries, documents = draw.normal(size=(8, 5)), draw.normal(size=(30, 5))
     whole = similarity(queries, documents, likeness)
@@ -132,6 +132,8 @@ def test_the_nearest_are_those_of_a_full_sort(monkeypatch, likeness):
     assert np.allclose(scores, np.take_along_axis(whole, places, 1))
     assert nearest(queries, documents, 99, likeness)[1].shape == (8, 30)
     assert nearest(queries[:0], documents, 4, likeness)[1].shape == (0, 4)
+    alike = np.repeat(documents[:1], 30, axis=0)
+    assert nearest(queries, alike, 40, likeness)[1].tolist() == [list(range(30))] * 8, "the first of equal ones first"
 
 
 def test_reranking_orders_each_querys_own_texts(model):

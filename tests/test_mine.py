@@ -9,7 +9,7 @@ import tiny
 from bothways.errors import BothwaysError
 from bothways.learn.vectors.data import read_vectors
 from bothways.use import mine as mining
-from bothways.use.mine import mine, nearest
+from bothways.use.mine import mine
 
 TEXTS = list(dict.fromkeys(text for text in tiny.sentences(200, 1, 8) if len(text.split()) > 3))
 PAIRS = [{"query": TEXTS[n], "text": TEXTS[20 + n]} for n in range(20)]
@@ -18,16 +18,6 @@ CORPUS = TEXTS[20:80]
 
 def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_the_nearest_are_those_of_a_search_over_all_however_the_corpus_is_cut(monkeypatch):
-    draw = np.random.default_rng(0)
-    asked, vectors = draw.normal(size=(5, 8)).astype(np.float32), draw.normal(size=(100, 8)).astype(np.float32)
-    monkeypatch.setattr(mining, "_BLOCK", 7)
-    places, likeness = nearest(asked, vectors, 10)
-    wanted = np.argsort(-(asked @ vectors.T), axis=1)[:, :10]
-    assert places.tolist() == wanted.tolist()
-    assert np.allclose(likeness, np.take_along_axis(asked @ vectors.T, wanted, 1), atol=1e-5)
 
 
 def test_negatives_are_the_nearest_texts_of_the_corpus_that_do_not_belong(tmp_path):

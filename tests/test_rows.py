@@ -158,6 +158,14 @@ def test_a_pipe_is_read_once(tmp_path):
     writer.join()
 
 
+def test_a_pipe_in_a_list_is_refused_before_anything_is_read(tmp_path):
+    pipe, file = tmp_path / "pipe", write(tmp_path / "a.csv")
+    os.mkfifo(pipe)
+    for listed in ([pipe, pipe], [file, pipe], [pipe, file]):
+        with pytest.raises(BothwaysError, match="pipe can be read only once, so it is read alone"):
+            read_rows(listed)
+
+
 def test_a_folder_is_one_table(tmp_path):
     write(tmp_path / "b.csv")
     write(tmp_path / "a.jsonl", ROWS[:2])

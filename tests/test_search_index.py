@@ -238,6 +238,7 @@ def test_what_makes_no_sense_is_one_sentence(index, model, tmp_path):
         "is not an index": lambda: Index.make(tmp_path / "full", model),
         "cannot be stemmed": lambda: Index.make(tmp_path / "new", model, language="klingon"),
         "too short for a sentence": lambda: Index.make(tmp_path / "new", model, passage_tokens=4),
+        "passages of 0 tokens hold no text": lambda: Index.make(tmp_path / "new", model, passage_tokens=0),
         "did you mean 'int8'": lambda: Index.make(tmp_path / "new", model, vectors="int4"),
         "name documents": lambda: index.delete(),
     }.items():

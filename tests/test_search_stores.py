@@ -246,6 +246,7 @@ def test_ranks_are_added_up_as_in_the_paper():
         ("topic in x", "needs values in brackets"),
         ("topic = 'x", "a quote or a sign is wrong"),
         ("; drop", "a name should stand where ';' stands"),
+        ("year > 1e999", "the number 1e999 is too large"),
     ],
 )
 def test_what_is_no_filter_is_one_sentence(typed, told):

@@ -84,6 +84,7 @@ def test_texts_become_lower_case_where_the_folder_says_so(tmp_path, uncased):
         ("config_sentence_transformers.json", {"similarity_fn_name": "cosin"}, "no similarity 'cosin'.*mean 'cosine'"),
         ("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False}, "leaves prompts out"),
         ("modules.json", {"no": "list"}, "is not a list of modules"),
+        ("modules.json", [{"type": "x.Transformer", "path": ".."}], "names a folder outside its own"),
         ("1_Pooling/config.json", {"pooling_mode": "median"}, "the pooling median; there are cls, max"),
         ("1_Pooling/config.json", {"pooling_mode_median": True}, "the pooling pooling_mode_median; there are"),
     ],

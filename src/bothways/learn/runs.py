@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +20,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.processes import here
 from bothways.learn.record import METRICS
-from bothways.run.files import read_json
+from bothways.run.files import alone, read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
 
@@ -32,8 +31,6 @@ _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
 _REST = ("model", "adapter", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
 """What a run writes besides, but others may too."""
-_LOCK = ".running"
-_RESTART = 1.0
 """Seconds that a run waits for the one before it, which may have been killed this moment."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""
@@ -153,40 +150,11 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
         out = settings.get("out")
         if out is None or not here().first:
             return verb(*arguments, **settings)
-        with claimed(Path(str(out))):
+        _check_writable(Path(str(out)))
+        with alone(Path(str(out)), "choose another --out"):
             return verb(*arguments, **settings)
 
     return run
-
-
-@contextmanager
-def claimed(out: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder while the block runs, however this process ends.
-
-    Raises:
-        BothwaysError: Another run works there, or it cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    _check_writable(out)
-    made = not out.exists()
-    lock = FileLock(out / _LOCK, timeout=_RESTART)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise BothwaysError(
-            f"another run works in {out} at this moment: wait for its end, or choose another --out"
-        ) from None
-    except OSError as error:
-        raise BothwaysError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
-    try:
-        yield
-    finally:
-        (out / _LOCK).unlink(missing_ok=True)
-        lock.release()
-        if made and not any(out.iterdir()):
-            out.rmdir()
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from bothways.errors import BothwaysError, closest
 from bothways.model.config import EncoderConfig
-from bothways.model.value import Config, variant
+from bothways.model.value import Config, kinds_of, variant
 
 C = TypeVar("C", bound=Config)
 
@@ -98,7 +98,7 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     """
     if not isinstance(value, str):
         return tuple(value) if isinstance(value, list) else value
-    kinds = _kinds(hint)
+    kinds = kinds_of(hint)
     if types.NoneType in kinds and _meant(value) is None:
         return None
     if any(typing.get_origin(kind) is Literal for kind in kinds):
@@ -124,12 +124,8 @@ def _meant(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-
-
 def _config_class(hint: Any) -> type[Config] | None:
-    return next((kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Config)), None)
+    return next((kind for kind in kinds_of(hint) if isinstance(kind, type) and issubclass(kind, Config)), None)
 
 
 def _unknown(config: Config, name: str, before: str) -> BothwaysError:

@@ -64,14 +64,14 @@ class Config:
         return dataclasses.replace(self, **flat)  # type: ignore[type-var]
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
+def kinds_of(hint: Any) -> tuple[Any, ...]:
     """The types that a hint such as ``str | None`` allows."""
     return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    words = [word for kind in _kinds(hint) for word in typing.get_args(kind) if typing.get_origin(kind) is Literal]
-    plain = tuple(typing.get_origin(kind) or kind for kind in _kinds(hint) if typing.get_origin(kind) is not Literal)
+    words = [word for kind in kinds_of(hint) for word in typing.get_args(kind) if typing.get_origin(kind) is Literal]
+    plain = tuple(typing.get_origin(kind) or kind for kind in kinds_of(hint) if typing.get_origin(kind) is not Literal)
     if value in words or isinstance(value, (*plain, int) if float in plain else plain):
         return
     if words:
@@ -80,7 +80,7 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
 
 
 def _nested(hint: Any, value: Any, where: str) -> Any:
-    for kind in _kinds(hint):
+    for kind in kinds_of(hint):
         if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
             return variant(kind, value, where).from_dict(value, where)
         if typing.get_origin(kind) is tuple and isinstance(value, list):

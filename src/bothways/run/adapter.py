@@ -28,7 +28,7 @@ from bothways.model.families import family
 from bothways.model.families.hf import POOLINGS, Reader
 from bothways.model.families.names import NameTable
 from bothways.run.files import new_folder, read_json, write_json
-from bothways.run.folder import Saved, is_published
+from bothways.run.folder import Saved, is_published, refuse_folder
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
 from bothways.run.folder_heads import published_heads
 from bothways.run.sentence_folder import encoder_folder
@@ -94,8 +94,10 @@ def write_adapter(adapter: Adapter, saved: Saved, folder: Path, *, overwrite: bo
         overwrite: Whether a folder of that name is replaced.
 
     Raises:
-        BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
+        BothwaysError: The folder exists already or holds something else, or the disk is full; nothing half-written
+            stays.
     """
+    refuse_folder(folder, overwrite=overwrite, sign=CONFIG_FILE, what="an adapter")
     members = family(saved.encoder.config.family)
     shared = published_heads(saved, members) if is_published(saved.encoder.config) else []
     table = members.table(shared)

@@ -9,9 +9,9 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.run.engines.protocol import VECTOR
+from bothways.run.task import TASK_HEADS
 
 WORST_COSINE, EQUAL_DECISIONS = 0.999, 0.995
-_DECIDING = ("classify", "tag", "answer", "choose")
 FASTEST = "fastest"
 """Under which the fastest precision of each kind of processor is noted, beside what is known of each precision."""
 
@@ -91,7 +91,7 @@ def asked_bound(worst_cosine: float | None, equal_decisions: float | None) -> Bo
 
 def judged(check: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The outputs that a model is used for: what it was fine-tuned to decide, or its vectors."""
-    return {kind: check[kind] for kind in _DECIDING if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
+    return {kind: check[kind] for kind in TASK_HEADS if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
 
 
 def note(

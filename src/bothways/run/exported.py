@@ -16,25 +16,24 @@ from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.run.bound import Bound
 from bothways.run.engines.protocol import Manner
 from bothways.run.engines.rectangles import RectangleEngine
-from bothways.run.files import read_json, write_json
+from bothways.run.files import write_json
+from bothways.run.folder_files import OWN_FILE, own_file
 from bothways.run.known import Known
-from bothways.run.machine import processor_features
+from bothways.run.machine import BF16_FEATURES, processor_features
 from bothways.run.questions import Questions
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.tokenizer import Tokenizer
 
-OWN_FILE = "bothways.json"
 FORM = 2
 """Of exported folders; a higher one is read by later versions only."""
 TARGETS = {"onnx": ("float32", "int8"), "openvino": ("float32",)}
 """What can be exported to, and in which precisions."""
 _DOT = ("avx512_vnni", "avx_vnni")
-_BF16 = ("amx_bf16", "avx512_bf16", "neon_bf16")
 
 
 def is_exported(folder: Path) -> bool:
     """Whether a folder holds an exported model."""
-    return (folder / OWN_FILE).is_file() and "exported" in _own(folder)
+    return "exported" in own_file(folder)
 
 
 def write_description(folder: Path, known: Known, config: EncoderConfig, exported: dict[str, Any]) -> None:
@@ -112,7 +111,7 @@ class Exported(Questions):
         manner: Manner | None = None,
         name: str = "this model",
     ) -> None:
-        own = _own(folder)
+        own = own_file(folder)
         self.folder, self.exported = folder, own.get("exported", {})
         _check_form(folder, own)
         try:
@@ -181,13 +180,6 @@ def _engine_class(target: str) -> type[RectangleEngine]:
     return OpenVinoEngine
 
 
-def _own(folder: Path) -> dict[str, Any]:
-    own = read_json(folder / OWN_FILE)
-    if not isinstance(own, dict):
-        raise BothwaysError(f"{folder / OWN_FILE} is not what bothways writes; copy the whole folder again")
-    return own
-
-
 def _known(folder: Path, own: dict[str, Any]) -> Known:
     heads = [HeadConfig.from_dict(head, str(folder / OWN_FILE)) for head in own["heads"]]
     return Known(
@@ -227,7 +219,7 @@ def _check_precision(name: str, exported: dict[str, Any], precision: str) -> str
     """The precision to compute in: that of the graph, or bf16 where it is asked for and the processor has it."""
     made = str(exported["precision"])
     if (exported["to"], made) == ("openvino", "float32") and precision in ("auto", "bf16"):
-        if set(_BF16) & set(processor_features()):
+        if set(BF16_FEATURES) & set(processor_features()):
             return "bf16"
         if precision == "bf16":
             raise BothwaysError(f"this processor does not multiply bf16 natively; open {name} in float32")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, by one run at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bothways.errors import BothwaysError
+
+RUNNING = ".running"
+"""The file that keeps others out of a folder."""
+_RESTART = 1.0
+"""Seconds in which a run that was just killed lets its folder go."""
 
 
 def read_json(path: Path) -> Any:
@@ -39,24 +46,60 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def lock_file(handle: int) -> bool:
-    """Keeps an open file for this process until it is closed; the system frees it however the process ends.
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Keeps others from a file while the block runs; the system frees it however the process ends.
 
     Args:
-        handle: The file's descriptor.
+        path: The file; made if absent, and left.
 
-    Returns:
-        False if another process has it. True where the system knows no such locks, too.
+    Yields:
+        False if it is another's at this moment.
+
+    Raises:
+        BothwaysError: It cannot be made.
     """
+    lock = FileLock(path, thread_local=False)
     try:
-        from fcntl import LOCK_EX, LOCK_NB, flock  # of Unix alone
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise BothwaysError(f"{path.parent} cannot be written ({error.strerror}); give another place") from None
+    try:
+        yield True
+    finally:
+        lock.release()
 
-        flock(handle, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):  # or a file system without locks
-        return True
-    return True
+
+@contextmanager
+def alone(folder: Path, instead: str = "give another folder") -> Iterator[None]:
+    """Keeps other runs out of a folder, made where it is absent, while the block runs, however this process ends.
+
+    Args:
+        folder: The folder; gone afterwards if it was made here and nothing was left in it.
+        instead: What to do where it cannot be had, for messages.
+
+    Raises:
+        BothwaysError: Another run works there, or it cannot be written.
+    """
+    made = not folder.exists()
+    lock = FileLock(folder / RUNNING, timeout=_RESTART, thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BothwaysError(f"another run works in {folder} at this moment: wait for its end, or {instead}") from None
+    except OSError as error:
+        raise BothwaysError(f"{folder} cannot be written ({error.strerror}): {instead}") from None
+    try:
+        yield
+    finally:
+        (folder / RUNNING).unlink(missing_ok=True)
+        lock.release()
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 @contextmanager

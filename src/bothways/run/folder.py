@@ -187,18 +187,24 @@ def keep_lower(folder: Path, lower: dict[str, Any], rounded: Tensors) -> None:
         ) from None
 
 
-def refuse_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that a model may not be written to.
+def refuse_folder(folder: Path, *, overwrite: bool, sign: str = "config.json", what: str = "a model") -> None:
+    """Refuses a folder that a model, or what belongs to one, may not be written to.
+
+    Args:
+        folder: The folder.
+        overwrite: Whether what it holds is to be replaced, if it is of the same kind.
+        sign: The file that each of its kind has.
+        what: The kind, for messages.
 
     Raises:
-        BothwaysError: It exists and is not to be replaced, or holds no model.
+        BothwaysError: It exists and is not to be replaced, or holds something else.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise BothwaysError(f"{folder.resolve()} exists already; choose another folder or say overwrite")
-    if not (folder / "config.json").is_file():
-        raise BothwaysError(f"{folder} holds something else than a model, which is not replaced; choose another folder")
+    if not (folder / sign).is_file():
+        raise BothwaysError(f"{folder} holds something else than {what}, which is not replaced; choose another folder")
 
 
 def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:

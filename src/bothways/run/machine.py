@@ -32,6 +32,8 @@ _FEATURES = {
     "sve": "sve",
 }
 """The kernel's names of the features that matter to an encoder, and ours."""
+BF16_FEATURES = ("amx_bf16", "avx512_bf16", "neon_bf16")
+"""Those that multiply bf16 natively."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_NUM_THREADS")
 _UNLIMITED = 1 << 60
 """Memory limits of cgroup version 1 at or above this many bytes mean none."""

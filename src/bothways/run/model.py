@@ -307,7 +307,8 @@ class Model(Questions):
             overwrite: Whether a folder of that name is replaced.
 
         Raises:
-            BothwaysError: The folder exists already, or the disk is full; nothing half-written stays.
+            BothwaysError: The folder exists already or holds something else, or the disk is full; nothing half-written
+                stays.
         """
         write_adapter(adapter, self._saved, Path(folder), overwrite=overwrite)
 

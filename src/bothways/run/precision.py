@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, closest
-from bothways.run.machine import processor_features
+from bothways.run.machine import BF16_FEATURES, processor_features
 
 if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "float32", "bf16")
 _HALF = "fp16"
-_NATIVE = ("amx_bf16", "avx512_bf16", "neon_bf16")
 _CAP = "ONEDNN_MAX_CPU_ISA"
 _NEWEST = ("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
 _BEYOND = {
@@ -127,9 +126,9 @@ def _native_on_gpu() -> tuple[bool, str]:
 def _native_on_processor() -> tuple[bool, str]:
     import torch
 
-    instructions = [feature for feature in used_features() if feature in _NATIVE]
+    instructions = [feature for feature in used_features() if feature in BF16_FEATURES]
     if not instructions:
-        if set(processor_features()) & set(_NATIVE):
+        if set(processor_features()) & set(BF16_FEATURES):
             return False, f"{_CAP}={os.environ[_CAP]} keeps torch from the processor's bf16"
         return False, "the processor has no instructions for bf16 that are known here"
     has = f"the processor has {' and '.join(instructions)}"

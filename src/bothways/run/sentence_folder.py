@@ -95,6 +95,8 @@ def modules(folder: Path) -> dict[str, str]:
     try:
         # only a name is taken: a path that leads out of the folder is not followed
         listed = [(str(module["type"]).rsplit(".", 1)[-1], Path(module["path"]).name) for module in read_json(path)]
+        if any(name == ".." for _, name in listed):
+            raise BothwaysError(f"{path} names a folder outside its own; copy the model again")
     except (TypeError, KeyError, AttributeError):
         raise BothwaysError(f"{path} is not a list of modules with type and path") from None
     if twice := [kind for kind, count in Counter(kind for kind, _ in listed).items() if count > 1]:

@@ -14,6 +14,8 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 """Cosine, dot product, and the two distances with a minus, so that more is always more alike."""
 _CELLS = 1 << 24
 """Numbers that one step of the sum of distances holds at a time."""
+_ROWS, _COLUMNS = 256, 65_536
+"""Vectors of each side that are compared at once where the nearest are looked for."""
 
 
 def check_similarity(name: str) -> str:
@@ -67,6 +69,39 @@ def paired(a: np.ndarray, b: np.ndarray, measure: str = "cosine") -> np.ndarray:
         return np.asarray((a_NE * b_NE).sum(1))
     apart = a_NE - b_NE
     return np.asarray(-np.abs(apart).sum(1) if measure == "manhattan" else -np.linalg.norm(apart, axis=1))
+
+
+def nearest(a_NE: np.ndarray, b_ME: np.ndarray, most: int, measure: str = "cosine") -> tuple[np.ndarray, np.ndarray]:
+    """The vectors that are most alike to each, by comparing each with all, some at a time.
+
+    Args:
+        a_NE: ``(N, E)``, each of which looks for others.
+        b_ME: ``(M, E)``, in memory or on the disk.
+        most: K, or M where there are fewer.
+        measure: A name of `SIMILARITIES`.
+
+    Returns:
+        ``(N, K)`` how alike they are, falling, and their places among the M: the first of equal ones first.
+    """
+    found = [_nearest(a_NE[at : at + _ROWS], b_ME, most, measure) for at in range(0, len(a_NE), _ROWS)]
+    kept = min(most, len(b_ME))
+    scores = [scores for scores, _ in found] or [np.empty((0, kept), dtype=np.float32)]
+    places = [places for _, places in found] or [np.empty((0, kept), dtype=np.int64)]
+    return np.concatenate(scores), np.concatenate(places)
+
+
+def _nearest(a_NE: np.ndarray, b_ME: np.ndarray, most: int, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    best = np.empty((len(a_NE), 0), dtype=np.float32)
+    where = np.empty((len(a_NE), 0), dtype=np.int64)
+    for at in range(0, len(b_ME), _COLUMNS):
+        block = similarity(a_NE, b_ME[at : at + _COLUMNS], measure)
+        places = np.broadcast_to(np.arange(at, at + block.shape[1]), block.shape)
+        best, where = np.concatenate([best, block], axis=1), np.concatenate([where, places], axis=1)
+        if best.shape[1] > most:
+            kept = np.argpartition(-best, most - 1, axis=1)[:, :most]
+            best, where = np.take_along_axis(best, kept, 1), np.take_along_axis(where, kept, 1)
+    order = np.lexsort((where, -best), axis=1)
+    return np.take_along_axis(best, order, 1), np.take_along_axis(where, order, 1)
 
 
 def _vectors(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from bothways.errors import BothwaysError
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
 
-_HEADS = ("classify", "tag", "answer", "choose")
+TASK_HEADS = ("classify", "tag", "answer", "choose")
 """Those that tasks are named after; other heads come from pre-training."""
 
 
@@ -22,7 +22,7 @@ def task_name(model: Runner) -> str:
     if model.task is not None:
         return model.task
     heads = model.head_configs
-    found = next((kind for kind in heads if kind in _HEADS), None)
+    found = next((kind for kind in heads if kind in TASK_HEADS), None)
     if found is not None:
         return found
     for kind in ("late", "sparse"):  # they read a head of pre-training, or their own

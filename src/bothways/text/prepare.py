@@ -83,7 +83,7 @@ def _begin(folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> tuple[Index
         index = Index.read(folder / (INDEX if finished else UNFINISHED))
         _check_same(index, folder, tokenizer, shard_tokens)
     else:
-        if folder.is_dir() and any(not entry.name.endswith((PARTIAL, CLEANED)) for entry in folder.iterdir()):
+        if folder.is_dir() and any(_foreign(entry.name) for entry in folder.iterdir()):
             raise BothwaysError(f"{folder} holds something that is not a corpus; give a new or empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         kind = "uint16" if tokenizer.size <= 1 << 16 else "uint32"
@@ -95,6 +95,11 @@ def _begin(folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> tuple[Index
         tokenizer.save(half)
         half.replace(folder / TOKENIZER)
     return index, finished
+
+
+def _foreign(name: str) -> bool:
+    """Whether nothing of that name stands in the folder of a corpus that was just begun."""
+    return not name.endswith((PARTIAL, CLEANED)) and not name.startswith(".")
 
 
 def _check_same(index: Index, folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:

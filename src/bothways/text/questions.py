@@ -193,7 +193,7 @@ def _given(row: Row, where: str) -> _Given:
         start = row.get("answer_start")
         return _Given([value], [_start(start, where)]) if value.strip() else _Given([], [])
     if isinstance(value, Mapping):
-        texts, starts = _listed(value.get("text")), _listed(value.get("answer_start"))
+        texts, starts = trivia.listed(value.get("text")), trivia.listed(value.get("answer_start"))
         starts = starts or [None] * len(texts)
         if len(texts) != len(starts):
             raise BothwaysError(f"{where}: has {len(texts)} answers but {len(starts)} values of answer_start")
@@ -201,7 +201,7 @@ def _given(row: Row, where: str) -> _Given:
     else:
         pairs = [
             (one.get("text"), one.get("answer_start")) if isinstance(one, Mapping) else (one, None)
-            for one in _listed(value)
+            for one in trivia.listed(value)
         ]
     for text, _ in pairs:
         if not isinstance(text, str) or not text.strip():  # such as where answers are kept secret
@@ -268,10 +268,6 @@ def _within(value: Any, key: str, where: str) -> Any:
 
 def _first(row: Row, names: Iterable[str]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else value.tolist() if hasattr(value, "tolist") else list(value)
 
 
 def _is_true(value: Any) -> bool:

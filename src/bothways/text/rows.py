@@ -124,8 +124,11 @@ def _is_table(path: str | Path, source: str | Path) -> bool:
 def _from_files(paths: Sequence[str | Path], name: str) -> Rows:
     if not paths:
         raise BothwaysError(f"the folder {name} holds no table (.csv, .tsv, .jsonl, .parquet)")
-    if passes_once(paths[0]):
-        return stream_rows(read_table(paths[0]), shown(paths[0]))
+    if len(paths) == 1 and passes_once(paths[0]):
+        return stream_rows(read_table(paths[0]), name)
+    for path in paths:
+        if passes_once(path):
+            raise BothwaysError(f"{shown(path)} can be read only once, so it is read alone, not in a list of files")
     columns = _columns_of_file(paths[0])
     for path in paths[1:]:
         other = _columns_of_file(path)

@@ -26,7 +26,7 @@ def asked(row: Row, where: str) -> tuple[str, list[str]]:
     if not isinstance(question, str) or not question.strip():
         raise BothwaysError(f"{where}: the question is empty")
     answer = row.get("Answer", row.get("answer")) or {}
-    names = [answer.get("Value", answer.get("value")), *_listed(answer.get("Aliases", answer.get("aliases")))]
+    names = [answer.get("Value", answer.get("value")), *listed(answer.get("Aliases", answer.get("aliases")))]
     return question, list(dict.fromkeys(str(name) for name in names if name and str(name).strip()))
 
 
@@ -45,7 +45,7 @@ def documents(row: Row, where: str, folder: Path | None) -> Iterator[str]:
         yield row["context"]
     for group, name in _HELD.items():
         held = row.get(group) or {}
-        texts = _listed(held.get(name)) if isinstance(held, Mapping) else [one.get(name) for one in _listed(held)]
+        texts = listed(held.get(name)) if isinstance(held, Mapping) else [one.get(name) for one in listed(held)]
         yield from (text for text in texts if isinstance(text, str) and text.strip())
     for group, kind in _LISTS.items():
         for page in row.get(group) or ():
@@ -63,5 +63,6 @@ def _evidence(folder: Path | None, where: str) -> Path:
     raise BothwaysError(f"{where}: its documents lie in a folder evidence/, which is not beside its file nor above it")
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """What a table holds where a list should be: a list, an array, or nothing."""
     return [] if value is None else value.tolist() if hasattr(value, "tolist") else list(value)

@@ -20,6 +20,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.tasks.labelled import digest
 from bothways.learn.vectors.data import text_ids
 from bothways.progress import progress
+from bothways.run.similarity import nearest
 from bothways.run.task import task_name
 from bothways.text.columns import Columns, find_text, read_examples
 from bothways.text.kept import Texts
@@ -27,7 +28,6 @@ from bothways.use import bulk
 from bothways.use.formats import Slice
 from bothways.use.identity import identity_of, settings_of
 from bothways.use.job import BulkResult, How, run_job
-from bothways.use.mine import nearest
 from bothways.use.predictions.shared import TABLES, Asked, Question
 from bothways.use.target import find_target
 from bothways.use.texts import read_texts
@@ -161,7 +161,7 @@ def _by_words(texts: Texts, top: int, language: str) -> np.ndarray:
 def _by_vectors(vectors_NE: np.ndarray, top: int) -> np.ndarray:
     found = np.empty((len(vectors_NE), top), dtype=np.int64)
     for begin in range(0, len(vectors_NE), _BLOCK):
-        places, _ = nearest(np.asarray(vectors_NE[begin : begin + _BLOCK]), vectors_NE, top + 1)
+        _, places = nearest(vectors_NE[begin : begin + _BLOCK], vectors_NE, top + 1, "dot")
         for row, own in enumerate(places, start=begin):
             found[row] = own[own != row][:top]
     return found

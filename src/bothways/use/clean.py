@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from bothways.errors import BothwaysError, need
 from bothways.progress import progress
 from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
-from bothways.run.files import write_json
+from bothways.run.files import alone, write_json
 from bothways.run.stream import Workers, in_order
 from bothways.text.cleaning.draft import Draft, Reading, differing
 from bothways.text.cleaning.evaluation import Evaluation, check_apart, read_evaluation
@@ -30,14 +30,13 @@ from bothways.text.cleaning.sift import judge, write
 from bothways.text.cleaning.wash import Washer
 from bothways.text.documents import Document, Source, read_documents
 from bothways.text.files import shown
-from bothways.text.prepare import CLEANED, disk_explained
+from bothways.text.prepare import disk_explained
 from bothways.text.rows import are_files
 from bothways.text.shards import digest
 from bothways.use.corpus_card import cleaned_card, overlaps
+from bothways.use.corpus_folder import CARD, PAGE, TEXT, WORK, held, throw_away
 from bothways.use.processes import processes
 
-TEXT, CARD, PAGE = "text", "card.json", "card.html"
-_WORK, _LOCK = ".cleaning", ".running"
 _WINDOW, _LETTERS = 256, 1 << 20  # documents and characters that a worker gets at a time
 
 
@@ -130,17 +129,19 @@ def clean_corpus(
         "evaluation_digest": None if judged is None else digest(grams.tobytes() for grams in judged.grams.values()),
     }
     folder = Path(out)
-    with disk_explained(folder), _alone(folder):
-        _begin(folder, overwrite)
+    if folder.exists() and not folder.is_dir():
+        raise BothwaysError(f"{folder} is a file; give a new folder for the cleaned corpus")
+    with disk_explained(folder), alone(folder):
+        _begin(folder, overwrite, [*sources, *evaluation])
         documents = ((document, number) for number, one in enumerate(sources) for document in read_documents(one, text))
         if (folder / CARD).is_file():
             return _again(folder, identity, documents)
-        with Draft(folder / _WORK, identity) as draft:
+        with Draft(folder / WORK, identity) as draft:
             if not draft.state.whole:
                 with _workers(Washer(recipe, judged), workers, on) as pool:
                     _wash(draft, draft.rest(documents), pool)
             card = _sifted(draft, recipe, judged, evaluation, weights, sources, folder)
-        shutil.rmtree(folder / _WORK)
+        shutil.rmtree(folder / WORK)
     return Cleaned(folder, card)
 
 
@@ -158,42 +159,11 @@ def _check_weights(weights: Sequence[float] | None, sources: list[Source]) -> No
         raise BothwaysError(f"weights must be 0 or more and not all 0, not {list(weights)}")
 
 
-def _begin(folder: Path, overwrite: bool) -> None:
-    held = [entry for entry in folder.iterdir() if entry.name != _LOCK]
-    if held and overwrite and is_ours(folder):
-        for entry in held:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    elif held and not ((folder / _WORK).is_dir() or (folder / CARD).is_file()):
+def _begin(folder: Path, overwrite: bool, reads: Sequence[Any]) -> None:
+    if overwrite:
+        throw_away(folder, reads)
+    if held(folder) and not ((folder / WORK).is_dir() or (folder / CARD).is_file()):
         raise BothwaysError(f"{folder} holds something that is not a cleaned corpus; give a new or empty folder")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps others from working in the folder while the block runs; the lock ends with the process."""
-    filelock = need("filelock", "corpus", "Working in a folder alone")
-    made = not folder.exists()
-    if folder.exists() and not folder.is_dir():
-        raise BothwaysError(f"{folder} is a file; give a new folder for the cleaned corpus")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / _LOCK, timeout=1)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise BothwaysError(
-            f"another run works in {folder} at this moment; wait for its end, or give another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        (folder / _LOCK).unlink(missing_ok=True)
-        lock.release()
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def is_ours(folder: Path) -> bool:
-    """Whether a folder holds a corpus, cleaned or prepared, or one that is being made."""
-    return any((folder / name).exists() for name in (_WORK, CARD, CLEANED, "unfinished.json", "index.json"))
 
 
 def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Document, int]]) -> Cleaned:
@@ -207,7 +177,7 @@ def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Doc
         reading.note(document)
     if reading.digest != card["source_digest"]:
         raise BothwaysError(f"{folder} holds a corpus of another source; give another folder, or overwrite")
-    shutil.rmtree(folder / _WORK, ignore_errors=True)  # left by a kill right before the end
+    shutil.rmtree(folder / WORK, ignore_errors=True)  # left by a kill right before the end
     return Cleaned(folder, card)
 
 
@@ -257,11 +227,11 @@ def _sifted(
     folder: Path,
 ) -> dict[str, Any]:
     verdict = judge(draft, recipe, weights)
-    half = folder / _WORK / TEXT
+    half = folder / WORK / TEXT
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
     with progress("Leaving out copies", draft.state.kept, "documents") as job:
-        kept = write(draft, recipe, verdict, half, len(sources), job)
+        kept = write(draft, verdict, half, len(sources), job)
         job.update(f"{kept.documents:,} left")
     figures = draft.state.figures
     if not kept.documents:

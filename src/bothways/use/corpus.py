@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from bothways.errors import BothwaysError
+from bothways.run.files import alone
 from bothways.text.cleaning.languages import check_language
 from bothways.text.documents import Source, read_documents
 from bothways.text.files import passes_once
-from bothways.text.prepare import CLEANED, prepare
+from bothways.text.prepare import CLEANED, disk_explained, prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-from bothways.use.clean import clean_corpus, is_ours, sources_of, write_card
+from bothways.use.clean import clean_corpus, sources_of, write_card
 from bothways.use.corpus_card import with_tokens
+from bothways.use.corpus_folder import throw_away
 
 _TASTE = 200
 """Documents by which the language of the corpus is told."""
@@ -85,32 +87,35 @@ def prepare_corpus(
         BothwaysError: As for `clean_corpus`; or the corpus is in another language than the vocabulary.
     """
     folder = Path(out)
-    if overwrite and folder.is_dir() and is_ours(folder):
-        shutil.rmtree(folder)
-    if not any_language and _can_taste(source):
-        check_language(list(islice(read_documents(source, text), _TASTE)), tokenizer)
-    card: dict[str, Any] = {}
-    if clean:
-        cleaned = clean_corpus(
-            source,
-            folder / CLEANED,
-            text=text,
-            weights=weights,
-            languages=languages,
-            skip=skip,
-            near=near,
-            shared_by=shared_by,
-            evaluation=evaluation,
-            overlap=overlap,
-            decontaminate=decontaminate,
-            workers=workers,
-            on=on,
-        )
-        card, source, text = cleaned.card, cleaned.text, "text"
-    corpus = prepare(source, tokenizer, folder, shard_tokens=shard_tokens, text=text)
-    card = with_tokens(card, corpus)
-    write_card(folder, card)
-    return Prepared(corpus, card)
+    if folder.exists() and not folder.is_dir():
+        raise BothwaysError(f"{folder} is a file; give a new folder to prepare the corpus in")
+    with disk_explained(folder), alone(folder):
+        if overwrite:
+            throw_away(folder, [*sources_of(source), *(evaluation or ())])
+        if not any_language and _can_taste(source):
+            check_language(list(islice(read_documents(source, text), _TASTE)), tokenizer)
+        card: dict[str, Any] = {}
+        if clean:
+            cleaned = clean_corpus(
+                source,
+                folder / CLEANED,
+                text=text,
+                weights=weights,
+                languages=languages,
+                skip=skip,
+                near=near,
+                shared_by=shared_by,
+                evaluation=evaluation,
+                overlap=overlap,
+                decontaminate=decontaminate,
+                workers=workers,
+                on=on,
+            )
+            card, source, text = cleaned.card, cleaned.text, "text"
+        corpus = prepare(source, tokenizer, folder, shard_tokens=shard_tokens, text=text)
+        card = with_tokens(card, corpus)
+        write_card(folder, card)
+        return Prepared(corpus, card)
 
 
 def _can_taste(source: Source) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.progress import say
-from bothways.run.files import lock_file, replace_folder, sync
+from bothways.run.files import locked, replace_folder, sync
 from bothways.text.truncation import Truncation
 from bothways.use.formats import Slice, make_format
 from bothways.use.target import Target
@@ -214,11 +214,11 @@ def open_draft(target: Target, settings: Mapping[str, Any], *, resume: bool = Tr
     """
     try:
         target.work.mkdir(exist_ok=True)
-        lock = (target.work / _LOCK).open("w")
+        (target.work / _LOCK).touch()
     except OSError as error:
         raise BothwaysError(f"cannot write {target.path}: {error.strerror or error}; nothing was left there") from error
-    with lock:
-        if not lock_file(lock.fileno()):
+    with locked(target.work / _LOCK) as free:
+        if not free:
             raise BothwaysError(f"another run is writing {target.path}; wait for it, or choose another name")
         if not resume:
             _empty(target.work)

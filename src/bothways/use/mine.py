@@ -35,10 +35,9 @@ from bothways.use.texts import read_texts
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
+from bothways.run.similarity import nearest
 
 KINDS = (".jsonl", ".parquet")
-_BLOCK = 1 << 16
-"""Texts of the corpus that are compared at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +179,8 @@ class _Miner:
         second_NE = self._model.embed(seconds, prompt="document", normalize=scaled)
         ids = [int(number) for number in text_ids(firsts)]
         known = max(len(self._belongs[number]) for number in ids)
-        places_NK, likeness_NK = nearest(first_NE, self._vectors_CE, self._how.among + self._how.skip + known)
+        most = self._how.among + self._how.skip + known
+        likeness_NK, places_NK = nearest(first_NE, self._vectors_CE, most, "dot")
         right_N = (first_NE * second_NE).sum(1)
         found = []
         for row, number in enumerate(ids):
@@ -207,29 +207,6 @@ class _Miner:
         if how.draw == "chance" and len(places) > how.top:
             places = np.sort(generator("mine", how.seed, number % 2**63).choice(places, how.top, replace=False))
         return places[: how.top]
-
-
-def nearest(asked_NE: np.ndarray, vectors_CE: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the nearest vectors and their products, ``(N, K)`` each, nearest first; all C are looked at.
-
-    Args:
-        asked_NE: ``(N, E)``.
-        vectors_CE: ``(C, E)``, in memory or on the disk.
-        count: K, less where there are fewer.
-    """
-    count = min(count, len(vectors_CE))
-    places_NK: np.ndarray = np.empty((len(asked_NE), 0), dtype=np.int64)
-    likeness_NK: np.ndarray = np.empty((len(asked_NE), 0), dtype=np.float32)
-    for start in range(0, len(vectors_CE), _BLOCK):
-        products = asked_NE @ np.asarray(vectors_CE[start : start + _BLOCK]).T
-        here = np.broadcast_to(np.arange(start, start + products.shape[1]), products.shape)
-        likeness_NK = np.concatenate([likeness_NK, products], axis=1)
-        places_NK = np.concatenate([places_NK, here], axis=1)
-        if likeness_NK.shape[1] > count:
-            best = np.argpartition(-likeness_NK, count - 1, axis=1)[:, :count]
-            places_NK, likeness_NK = (np.take_along_axis(each, best, 1) for each in (places_NK, likeness_NK))
-    order = np.lexsort((places_NK, -likeness_NK), axis=1)
-    return np.take_along_axis(places_NK, order, 1), np.take_along_axis(likeness_NK, order, 1)
 
 
 def _by_cosine(model: Questions) -> bool:

@@ -33,13 +33,13 @@ def read_texts(source: Any, *, lines: bool | None = None) -> Rows:
     if not isinstance(source, str | Path):
         return read_rows(source)
     if is_stdin(source):
-        return _of_files([source], True) if lines else read_rows(source)
+        return _of_files([source]) if lines else read_rows(source)
     path = Path(source)
     check_exists(path)
     if path.is_dir():
         paths = _in_folder(path, lines)
-        return _of_files(paths, lines) if paths else read_rows(source)
-    return _of_files([path], lines) if _is_plain(path, lines) else read_rows(source)
+        return _of_files(paths) if paths else read_rows(source)
+    return _of_files([path]) if _is_plain(path, lines) else read_rows(source)
 
 
 def files_of(source: str | Path) -> list[str | Path]:
@@ -58,13 +58,13 @@ def _in_folder(folder: Path, lines: bool | None) -> list[str | Path]:
     return found if all(_is_plain(path, lines) for path in found) else []
 
 
-def _of_files(paths: Sequence[str | Path], lines: bool | None) -> Rows:
+def _of_files(paths: Sequence[str | Path]) -> Rows:
     def read(only: Sequence[str] | None) -> Iterator[Located]:
         return chain.from_iterable(
             _of_array(_opened(path), shown(path)) if Path(path).suffix == ".npy" else _of_lines(path) for path in paths
         )
 
-    return Rows([_COLUMN], shown(paths[0]), read, once=passes_once(paths[0]))
+    return Rows([_COLUMN], shown(paths[0]), read, once=any(map(passes_once, paths)))
 
 
 def _of_lines(path: str | Path) -> Iterator[Located]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.learn.measures.measured import Measured, of_examined
-from bothways.learn.measures.retrieval import Vectors, nearest
+from bothways.learn.measures.retrieval import Vectors
 from bothways.learn.vectors.data import VectorData
 from bothways.learn.vectors.judge import judged
-from bothways.run.similarity import paired
+from bothways.run.similarity import nearest, paired
 
 
 def measure_similarity(embed: Vectors, data: VectorData, likeness: str) -> Measured:

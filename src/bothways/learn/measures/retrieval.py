@@ -12,7 +12,7 @@ import numpy as np
 from bothways.errors import need
 from bothways.learn.measures.collection import Collection
 from bothways.learn.measures.measured import Measured, of_means
-from bothways.run.similarity import similarity
+from bothways.run.similarity import nearest
 
 METRICS = {
     "ndcg@10": "ndcg_cut_10",
@@ -25,8 +25,6 @@ METRICS = {
 """Our names and those of `trec_eval`."""
 _KEPT = 1000
 """Documents of a query that are scored, as `trec_eval` has it."""
-_QUERIES, _DOCUMENTS = 256, 65_536
-"""How many of each are compared at once."""
 
 Vectors = Callable[[Sequence[str], str], np.ndarray]
 """From texts and the name of a prompt to their vectors ``(texts, E)``."""
@@ -49,46 +47,6 @@ def measure_retrieval(embed: Vectors, collection: Collection, likeness: str) -> 
     }
     values = retrieval_values(collection.relevance, found)
     return of_means(values, {"documents": len(collection.documents)})
-
-
-def nearest(
-    queries_NE: np.ndarray, documents_ME: np.ndarray, most: int, likeness: str = "cosine"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The most alike documents of each query, by comparing each with all.
-
-    Args:
-        queries_NE: ``(N, E)``.
-        documents_ME: ``(M, E)``.
-        most: K, or M where there are fewer.
-        likeness: A name of `bothways.run.similarity.SIMILARITIES`.
-
-    Returns:
-        ``(N, K)`` how alike they are, falling, and their places among the documents.
-    """
-    found = [
-        _nearest(queries_NE[at : at + _QUERIES], documents_ME, most, likeness)
-        for at in range(0, len(queries_NE), _QUERIES)
-    ]
-    kept = min(most, len(documents_ME))
-    scores = [scores for scores, _ in found] or [np.empty((0, kept), dtype=np.float32)]
-    places = [places for _, places in found] or [np.empty((0, kept), dtype=np.int64)]
-    return np.concatenate(scores), np.concatenate(places)
-
-
-def _nearest(
-    queries_NE: np.ndarray, documents_ME: np.ndarray, most: int, likeness: str
-) -> tuple[np.ndarray, np.ndarray]:
-    best = np.empty((len(queries_NE), 0), dtype=np.float32)
-    where = np.empty((len(queries_NE), 0), dtype=np.int64)
-    for at in range(0, len(documents_ME), _DOCUMENTS):
-        block = similarity(queries_NE, documents_ME[at : at + _DOCUMENTS], likeness)
-        places = np.broadcast_to(np.arange(at, at + block.shape[1]), block.shape)
-        best, where = np.concatenate([best, block], axis=1), np.concatenate([where, places], axis=1)
-        if best.shape[1] > most:
-            kept = np.argpartition(-best, most - 1, axis=1)[:, :most]
-            best, where = np.take_along_axis(best, kept, 1), np.take_along_axis(where, kept, 1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(best, order, 1), np.take_along_axis(where, order, 1)
 
 
 def retrieval_values(

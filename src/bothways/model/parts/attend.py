@@ -74,7 +74,7 @@ def attend(
         drop_some = dropout, drawn_seed() if dropout else 0
         return attended(q_THK, k_THK, v_THK, starts_of(tuple(plan)), factor, drop_some, kernel)
     pieces: Sequence[Rectangle | Group] = split(plan, q_THK.shape[1])
-    fused = _prefers_fused(q_THK)
+    fused = prefers_fused(q_THK)
     if plain and not fused and len(pieces) > 1:
         pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
     sizes = [piece.tokens for piece in pieces]
@@ -110,7 +110,7 @@ def split(plan: Sequence[Rectangle], heads: int) -> list[Rectangle]:
     return pieces
 
 
-def _prefers_fused(q: Tensor) -> bool:
+def prefers_fused(q: Tensor) -> bool:
     """On a GPU torch's fused kernel wins; on a CPU plain products do, and their dropout is several times cheaper."""
     return q.device.type != "cpu"
 

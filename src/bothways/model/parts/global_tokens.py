@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from bothways.batch import Rectangle
 from bothways.errors import BothwaysError
+from bothways.model.parts.attend import prefers_fused
 from bothways.model.parts.context import Context
 from bothways.model.parts.dropout import drop
 
@@ -140,15 +141,10 @@ def _in_pieces(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     """``(N, H, G, K)``: as many queries of one sequence at a time as memory allows, else as many sequences."""
     queries = max(1, _MOST_SCORES // (k.shape[1] * k.shape[2]))
     step = max(1, queries // q.shape[2])
-    kernel = _fused if _prefers_fused(q) else _dense
+    kernel = _fused if prefers_fused(q) else _dense
     parts = zip(q.split(step), k.split(step), v.split(step), strict=True)
     rows = [[kernel(some, k, v, dropout) for some in q.split(queries, dim=2)] for q, k, v in parts]
     return torch.cat([torch.cat(row, dim=2) for row in rows])
-
-
-def _prefers_fused(q: Tensor) -> bool:
-    """As in `attend`: on a GPU torch's fused kernel wins, on a CPU plain products do."""
-    return q.device.type != "cpu"
 
 
 def _shares(q: Tensor, k: Tensor) -> Tensor:

@@ -103,9 +103,7 @@ class Pattern:
         return torch.from_numpy(counts).log().to(like)[:, block_of[:, None], block_of]
 
 
-def attend_by_blocks(
-    q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, sequences: int, length: int, block: int, pattern: Pattern
-) -> Tensor:
+def attend_by_blocks(q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, length: int, block: int, pattern: Pattern) -> Tensor:
     """Attention where blocks of tokens look at a few blocks only.
 
     The keys and values of those blocks are gathered, so that dense products do the rest.
@@ -114,7 +112,6 @@ def attend_by_blocks(
         q_THK: ``(N · L, H, K)`` queries of a rectangle.
         k_THK: ``(N · L, H, K)`` keys.
         v_THK: ``(N · L, H, K)`` values.
-        sequences: N.
         length: L.
         block: Z.
         pattern: Which blocks they are, for sequences of L tokens.
@@ -205,7 +202,7 @@ class SparseAttention(Attention):
             return attend(q, k, v, alone, dropout=self.dropout if self.training else 0.0, weights=weights)
         pattern = self.pattern(-(-piece.length // self.block), layer)
         if weights is None:
-            return attend_by_blocks(q, k, v, piece.sequences, piece.length, self.block, pattern)
+            return attend_by_blocks(q, k, v, piece.length, self.block, pattern)
         added = pattern.score(piece.length, self.block, q)  # weights for all pairs were asked for
         return attend(q, k, v, alone, score=lambda q, k: added, weights=weights)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bothways.batch import Rectangle
-from bothways.model.parts.attend import attend
+from bothways.model.parts.attend import attend, prefers_fused
 from bothways.model.parts.dropout import drop
 from bothways.model.parts.global_tokens import GlobalTokens
 from bothways.model.parts.padded import Padded, attend_padded
@@ -181,7 +181,7 @@ def _in_chunks(
     q_MHCK, k_MHJK, v_MHJK = chunks.queries(q_NLHK), chunks.bands(k_NLHK), chunks.bands(v_NLHK)
     near = chunks.near(window, q_MHCK.device)
     flags = None if beside is None else chunks.bands(beside.flags[:, :, None, None])[:, 0, None, :, 0]  # (M, 1, J)
-    fused = _prefers_fused(q_MHCK) and weights is None
+    fused = prefers_fused(q_MHCK) and weights is None
     keys = k_MHJK.shape[2] + (0 if beside is None else beside.k.shape[2])
     heads = 1 if fused else q_MHCK.shape[1]  # the fused kernel holds the mask, which all heads share, and no scores
     step = max(1, _MOST_SCORES // (heads * chunks.size * keys))
@@ -203,11 +203,6 @@ def _in_chunks(
         else:
             out.append(_dense(q, k, v, bias[:, None], dropout, scale, weights))
     return chunks.sequences(out[0] if len(out) == 1 else torch.cat(out))
-
-
-def _prefers_fused(q: Tensor) -> bool:
-    """On a GPU torch's fused kernel wins; on a CPU plain products do, and their dropout is several times cheaper."""
-    return q.device.type != "cpu"
 
 
 def _dense(

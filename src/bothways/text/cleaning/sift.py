@@ -128,12 +128,11 @@ class Kept:
     samples: list[dict[str, str]]
 
 
-def write(draft: Draft, recipe: Recipe, verdict: Verdict, folder: Path, count: int, job: Progress) -> Kept:
+def write(draft: Draft, verdict: Verdict, folder: Path, count: int, job: Progress) -> Kept:
     """Writes what is left, and counts what is left out into the figures of the draft.
 
     Args:
         draft: All documents, tidied.
-        recipe: How they are cleaned.
         verdict: What is to become of them.
         folder: An empty folder for the files.
         count: How many sources there are.
@@ -149,7 +148,7 @@ def write(draft: Draft, recipe: Recipe, verdict: Verdict, folder: Path, count: i
             job.advance()
             if number in originals:
                 originals[number] = f"{row['source']}: {row['text'][:120]}"
-            why = _why_not(number, row, documents[number], draft, verdict)
+            why = _why_not(number, documents[number], verdict)
             if why in ("exact duplicate", "near duplicate"):
                 copies = verdict.exact if why == "exact duplicate" else verdict.near
                 figures.remove(why, row["source"], row["text"], originals.get(int(copies[number]), ""))
@@ -175,7 +174,7 @@ def write(draft: Draft, recipe: Recipe, verdict: Verdict, folder: Path, count: i
     return kept
 
 
-def _why_not(number: int, row: dict[str, Any], document: Any, draft: Draft, verdict: Verdict) -> str | None:
+def _why_not(number: int, document: Any, verdict: Verdict) -> str | None:
     if verdict.exact[number] >= 0:
         return "exact duplicate"
     if verdict.near[number] >= 0:

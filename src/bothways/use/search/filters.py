@@ -10,6 +10,7 @@ never equal to anything.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -184,7 +185,11 @@ class _Reader:
             raise self.wrong(f"a value should stand where {word!r} stands")
         if kind == "quoted":
             return _unquoted(word)
-        return float(word) if _NUMBER.fullmatch(word) else word
+        if not _NUMBER.fullmatch(word):
+            return word
+        if not math.isfinite(number := float(word)):
+            raise self.wrong(f"the number {word} is too large")
+        return number
 
 
 def _unquoted(word: str) -> str:

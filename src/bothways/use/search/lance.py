@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from bothways.errors import BothwaysError, need
+from bothways.run.files import locked
 from bothways.use.search.arrow_rows import as_table, matrix, passage_of, schema_of
 from bothways.use.search.codes import OVERSAMPLED, restored, signs
 from bothways.use.search.filters import ID, Compare, Filter, compile_filter
-from bothways.use.search.locked import locked
 from bothways.use.search.store import APPROXIMATE_FROM, Held, Key, Passage, Scored, Shape, is_url
 
 TABLE, ABOUT = "passages", "about"
@@ -119,7 +119,9 @@ class LanceStore:
         if is_url(self._place):
             yield
             return
-        with locked(Path(self._place) / ".lock", self._place):
+        with locked(Path(self._place) / ".lock") as free:
+            if not free:
+                raise BothwaysError(f"another run is writing the index {self._place}; wait for it")
             yield
 
     def digests(self, documents: Sequence[str]) -> dict[str, str]:

@@ -59,7 +59,9 @@ def settle(
             f"{model.name} compares vectors by {similarity}, which no index finds them by with vectors={vectors!r}"
         )
     width = len(model.embed("a text", dims=dims))
-    longest = min(filter(None, (passage_tokens or LONGEST, model.max_length)))
+    if passage_tokens is not None and passage_tokens < 1:
+        raise BothwaysError(f"passages of {passage_tokens} tokens hold no text; give at least 1")
+    longest = min(filter(None, (LONGEST if passage_tokens is None else passage_tokens, model.max_length)))
     if passage_tokens and passage_tokens > longest:
         raise BothwaysError(f"{model.name} reads {longest:,} tokens, fewer than {passage_tokens=:,}")
     Splitter(model.tokenizer, longest, overlap)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.answering.zero_shot import ENTAILS
+from bothways.run.task import TASK_HEADS
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
 
 QUESTIONS = ("embed", "classify", "zero_shot", "score", "rerank", "tag", "answer", "choose", "fill", "sparse")
-_TASKS = ("classify", "tag", "answer", "choose")
-"""Heads that are learned for a purpose; a model that has one is not there for its vectors."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Offer:
 
 
 def _without_tasks(models: Iterable[Offered]) -> list[Offered]:
-    return [one for one in models if not set(_TASKS) & set(one.model.head_configs)]
+    return [one for one in models if not set(TASK_HEADS) & set(one.model.head_configs)]
 
 
 def path_of(question: str) -> str:
