@@ -239,6 +239,7 @@ def test_the_version(said):
         ("diagnose classifier", "bothways finetune classify"),
         ("info text.txt", "text.txt"),
         ("doctor --threads", "--threads"),
+        ("doctor absent", "absent"),
         ("pretrain --from absent.json --out x", "absent.json"),
         ("pretrain --from table.csv --out x", "table.csv"),
         ("pretrain --from classifier/run.json --out x", "finetune classify"),
@@ -310,6 +311,9 @@ def test_every_result_can_be_read_by_a_machine(said):
     assert in_json(said, "families")[0]["name"] == "bert"
     assert in_json(said, "families", "bert")[0]["sizes"]["base"]["width"] == 768
     assert in_json(said, "doctor")["threads"]["allowed"] >= 1
+    start = in_json(said, "doctor", "classifier")["start"]
+    assert list(start) == ["python", "bothways", "torch", "model", "first text", "start", "next text"]
+    assert all(seconds > 0 for seconds in start.values())
     assert in_json(said, "info", "bert")["heads"] == ["mlm", "nsp"]
     assert in_json(said, "info", "classifier")["labels"] == ["loud", "quiet"]
     assert 0 <= in_json(said, "evaluate", "classifier", "table.csv")["accuracy"] <= 1
@@ -318,7 +322,15 @@ def test_every_result_can_be_read_by_a_machine(said):
 
 @pytest.mark.parametrize(
     "typed",
-    ["families", "families bert", "doctor", "info bert", "info classifier", "evaluate classifier table.csv"],
+    [
+        "families",
+        "families bert",
+        "doctor",
+        "doctor bert",
+        "info bert",
+        "info classifier",
+        "evaluate classifier table.csv",
+    ],
 )
 def test_what_people_read_is_a_table_without_markup(said, typed):
     status, out, _ = said(*typed.split())

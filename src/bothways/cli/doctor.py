@@ -1,17 +1,27 @@
-"""``bothways doctor``: what this machine is, and what will be made of it."""
+"""``bothways doctor``: what this machine is, what will be made of it, and where a model's start goes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from bothways.cli import output
 from bothways.cli.options import Json, PrecisionName
 
-EXAMPLES = ["bothways doctor", "bothways doctor --precision bf16", "bothways doctor --json > machine.json"]
+EXAMPLES = ["bothways doctor", "bothways doctor quickstart/model", "bothways doctor --json > machine.json"]
+_MODEL = "A model whose start is taken apart: a model folder, a run's folder, or a hub id."
 
 
-def doctor(precision: PrecisionName = "auto", json: Json = False) -> None:
-    """Describe the machine: processor, threads, torch, GPU, and the precision that will be used and why."""
+def doctor(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=_MODEL)] = None,
+    precision: PrecisionName = "auto",
+    json: Json = False,
+) -> None:
+    """Describe the machine: processor, threads, torch, GPU, and the precision that will be used and why.
+
+    With a MODEL also where the time goes until its first answer, in float32 unless told otherwise.
+    """
     import time
 
     from bothways import __version__
@@ -20,10 +30,17 @@ def doctor(precision: PrecisionName = "auto", json: Json = False) -> None:
     began = time.perf_counter()
     seconds = _import_torch(began)
     machine = {"bothways": __version__, **describe_machine(precision), "torch_import_seconds": seconds}
+    if model is not None:
+        from bothways.use.start import start_times
+
+        machine["start"] = start_times(model, **({} if precision == "auto" else {"precision": precision}))
     if json:
         output.as_json(machine)
-    else:
-        output.facts(_readable(machine))
+        return
+    output.facts(_readable(machine))
+    if model is not None:
+        output.line("")
+        output.table(("start of a process", "seconds"), _parts(machine["start"]))
 
 
 def _import_torch(began: float) -> float | None:
@@ -55,6 +72,11 @@ def _readable(machine: dict[str, Any]) -> dict[str, Any]:
         "precision": f"{precision['name']} ({precision['reason']})" if precision else None,
         "own kernels": machine["kernels"],
     }
+
+
+def _parts(start: dict[str, float]) -> list[tuple[str, float]]:
+    told = {"python": "Python", "bothways": "bothways and NumPy", "model": "model opened", "start": "in all"}
+    return [(told.get(name, name), seconds) for name, seconds in start.items()]
 
 
 def _gigabytes(count: int | None) -> str:
