@@ -137,7 +137,7 @@ def texts(count: int) -> list[list[int]]:
     if vocabulary.exists():
         tokenizer = bw.Tokenizer.load(vocabulary)
     else:
-        tokenizer = bw.train_tokenizer(paragraphs, size=VOCABULARY)
+        tokenizer = bw.train_tokenizer(paragraphs, vocab_size=VOCABULARY)
     random.Random(0).shuffle(paragraphs)
     encoded = tokenizer.encode(paragraphs[:count], max_length=LONGEST, truncation="head")
     ends = itertools.pairwise(encoded.starts.tolist())

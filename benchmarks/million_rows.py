@@ -49,7 +49,7 @@ def main() -> None:
     if not base.exists():
         import bothways as bw
 
-        tokenizer = bw.train_tokenizer([" ".join(WORDS)] * 10, size=400)
+        tokenizer = bw.train_tokenizer([" ".join(WORDS)] * 10, vocab_size=400)
         bw.new("bert", "tiny", vocab=tokenizer, settings={"layers": "1", "width": "64"}).save(base)
     train = ["finetune", "classify", table, "--base", base, "--steps", "20", "--max-length", "128", "--overwrite"]
     model = args.folder / "classifier"

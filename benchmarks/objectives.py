@@ -80,7 +80,7 @@ def pretrained(row: str, args: argparse.Namespace) -> Path:
         return out
     if not (corpus / "index.json").exists():
         place = args.out / "tokenizer"
-        tokenizer = bw.Tokenizer.load(place) if place.exists() else bw.train_tokenizer(text, size=8000, out=place)
+        tokenizer = bw.Tokenizer.load(place) if place.exists() else bw.train_tokenizer(text, vocab_size=8000, out=place)
         prepare(text, tokenizer, corpus)
     settings = {"objective": "mlm", "mask_rate": 0.3, **ROWS[row]}
     family, start = settings.pop("family", "bert"), args.out / f"{slug(row)}-start"

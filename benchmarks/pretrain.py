@@ -137,7 +137,7 @@ def prepared(folder: Path, text: str | None, vocab_size: int) -> Path:
         source = text or list(python_documentation())
         tokens = folder / f"tokenizer-{vocab_size}"
         tokenizer = bw.Tokenizer.load(tokens) if tokens.exists() else None
-        prepare(source, tokenizer or bw.train_tokenizer(source, size=vocab_size, out=tokens), place)
+        prepare(source, tokenizer or bw.train_tokenizer(source, vocab_size=vocab_size, out=tokens), place)
     return place
 
 

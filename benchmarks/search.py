@@ -6,7 +6,7 @@
 - 100,000 vectors of Wikipedia's sentences in LanceDB, in PostgreSQL with pgvector and in memory: time to write and to
   index, time of a question, recall@10 of the approximate index against exact search, memory, disk.
 
-    python benchmarks/search.py --model all-MiniLM-L6-v2 --rerank my-cross-encoder --out runs/search
+    python benchmarks/search.py --model all-MiniLM-L6-v2 --reranker my-cross-encoder --out runs/search
 
 The work is done in cells, a line each in ``--out``, each in a process of its own; one that was interrupted is done
 again, finished ones are kept. ``--cells`` ends after so many, ``--only`` takes those whose name holds one of the words.
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED, help="the folder with scifact, cisi, cacm, Wikipedia")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
     parser.add_argument("--model", required=True, help="a sentence model")
-    parser.add_argument("--rerank", help="a cross-encoder")
+    parser.add_argument("--reranker", help="a cross-encoder")
     parser.add_argument("--precision", default="bf16", help="of both")
     parser.add_argument("--vectors", type=int, default=100_000, help="how many are indexed")
     parser.add_argument("--cells", type=int, help="so many and no more")
@@ -79,7 +79,7 @@ def cells(args: argparse.Namespace) -> Iterator[tuple[str, Work]]:
     """The names of all cells, and what each does: cheap ones first."""
     for data in ("cacm", "cisi", "scifact"):
         for way in WAYS:
-            if not way.startswith("rerank") or args.rerank:
+            if not way.startswith("rerank") or args.reranker:
                 yield f"{data} {way}", lambda data=data, way=way: retrieval(args, data, way)
         for kind in KINDS[1:]:
             yield f"{data} {kind}", lambda data=data, kind=kind: retrieval(args, data, "meaning", kind)
@@ -112,8 +112,8 @@ def retrieval(args: argparse.Namespace, data: str, way: str, kind: str = "float3
     if again:
         import bothways as bw
 
-        how["rerank"] = bw.load(args.rerank, precision=args.precision)
-        how["rerank_share"] = SHARE if way == "rerank-share" else 1.0
+        how["reranker"] = bw.load(args.reranker, precision=args.precision)
+        how["reranker_share"] = SHARE if way == "rerank-share" else 1.0
     index.search(["warm up"], **how)
     found, seconds = {}, []
     for query, text in texts.items():

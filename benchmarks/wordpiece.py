@@ -46,7 +46,7 @@ def lines(path: Path) -> Iterator[str]:
 def train_ours(path: Path, size: int, score: str) -> list[str]:
     from bothways.text.train import train_tokenizer
 
-    return train_tokenizer(path, size=size, score=score).tokens
+    return train_tokenizer(path, vocab_size=size, score=score).tokens
 
 
 def train_theirs(path: Path, size: int) -> list[str]:

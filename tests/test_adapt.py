@@ -90,7 +90,7 @@ def test_new_tokens_are_whole_words_of_the_domain_and_begin_as_the_mean_of_their
 def test_only_wordpiece_is_extended():
     from bothways.text.train import train_tokenizer
 
-    kind = train_tokenizer(DOMAIN, size=400, kind="bpe")
+    kind = train_tokenizer(DOMAIN, vocab_size=400, kind="bpe")
     with pytest.raises(BothwaysError, match="kind BPE has no room for single words"):
         extended(kind, word_counts(kind, DOMAIN), 2)
 

@@ -46,7 +46,7 @@ def test_labelled_rows_add_their_metric_and_the_folder_keeps_what_was_found(tmp_
     lines = [f"{text},{tiny.LABELS[place % 3]}\n" for place, text in enumerate(tiny.sentences(9))]
     rows.write_text("text,label\n" + "".join(lines))
     (one,) = bench_embed(
-        folder, tiny.sentences(8), precision="int8", labelled=rows, loss=1.0, keep=True, seconds=0.02, threads=1
+        folder, tiny.sentences(8), precision="int8", labelled=rows, allowed_loss=1.0, keep=True, seconds=0.02, threads=1
     )
     assert one.refused == ""
     assert 0 <= one.metric <= 1

@@ -48,7 +48,7 @@ def place(tmp_path_factory):
     rows = [("the dog barked", "loud"), ("the cat sleeps", "quiet"), ("a bird ran", "loud")] * 8
     (folder / "table.csv").write_text("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows), encoding="utf-8")
     (folder / "empty.txt").write_text("", encoding="utf-8")
-    assert main(["tokenizer", "train", "text.txt", "--size", "80", "--out", "tok", "--quiet"]) == 0
+    assert main(["tokenizer", "train", "text.txt", "--vocab-size", "80", "--out", "tok", "--quiet"]) == 0
     assert (
         main(["corpus", "prepare", "text.txt", "--as-it-is", "--tokenizer", "tok", "--out", "corpus", "--quiet"]) == 0
     )
@@ -208,7 +208,7 @@ def test_the_version(said):
         ("pretrain absent.txt --out x", "absent.txt"),
         ("pretrain empty.txt --out x", "empty"),
         ("pretrain corpus --steps 3 --out bert", "bert"),
-        ("tokenizer train text.txt --size 3 --out x", "3"),
+        ("tokenizer train text.txt --vocab-size 3 --out x", "3"),
         ("tokenizer show absent", "absent"),
         ("tokenizer show", "Missing argument 'TOKENIZER'"),
         ("corpus prepare text.txt --tokenizer absent --out x", "absent"),

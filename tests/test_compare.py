@@ -56,7 +56,7 @@ def test_the_two_sides_mirror_each_other(place):
 
 
 def test_the_command_says_no_difference_for_a_model_and_itself(place, capsys):
-    arguments = ["compare", str(place / "first"), str(place / "first"), "--on", str(place / "test.jsonl")]
+    arguments = ["compare", str(place / "first"), str(place / "first"), str(place / "test.jsonl")]
     assert main([*arguments, "--device", "cpu", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("There is no difference between")
     assert main([*arguments, "--device", "cpu", "--json", "--quiet"]) == 0
@@ -64,7 +64,7 @@ def test_the_command_says_no_difference_for_a_model_and_itself(place, capsys):
 
 
 def test_the_command_shows_what_changes_sides(place, capsys):
-    files = [str(place / "second"), str(place / "first"), "--on", str(place / "test.jsonl"), "--show", "2"]
+    files = [str(place / "second"), str(place / "first"), str(place / "test.jsonl"), "--show", "2"]
     assert main(["compare", *files, "--device", "cpu", "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "examples that B does better" in said

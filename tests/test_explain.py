@@ -29,7 +29,7 @@ def log_odds(shares, place):
 @pytest.mark.parametrize("pair", [None, OTHER])
 def test_weights_add_up_to_the_difference_to_masked_words_in_every_family(name, pair):
     model = tiny.model(("classify",), name=name)
-    found = bw.explain(model, TEXT, pair, label="good")
+    found = bw.explain(model, TEXT, pair, target="good")
     shares = model.class_probabilities([TEXT], None if pair is None else [pair])[0]
     assert found.told == pytest.approx(shares[2], abs=1e-5)
     assert found.value == pytest.approx(log_odds(shares.astype(float), 2), abs=1e-4)
@@ -51,7 +51,7 @@ def test_words_are_those_of_the_texts_in_order():
 
 def test_occlusion_is_what_is_lost_when_a_word_is_masked():
     model = tiny.model(("classify",))
-    found = bw.explain(model, TEXT, label="bad", way="occlusion")
+    found = bw.explain(model, TEXT, target="bad", way="occlusion")
     whole = log_odds(model.class_probabilities([TEXT])[0].astype(float), 0)
     for word in found.words:
         masked = f"{TEXT[: word.start]}[MASK]{TEXT[word.end :]}"
@@ -164,7 +164,7 @@ def taught():
 def test_the_word_that_decides_is_the_heaviest(taught, way):
     model, rows = taught
     good = [row["text"] for row in rows if row["label"] == "good"]
-    found = [bw.explain(model, text, label="good", way=way).words for text in good]
+    found = [bw.explain(model, text, target="good", way=way).words for text in good]
     heaviest = [max(words, key=lambda word: word.weight).text for words in found]
     assert heaviest.count("river") > 0.8 * len(good)
 
@@ -197,19 +197,21 @@ def test_the_command_prints_writes_and_escapes(taught, tmp_path, capsys):
     assert main(["explain", str(tmp_path / "m"), text, "--json", "--device", "cpu"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["said"] == "good"
+    assert main(["explain", str(tmp_path / "m"), text, "--out", str(page)]) == 2, "what is there is not replaced"
+    assert "exists already" in capsys.readouterr().err
     assert told["texts"] == [text]
 
 
 @pytest.mark.parametrize(
     ("heads", "given", "said"),
     [
-        (("classify",), {"label": "god"}, "there is no class 'god'; did you mean 'good'?"),
+        (("classify",), {"target": "god"}, "there is no class 'god'; did you mean 'good'?"),
         (("classify",), {"way": "magic"}, "there is no way 'magic' to explain; there are gradients, occlusion"),
         (("tag",), {}, "say which word's tag"),
         (("tag",), {"at": "zebra"}, "'zebra' does not stand in the text"),
         (("answer",), {}, "for a question and a text"),
         ((), {}, "a similarity of two texts is explained"),
-        ((), {"label": "good"}, "gives no classes"),
+        ((), {"target": "good"}, "gives no classes"),
         (("classify",), {"at": "red"}, "does not tag words"),
         (("tag",), {"at": "red", "pair": OTHER}, "tags one text, not a pair"),
     ],

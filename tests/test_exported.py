@@ -418,7 +418,7 @@ def test_a_metric_decides_about_an_int8_graph(model, tmp_path):
         return 1.0 if candidate.engine.precision == "float32" else 0.0
 
     with pytest.raises(BothwaysError, match=r"beyond the bound \(a loss of 0.1 in hopeless\).* loses most"):
-        model.export(tmp_path / "out", precision="int8", texts=TEXTS[:3], metric=hopeless, loss=0.1)
+        model.export(tmp_path / "out", precision="int8", texts=TEXTS[:3], metric=hopeless, allowed_loss=0.1)
     assert not list(tmp_path.iterdir())
 
 

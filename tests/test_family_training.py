@@ -37,7 +37,7 @@ def corpus(documents, tmp_path_factory):
         if kind not in made:
             text = [document for package in documents.values() for document in package]
             folder = tmp_path_factory.mktemp(kind)
-            made[kind] = prepare(text, bw.train_tokenizer(text, size=600, kind=kind), folder / "corpus")
+            made[kind] = prepare(text, bw.train_tokenizer(text, vocab_size=600, kind=kind), folder / "corpus")
         return made[kind]
 
     return of

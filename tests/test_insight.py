@@ -333,7 +333,7 @@ def test_where_nothing_is_masked_only_gradients_are_noted(corpus, tmp_path):
 
 def test_byte_level_tokens_have_words_too(tmp_path):
     (tmp_path / "text.txt").write_text("".join(documents()), encoding="utf-8")
-    tokenizer = bw.train_tokenizer(tmp_path / "text.txt", size=270, kind="bpe", out=tmp_path / "tokenizer")
+    tokenizer = bw.train_tokenizer(tmp_path / "text.txt", vocab_size=270, kind="bpe", out=tmp_path / "tokenizer")
     found = Classes.of(prepare(tmp_path / "text.txt", tokenizer, tmp_path / "corpus"))
     ids = tokenizer.encode(["the okapi"]).token_ids
     batch = make_batch([ids])

@@ -62,7 +62,7 @@ def light(tmp_path_factory):
     (work / "text.txt").write_text(
         "the dog barked at the cat. the cat ran.\n\nthe dogs sleep.\n" * 30, encoding="utf-8"
     )
-    run("tokenizer", "train", "text.txt", "--size", "60", "--out", "tok")
+    run("tokenizer", "train", "text.txt", "--vocab-size", "60", "--out", "tok")
     return run
 
 

@@ -48,9 +48,9 @@ def test_bounds_that_make_no_sense_are_one_sentence():
         asked_bound(99, None)
     with pytest.raises(BothwaysError, match="equal_decisions must be between 0 and 1"):
         asked_bound(None, -0.1)
-    with pytest.raises(BothwaysError, match="a loss is of a metric"):
+    with pytest.raises(BothwaysError, match="an allowed loss is of a metric"):
         asked_metric(None, 0.1)
-    with pytest.raises(BothwaysError, match="loss must be 0 or more"):
+    with pytest.raises(BothwaysError, match="allowed_loss must be 0 or more"):
         asked_metric(float, -1)
     with pytest.raises(BothwaysError, match="quantized to int8 or bf16, not to 'int4'"):
         tiny.model(()).quantize("int4")
@@ -89,13 +89,13 @@ def test_a_metric_decides_and_the_layers_that_hurt_it_stay(tmp_path):
     def picky(candidate):  # every layer in int8 costs a tenth
         return 0.9 - 0.1 * len(getattr(candidate.engine, "_rounded", ()))
 
-    found = model.quantize(metric=picky, loss=0.35, texts=tiny.sentences(8))
+    found = model.quantize(metric=picky, allowed_loss=0.35, texts=tiny.sentences(8))
     assert len(found.kept) == 12 - 3
     assert found.metric["exact"] - found.metric["found"] == pytest.approx(0.3)
     assert model.precision == "int8"
     with pytest.raises(BothwaysError, match=r"within the bound \(a loss of 0 in picky\)"):
-        tiny.model(()).quantize(metric=picky, loss=0.0, texts=tiny.sentences(8))
-    assert model.quantize(metric=plain, loss=1.0, texts=tiny.sentences(8)).kept == ()
+        tiny.model(()).quantize(metric=picky, allowed_loss=0.0, texts=tiny.sentences(8))
+    assert model.quantize(metric=plain, allowed_loss=1.0, texts=tiny.sentences(8)).kept == ()
 
 
 def test_a_cap_on_instructions_is_no_native_bf16(monkeypatch):

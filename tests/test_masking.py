@@ -333,7 +333,7 @@ def check_words(tokenizer):
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_words_are_found_with_tokenizers_of_every_kind(kind):
     texts = [f"{WRITTEN} ï é", *tiny.sentences(300)]
-    check_words(bw.train_tokenizer(texts, size=350, kind=kind, strip_accents=False, min_frequency=4))
+    check_words(bw.train_tokenizer(texts, vocab_size=350, kind=kind, strip_accents=False, min_frequency=4))
 
 
 PUBLISHED = ("bert-base-uncased", "roberta-base", "modernbert-base", "albert-base-v2", "mpnet")
@@ -374,7 +374,7 @@ def test_tokens_say_where_words_begin_and_end(spelling, token, edges):
 
 
 def test_part_of_a_character_goes_on_with_its_word():
-    tokenizer = bw.train_tokenizer([tiny.KNOWN], size=300, kind="bpe", strip_accents=False)
+    tokenizer = bw.train_tokenizer([tiny.KNOWN], vocab_size=300, kind="bpe", strip_accents=False)
     assert read_words(tokenizer, "the naïve café") == ["the", "naïve", "café"]
 
 

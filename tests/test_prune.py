@@ -45,7 +45,7 @@ def test_texts_whose_tokens_stay_keep_their_vectors_in_every_family(name):
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_every_kind_of_vocabulary_spells_what_it_was_pruned_on_as_before(kind, tmp_path):
-    words = train_tokenizer([" ".join(TEXTS)] * 3, size=400, kind=kind)
+    words = train_tokenizer([" ".join(TEXTS)] * 3, vocab_size=400, kind=kind)
     model = bw.new("bert", "tiny", vocab=words, heads=("mlm",))
     found = bw.prune(model, TEXTS[:10], vocabulary=True)
     assert found.after["tokens"] < found.before["tokens"]

@@ -34,7 +34,7 @@ def corpus(tmp_path_factory):
     standard = Path(sysconfig.get_path("stdlib"))
     documents = [list(python_documentation(folders=[standard / name])) for name in ("asyncio", "email")]
     text = [document for package in documents for document in package]
-    return prepare(text, bw.train_tokenizer(text, size=600), tmp_path_factory.mktemp("corpus") / "corpus")
+    return prepare(text, bw.train_tokenizer(text, vocab_size=600), tmp_path_factory.mktemp("corpus") / "corpus")
 
 
 def narrow(name, tokenizer):

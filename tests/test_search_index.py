@@ -182,18 +182,18 @@ def test_a_reranker_orders_what_was_found(index, monkeypatch):
             order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
             return [ranked(place, -float(len(texts[place])), texts[place]) for place in order[:top]]
 
-    hits = index.search("the river in winter", rerank=Judge(), top=5, depth=30)
+    hits = index.search("the river in winter", reranker=Judge(), top=5, depth=30)
     lengths = [len(hit.text) for hit in index.search("the river in winter", top=30, depth=30)]
     assert [len(hit.text) for hit in hits] == sorted(lengths)[:5]
 
     first = [hit.document for hit in index.search("the river in winter", top=30, depth=30)]
-    second = [hit.document for hit in index.search("the river in winter", rerank=Judge(), top=30, depth=30)]
-    both = index.search("the river in winter", rerank=Judge(), rerank_share=0.25, top=5, depth=30)
+    second = [hit.document for hit in index.search("the river in winter", reranker=Judge(), top=30, depth=30)]
+    both = index.search("the river in winter", reranker=Judge(), reranker_share=0.25, top=5, depth=30)
     wanted = {name: 0.75 / (61 + first.index(name)) + 0.25 / (61 + second.index(name)) for name in first}
     assert [hit.score for hit in both] == pytest.approx(sorted(wanted.values(), reverse=True)[:5])
     for share in (0, 1.5):
-        with pytest.raises(BothwaysError, match="rerank_share should be above 0"):
-            index.search("the river", rerank=Judge(), rerank_share=share)
+        with pytest.raises(BothwaysError, match="reranker_share should be above 0"):
+            index.search("the river", reranker=Judge(), reranker_share=share)
 
 
 # -- what is refused

@@ -117,7 +117,7 @@ def test_sequences_have_room_for_something():
 def test_special_tokens_stand_as_the_tokenizer_sets_them(kind, sequences, tmp_path):
     """One text as `Tokenizer.encode` frames it, whichever the family."""
     texts = [f"{one.capitalize()}." for one in tiny.sentences(40)]
-    tokenizer = bw.train_tokenizer(texts, size=330, kind=kind)
+    tokenizer = bw.train_tokenizer(texts, vocab_size=330, kind=kind)
     corpus = prepare([" ".join(texts[:20]), " ".join(texts[20:])], tokenizer, tmp_path / "corpus")
     plan = recipe(ObjectiveSettings(objective="mlm", sequences=sequences, max_length=30), corpus)
     frame = tokenizer.encode("").token_ids.tolist()

@@ -45,7 +45,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def trained(kind):
-    return train_tokenizer(TEXTS, kind=kind, size=420)
+    return train_tokenizer(TEXTS, kind=kind, vocab_size=420)
 
 
 # Training
@@ -66,7 +66,7 @@ def test_transformers_opens_what_was_trained_with_the_same_ids(kind, tmp_path):
 
     for lowercase in (True, False):
         out = tmp_path / str(lowercase)
-        ours = train_tokenizer(TEXTS, kind=kind, size=420, lowercase=lowercase, out=out)
+        ours = train_tokenizer(TEXTS, kind=kind, vocab_size=420, lowercase=lowercase, out=out)
         assert ours.lowercase is lowercase
         again = Tokenizer.load(out)
         assert (again.fingerprint, again.roles) == (ours.fingerprint, ours.roles)
@@ -82,10 +82,10 @@ def test_transformers_opens_what_was_trained_with_the_same_ids(kind, tmp_path):
 def test_the_same_words_give_the_same_vocabulary(kind):
     program = (
         "import sys; sys.path.insert(0, 'tests'); from test_tokenizer_kinds import TEXTS, train_tokenizer;"
-        f"print(train_tokenizer(TEXTS[::-1], kind={kind!r}, size=420).fingerprint)"
+        f"print(train_tokenizer(TEXTS[::-1], kind={kind!r}, vocab_size=420).fingerprint)"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == train_tokenizer(TEXTS, kind=kind, size=420).fingerprint
+    assert found.stdout.strip() == train_tokenizer(TEXTS, kind=kind, vocab_size=420).fingerprint
 
 
 def test_text_is_streamed(kind):
@@ -93,12 +93,12 @@ def test_text_is_streamed(kind):
         for place in range(3000):
             yield f"{TEXTS[place % len(TEXTS)]} {place % 97}"
 
-    assert train_tokenizer(stream(), kind=kind, size=420).size <= 420
+    assert train_tokenizer(stream(), kind=kind, vocab_size=420).size <= 420
 
 
 def test_lower_case_and_accents_are_settings(kind):
     def knows(text, **settings):
-        tokenizer = train_tokenizer(TEXTS, kind=kind, size=420, **settings)
+        tokenizer = train_tokenizer(TEXTS, kind=kind, vocab_size=420, **settings)
         return tokenizer.decode(tokenizer.encode(text).token_ids)
 
     assert knows("Café") == "cafe"
@@ -115,8 +115,8 @@ def test_decoding_gives_the_text_back(kind, trained):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"kind": "bpe", "size": 260}, "cannot hold 5 special tokens and the 256 bytes: ask for 261 or more"),
-        ({"kind": "unigram", "size": 30}, "cannot hold 5 special tokens and an alphabet of .*: ask for"),
+        ({"kind": "bpe", "vocab_size": 260}, "cannot hold 5 special tokens and the 256 bytes: ask for 261 or more"),
+        ({"kind": "unigram", "vocab_size": 30}, "cannot hold 5 special tokens and an alphabet of .*: ask for"),
         ({"kind": "unigram", "special_tokens": ["<pad>", "[CLS]", "[SEP]"]}, r"has no \[UNK\]|has no <unk>"),
         ({"kind": "bpe", "special_tokens": ["<s>", "<s>"]}, "given twice"),
     ],
@@ -136,10 +136,10 @@ def test_an_empty_corpus_is_told(kind, texts):
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_other_special_tokens_bring_their_template_and_reserved_ones_are_found(kind):
     bert = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[NAME]")
-    made = train_tokenizer(TEXTS, kind=kind, size=420, special_tokens=bert)
+    made = train_tokenizer(TEXTS, kind=kind, vocab_size=420, special_tokens=bert)
     assert made.encode("the", "book").segment_ids.tolist()[-1] == 1
     assert 5 in made.encode("the [NAME] book").token_ids
-    roberta = train_tokenizer(TEXTS, kind=kind, size=420, special_tokens=SPECIALS["bpe"])
+    roberta = train_tokenizer(TEXTS, kind=kind, vocab_size=420, special_tokens=SPECIALS["bpe"])
     assert roberta.encode("the", "book").special.sum() == 4
 
 
@@ -355,7 +355,7 @@ def test_pairs_are_set_as_the_tokenizer_sets_them(kind, trained, tmp_path):
 
 def test_a_model_pretrains_with_a_tokenizer_of_any_kind(kind, tmp_path):
     (tmp_path / "texts.txt").write_text("\n\n".join(documents(120)))
-    train_tokenizer(tmp_path / "texts.txt", kind=kind, size=420, out=tmp_path / "tokenizer")
+    train_tokenizer(tmp_path / "texts.txt", kind=kind, vocab_size=420, out=tmp_path / "tokenizer")
     done = bw.pretrain(
         tmp_path / "texts.txt",
         tokenizer=tmp_path / "tokenizer",
@@ -392,7 +392,7 @@ def test_the_command_line_trains_and_shows_every_kind(kind, tmp_path, capsys):
 
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     out = str(tmp_path / "tokenizer")
-    assert main(["tokenizer", "train", str(tmp_path / "texts.txt"), "--kind", kind, "--size", "420", "--out", out]) == 0
+    assert main(["tokenizer", "train", str(tmp_path / "texts.txt"), "--kind", kind, "--vocab-size", "420", "--out", out]) == 0
     capsys.readouterr()
     assert main(["tokenizer", "show", out, "the reader", "--pair", "unread books", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -87,7 +87,7 @@ def test_a_word_longer_than_a_window_keeps_its_beginning():
 def test_vocabularies_that_mark_beginnings_find_the_first_tokens_too(kind, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(tiny.sentences(300)))
-    tokenizer = train_tokenizer(text, size=300, kind=kind, min_frequency=1)
+    tokenizer = train_tokenizer(text, vocab_size=300, kind=kind, min_frequency=1)
     given = [["the", "old", "bridge", ",", "zzz", "stood"], ["1984"]]
     windows = encode_words(tokenizer, given, 200)
     text, offsets = joined(given[0])

@@ -304,7 +304,7 @@ TEXTS = [re.__doc__, subprocess.__doc__, random.__doc__]
 
 
 def test_a_trained_tokenizer_encodes_what_it_was_trained_on(tmp_path):
-    tokenizer = train_tokenizer(TEXTS, size=600, out=tmp_path / "tokenizer")
+    tokenizer = train_tokenizer(TEXTS, vocab_size=600, out=tmp_path / "tokenizer")
     assert tokenizer.tokens == train_wordpiece(count_words(TEXTS), size=600)
     assert tokenizer.size == 600
     assert tokenizer.pad_id == 0
@@ -316,7 +316,7 @@ def test_a_trained_tokenizer_encodes_what_it_was_trained_on(tmp_path):
 
 
 def test_fertility_of_a_tokenizer_falls_as_its_vocabulary_grows():
-    small, large = (train_tokenizer(TEXTS, size=size) for size in (200, 900))
+    small, large = (train_tokenizer(TEXTS, vocab_size=size) for size in (200, 900))
     assert 1 <= fertility(large, TEXTS) < fertility(small, TEXTS)
     words = [word for text in TEXTS for word in Normalization().words(text)]
     pieces = sum(len(small.encode(word, special_tokens=False).token_ids) for word in words)
@@ -324,15 +324,15 @@ def test_fertility_of_a_tokenizer_falls_as_its_vocabulary_grows():
 
 
 def test_the_settings_of_normalisation_reach_the_tokenizer(tmp_path):
-    cased = train_tokenizer(["Crème Brûlée"] * 9, size=60, lowercase=False)
+    cased = train_tokenizer(["Crème Brûlée"] * 9, vocab_size=60, lowercase=False)
     assert "Crème" in cased.tokens
     assert cased.normalization == Normalization(lowercase=False)
-    stripped = train_tokenizer(["Crème Brûlée"] * 9, size=60, lowercase=False, strip_accents=True)
+    stripped = train_tokenizer(["Crème Brûlée"] * 9, vocab_size=60, lowercase=False, strip_accents=True)
     assert "Creme" in stripped.tokens
 
 
 def test_reserved_tokens_are_found_in_text():
-    tokenizer = train_tokenizer(TEXTS, size=300, special_tokens=(*SPECIAL_TOKENS, "[ENTITY]"))
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300, special_tokens=(*SPECIAL_TOKENS, "[ENTITY]"))
     assert tokenizer.tokens[5] == "[ENTITY]"
     encoded = tokenizer.encode("the [ENTITY] is", special_tokens=False)
     assert list(encoded.token_ids).count(5) == 1
@@ -342,7 +342,7 @@ def test_reserved_tokens_are_found_in_text():
 def test_a_file_and_its_paragraphs_give_the_same_vocabulary(tmp_path):
     file = tmp_path / "corpus.txt"
     file.write_text("\n\n".join(TEXTS), encoding="utf-8")
-    assert train_tokenizer(file, size=400).tokens == train_tokenizer(iter(TEXTS), size=400).tokens
+    assert train_tokenizer(file, vocab_size=400).tokens == train_tokenizer(iter(TEXTS), vocab_size=400).tokens
 
 
 def test_mistakes_in_training_are_told_before_the_text_is_read(tmp_path):

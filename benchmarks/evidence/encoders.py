@@ -23,7 +23,7 @@ def corpus(room: Room, every: int = 1) -> Path:
     sources = [str(room.data / name / "train.txt.gz") for name in ("wikipedia-en-slice", "gutenberg-books")]
 
     def tokenizer(folder: Path) -> None:
-        bw.train_tokenizer(sources, size=8000, out=folder)
+        bw.train_tokenizer(sources, vocab_size=8000, out=folder)
 
     def cut(folder: Path) -> None:
         tokens = bw.Tokenizer.load(room.made("tokenizer", tokenizer, sign="tokenizer.json"))

@@ -8,12 +8,12 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import (
+    AllowedLoss,
     AnyPrecision,
     EngineName,
     EqualDecisions,
     Json,
     Labelled,
-    Loss,
     ModelSource,
     Text,
     Threads,
@@ -26,7 +26,7 @@ EXAMPLES = [
     "bothways bench embed my-bert",
     "bothways bench embed my-bert reviews.csv --text review --seconds 30",
     "bothways bench embed my-bert --precision int8 --json",
-    "bothways bench embed my-classifier --on dev.csv --loss 0.005 --keep",
+    "bothways bench embed my-classifier --labelled dev.csv --allowed-loss 0.005 --keep",
 ]
 _TEXTS = 2000
 
@@ -38,8 +38,8 @@ def embed(
     ] = None,
     *,
     text: Text = None,
-    on: Labelled = None,
-    loss: Loss = None,
+    labelled: Labelled = None,
+    allowed_loss: AllowedLoss = None,
     engine: EngineName = None,
     precision: AnyPrecision = None,
     worst_cosine: WorstCosine = None,
@@ -69,8 +69,8 @@ def embed(
         precision=precision,
         worst_cosine=worst_cosine,
         equal_decisions=equal_decisions,
-        labelled=on,
-        loss=loss,
+        labelled=labelled,
+        allowed_loss=allowed_loss,
         keep=keep,
         threads=threads,
         seconds=seconds,
@@ -86,7 +86,7 @@ def embed(
         "memory",
         "load",
         "worst cosine",
-        *(("metric (change)",) if on else ()),
+        *(("metric (change)",) if labelled else ()),
     )
     rows_of_table = [
         (
@@ -106,4 +106,4 @@ def embed(
     for one in found:
         if one.refused:
             output.line(f"{one.engine} {one.precision}: {one.refused}")
-    output.line(f"\n{recommendation(found, asked_bound(worst_cosine, equal_decisions) or Bound(), loss)}")
+    output.line(f"\n{recommendation(found, asked_bound(worst_cosine, equal_decisions) or Bound(), allowed_loss)}")

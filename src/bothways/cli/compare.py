@@ -8,19 +8,19 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.evaluate import Settings, named
-from bothways.cli.options import DeviceName, Json, Label, RunPrecision, Seed, Text, TextPair, Threads, data, written
+from bothways.cli.options import DeviceName, Json, Label, RunPrecision, Seed, Text, TextPair, Threads, written
 
 EXAMPLES = [
-    "bothways compare first second --on test.csv",
-    "bothways compare first second --on test.csv --show 20 --json",
+    "bothways compare first second test.csv",
+    "bothways compare first second test.csv --show 20 --json",
 ]
 
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A fine-tuned model: its folder, its run's, or a hub id.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another of the same task.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Labelled rows that neither has learned from.")],
     *,
-    on: Annotated[str, data("--on", "FILE", "Labelled rows that neither has learned from.")],
     text: Text = None,
     text_pair: TextPair = None,
     label: Label = None,
@@ -36,7 +36,7 @@ def compare(
     import bothways as bw
 
     columns = {"text": text, "text_pair": text_pair, "label": label, **named(settings or [])}
-    found = bw.compare(a, b, on, show=show, seed=seed, precision=precision, device=device, **columns)
+    found = bw.compare(a, b, source, show=show, seed=seed, precision=precision, device=device, **columns)
     if json:
         output.as_json(found)
         return

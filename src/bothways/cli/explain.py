@@ -10,11 +10,24 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import DeviceName, Json, ModelSource, Seed, Text, TextPair, Threads, option, plain, written
+from bothways.cli.options import (
+    DeviceName,
+    Json,
+    ModelSource,
+    Overwrite,
+    Seed,
+    Text,
+    TextPair,
+    Threads,
+    option,
+    plain,
+    written,
+)
+from bothways.errors import BothwaysError
 
 EXAMPLES = [
     'bothways explain my-classifier "Not bad at all, though a little long."',
-    'bothways explain my-classifier "Not bad at all." --label bad --way occlusion',
+    'bothways explain my-classifier "Not bad at all." --target bad --way occlusion',
     'bothways explain my-reranker "what keeps bread fresh" --pair "Wrap the loaf in a cloth."',
     'bothways explain my-tagger "Anna flew to Lima." --at Lima --out lima.html',
 ]
@@ -30,7 +43,7 @@ def explain(
     pair: Annotated[
         str | None, option("Data", "--pair", "TEXT", "The second text; the one that holds an answer.")
     ] = None,
-    label: Annotated[str | None, plain("--label", "NAME", "The class or tag; the one that the model gives.")] = None,
+    target: Annotated[str | None, plain("--target", "NAME", "The class or tag; the one that the model gives.")] = None,
     at: Annotated[str | None, plain("--at", "WORD", "Of a tagger: the word whose tag is explained.")] = None,
     way: Annotated[
         Literal["gradients", "occlusion"] | None, plain("--way", None, "Integrated gradients, or leaving words out.")
@@ -38,6 +51,7 @@ def explain(
     device: DeviceName = None,
     threads: Threads = None,
     out: Annotated[Path | None, written("--out", "FILE", "Gets a page with coloured words (.html).")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Explain what a model says of a text: what each word adds to a class, a score, a tag, an answer, a similarity."""
@@ -46,9 +60,11 @@ def explain(
     from bothways.report.explanation_page import write_explanations
     from bothways.use.explain.explain import explain as explained
 
+    if out is not None and out.exists() and not overwrite:
+        raise BothwaysError(f"{out} exists already; choose another --out or --overwrite")
     loaded, found = bw.load(model, device=device), []
     for text in lines_or_texts(texts):
-        told = dataclasses.asdict(explained(loaded, text, pair, label=label, at=at, way=way))
+        told = dataclasses.asdict(explained(loaded, text, pair, target=target, at=at, way=way))
         found.append({"texts": [text] if pair is None else [text, pair], **told})
     if out is not None:
         write_explanations(out, f"What {model} says, word by word", found)

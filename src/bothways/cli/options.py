@@ -149,9 +149,9 @@ Deterministic = Annotated[
 ]
 Pin = Annotated[bool, machine("--pin", None, "Keep each thread to a processor core of its own.")]
 Labelled = Annotated[
-    str | None, data("--on", "FILE", "Labelled rows: the task's first metric decides, instead of cosines.")
+    str | None, data("--labelled", "FILE", "Labelled rows: the task's first metric decides, instead of cosines.")
 ]
-Loss = Annotated[float | None, data("--loss", "SHARE", "How much of that metric may be lost; 0.005.")]
+AllowedLoss = Annotated[float | None, data("--allowed-loss", "SHARE", "How much of that metric may be lost; 0.005.")]
 Compared = Annotated[
     Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
 ]

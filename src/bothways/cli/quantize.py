@@ -11,11 +11,11 @@ from bothways.cli import output
 from bothways.cli.comparing import alike, metric_of, texts_of
 from bothways.cli.options import (
     Adapter,
+    AllowedLoss,
     Compared,
     EqualDecisions,
     Json,
     Labelled,
-    Loss,
     ModelSource,
     Overwrite,
     Threads,
@@ -25,7 +25,7 @@ from bothways.cli.options import (
 
 EXAMPLES = [
     "bothways quantize my-embedder small --worst-cosine 0.99",
-    "bothways quantize my-classifier small --on dev.csv --loss 0.005",
+    "bothways quantize my-classifier small --labelled dev.csv --allowed-loss 0.005",
     "bothways quantize my-embedder small --texts queries.txt",
 ]
 
@@ -35,8 +35,8 @@ def quantize(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that is made.")],
     precision: Annotated[Literal["int8", "bf16"], plain("--precision", None, "What it is to compute in.")] = "int8",
     texts: Compared = None,
-    on: Labelled = None,
-    loss: Loss = None,
+    labelled: Labelled = None,
+    allowed_loss: AllowedLoss = None,
     worst_cosine: WorstCosine = None,
     equal_decisions: EqualDecisions = None,
     adapter: Adapter = None,
@@ -56,8 +56,8 @@ def quantize(
     found = loaded.quantize(
         precision,
         texts=texts_of(texts),
-        metric=metric_of(loaded, on),
-        loss=loss,
+        metric=metric_of(loaded, labelled),
+        allowed_loss=allowed_loss,
         worst_cosine=worst_cosine,
         equal_decisions=equal_decisions,
     )

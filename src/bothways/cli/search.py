@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = [
     'bothways search my-index "what keeps bread fresh"',
-    'bothways search my-index "heart attack" --where "year >= 2010" --rerank my-reranker --top 5',
+    'bothways search my-index "heart attack" --where "year >= 2010" --reranker my-reranker --top 5',
     'bothways search my-index "OSError 28" --by words --json',
     "bothways search my-index - < queries.txt > found.jsonl",
 ]
@@ -42,11 +42,11 @@ def search(
         Literal["hybrid", "meaning", "words"], plain("--by", None, "By vectors, by BM25, or by both, fused.")
     ] = "hybrid",
     where: Where = None,
-    rerank: Annotated[
-        str | None, plain("--rerank", "MODEL", "A cross-encoder that orders what was found anew.")
+    reranker: Annotated[
+        str | None, plain("--reranker", "MODEL", "A cross-encoder that orders what was found anew.")
     ] = None,
-    rerank_share: Annotated[
-        float, plain("--rerank-share", "SHARE", "What its order counts beside the first one; 1: it alone.")
+    reranker_share: Annotated[
+        float, plain("--reranker-share", "SHARE", "What its order counts beside the first one; 1: it alone.")
     ] = 1.0,
     depth: Annotated[int, plain("--depth", "N", "Passages found by each side, and reranked.", min=1)] = 100,
     exact: Annotated[bool, plain("--exact", None, "Compare all vectors, without an approximate index.")] = False,
@@ -65,7 +65,7 @@ def search(
 
     index = Index.open(place, model, device=device, engine=engine, precision=precision)
     queries = lines_or_texts([query])
-    how: dict[str, Any] = {"rerank": rerank, "rerank_share": rerank_share, "depth": depth, "exact": exact}
+    how: dict[str, Any] = {"reranker": reranker, "reranker_share": reranker_share, "depth": depth, "exact": exact}
     found = index.search(queries, top=top, by=by, where=where, **how)
     if query == "-":
         for each, hits in zip(queries, found, strict=True):

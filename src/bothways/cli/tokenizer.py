@@ -10,9 +10,9 @@ from bothways.cli import output
 from bothways.cli.options import Json, MaxLength, Out, Source, Text, TruncationPolicy, plain
 
 TRAIN_EXAMPLES = [
-    "bothways tokenizer train texts/ --size 30000 --out my-tokenizer",
+    "bothways tokenizer train texts/ --vocab-size 30000 --out my-tokenizer",
     "bothways tokenizer train reviews.parquet --text review --cased --out my-tokenizer",
-    "bothways tokenizer train texts/ --kind unigram --size 8000 --out my-tokenizer",
+    "bothways tokenizer train texts/ --kind unigram --vocab-size 8000 --out my-tokenizer",
     "zcat dump.txt.gz | bothways tokenizer train - --out my-tokenizer",
 ]
 SHOW_EXAMPLES = [
@@ -26,7 +26,7 @@ def train(
     source: Source,
     *,
     text: Text = "text",
-    size: Annotated[int, plain("--size", "N", "Tokens in the vocabulary.")] = 30_000,
+    vocab_size: Annotated[int, plain("--vocab-size", "N", "Tokens in the vocabulary.")] = 30_000,
     kind: Annotated[
         Literal["wordpiece", "bpe", "unigram"], plain("--kind", None, "As BERT's, RoBERTa's or ALBERT's.")
     ] = "wordpiece",

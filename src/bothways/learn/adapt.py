@@ -264,7 +264,7 @@ def _vocabulary(
     if (prepared / "own").exists():
         own = Tokenizer.load(prepared / "own")
     else:
-        own = train_tokenizer(paragraphs(), size=base.size, lowercase=base.lowercase, out=prepared / "own")
+        own = train_tokenizer(paragraphs(), vocab_size=base.size, lowercase=base.lowercase, out=prepared / "own")
     check = check_vocabulary(base, own, held["domain"], held.get("general", []), counts).to_json()
     if vocabulary == "own":
         return own, check, None

@@ -156,7 +156,13 @@ def _made_corpus(
         else:
             kind, specials = suited_tokenizer(family)
             tokenizer = train_tokenizer(
-                source, size=vocab_size, kind=kind, lowercase=lowercase, special_tokens=specials, out=place, text=text
+                source,
+                vocab_size=vocab_size,
+                kind=kind,
+                lowercase=lowercase,
+                special_tokens=specials,
+                out=place,
+                text=text,
             )
     return prepare(source, tokenizer, folder / "corpus", text=text)
 

@@ -195,7 +195,7 @@ def _next(folder: str, run: Line, tuning: bool) -> list[dict[str, str]]:
         return [
             {"command": f"bothways predict {folder} texts.csv --out labels.csv", "what": "Answer a file."},
             {"command": f"bothways evaluate {folder} test.csv --out evaluation", "what": "Measure it on other data."},
-            {"command": f"bothways compare {folder} another --on test.csv", "what": "Compare it with another run."},
+            {"command": f"bothways compare {folder} another test.csv", "what": "Compare it with another run."},
         ]
     parts = str((run.get("settings") or {}).get("objective", "mlm")).split("+")
     fill = {"command": f'bothways fill {folder} "a sentence with a [MASK]"', "what": "Fill in words."}

@@ -57,19 +57,21 @@ class Metric:
 LOSS = 0.005
 
 
-def asked_metric(metric: Callable[[Any], float] | None, loss: float | None) -> Metric | None:
+def asked_metric(metric: Callable[[Any], float] | None, allowed_loss: float | None) -> Metric | None:
     """The metric that a user gives, named by her function; None where she gives none.
 
     Raises:
         BothwaysError: There is a loss without a metric, or it is below 0.
     """
     if metric is None:
-        if loss is not None:
-            raise BothwaysError("a loss is of a metric: give labelled data (--on FILE), or in Python a metric")
+        if allowed_loss is not None:
+            raise BothwaysError(
+                "an allowed loss is of a metric: give labelled data (--labelled FILE), or in Python a metric"
+            )
         return None
-    if loss is not None and not loss >= 0:
-        raise BothwaysError(f"loss must be 0 or more, such as {LOSS}, not {loss}")
-    return Metric(getattr(metric, "__name__", "the metric"), metric, LOSS if loss is None else loss)
+    if allowed_loss is not None and not allowed_loss >= 0:
+        raise BothwaysError(f"allowed_loss must be 0 or more, such as {LOSS}, not {allowed_loss}")
+    return Metric(getattr(metric, "__name__", "the metric"), metric, LOSS if allowed_loss is None else allowed_loss)
 
 
 def asked_bound(worst_cosine: float | None, equal_decisions: float | None) -> Bound | None:

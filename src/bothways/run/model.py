@@ -220,7 +220,7 @@ class Model(Questions):
         precision: str = "float32",
         texts: Sequence[str] | None = None,
         metric: Callable[[Any], float] | None = None,
-        loss: float | None = None,
+        allowed_loss: float | None = None,
         worst_cosine: float | None = None,
         equal_decisions: float | None = None,
         overwrite: bool = False,
@@ -236,7 +236,7 @@ class Model(Questions):
             precision: ``"float32"``, or for onnx ``"int8"``: 8-bit weights, a quarter of the size.
             texts: What it is compared on; None takes English texts of 1 word to as many as the model takes.
             metric: As for `quantize`; then it alone decides about int8.
-            loss: How much of it may be lost, 0.005 when not given.
+            allowed_loss: How much of it may be lost, 0.005 when not given.
             worst_cosine: What int8 must keep of every vector, where the model has no heads, 0.999 when not given.
                 Layers that lose most stay float32 until it does.
             equal_decisions: The share of equal decisions that int8 must keep, of each head, 0.995 when not given.
@@ -255,7 +255,7 @@ class Model(Questions):
             precision=precision,
             texts=texts,
             bound=asked_bound(worst_cosine, equal_decisions),
-            metric=asked_metric(metric, loss),
+            metric=asked_metric(metric, allowed_loss),
             overwrite=overwrite,
         )
 
@@ -265,7 +265,7 @@ class Model(Questions):
         *,
         texts: Sequence[str] | None = None,
         metric: Callable[[Any], float] | None = None,
-        loss: float | None = None,
+        allowed_loss: float | None = None,
         worst_cosine: float | None = None,
         equal_decisions: float | None = None,
     ) -> Quantized:
@@ -280,7 +280,7 @@ class Model(Questions):
                 several kinds.
             metric: A function that gives a number for a model, more being better, such as its accuracy on labelled
                 rows (`bothways.learn.evaluate.labelled_metric`). Then it decides, instead of cosines and decisions.
-            loss: How much of the metric may be lost, 0.005 when not given.
+            allowed_loss: How much of the metric may be lost, 0.005 when not given.
             worst_cosine: What every vector must keep, 0.999 when not given.
             equal_decisions: The share of equal decisions of each head, 0.995 when not given.
 
@@ -293,7 +293,7 @@ class Model(Questions):
         """
         from bothways.run.lower import quantize
 
-        bound, asked = asked_bound(worst_cosine, equal_decisions), asked_metric(metric, loss)
+        bound, asked = asked_bound(worst_cosine, equal_decisions), asked_metric(metric, allowed_loss)
         found = quantize(self, precision, None if texts is None else list(texts), bound, asked)
         self.precision, self._bound, self._kept = precision, None, Kept()
         return found

@@ -47,7 +47,7 @@ class _Plan:
 def train_tokenizer(
     source: Source,
     *,
-    size: int = 30_000,
+    vocab_size: int = 30_000,
     kind: str = "wordpiece",
     lowercase: bool = True,
     strip_accents: bool | None = None,
@@ -66,7 +66,7 @@ def train_tokenizer(
 
     Args:
         source: Files, folders, frames, data sets or iterables of texts (see `read_documents`).
-        size: Tokens in the vocabulary, special tokens and alphabet included.
+        vocab_size: Tokens in the vocabulary, special tokens and alphabet included.
         kind: "wordpiece" as BERT's, "bpe" (of bytes) as RoBERTa's, or "unigram" as ALBERT's. They differ in the
             template too: RoBERTa's pairs are ``<s> A </s></s> B </s>`` in one segment, which suits families with and
             without segments; those of the others are ``[CLS] A [SEP] B [SEP]`` in two.
@@ -97,7 +97,7 @@ def train_tokenizer(
         if given is not None and kind not in _ONLY[name]:
             raise BothwaysError(f"{name} is a setting of {' and '.join(_ONLY[name])}, not of {kind}: leave it out")
     plan = _Plan(
-        size=size,
+        size=vocab_size,
         special_tokens=tuple(SPECIALS[kind] if special_tokens is None else special_tokens),
         lowercase=lowercase,
         strip_accents=strip_accents,
@@ -106,7 +106,7 @@ def train_tokenizer(
         alphabet_limit=1000 if alphabet_limit is None else alphabet_limit,
         score=score or "likelihood",
     )
-    check_settings(size, plan.special_tokens, min_frequency, plan.alphabet_limit, plan.score)
+    check_settings(vocab_size, plan.special_tokens, min_frequency, plan.alphabet_limit, plan.score)
     vocabulary = {token: place for place, token in enumerate(plan.special_tokens)}
     roles = role_names(vocabulary.get, {})
     require(roles, vocabulary, "the list of special tokens")  # tells now, not after the work, which one is missing

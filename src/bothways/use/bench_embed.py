@@ -75,7 +75,7 @@ def bench_embed(
     worst_cosine: float | None = None,
     equal_decisions: float | None = None,
     labelled: str | Path | None = None,
-    loss: float | None = None,
+    allowed_loss: float | None = None,
     keep: bool = False,
     threads: int | None = None,
     seconds: float = 10.0,
@@ -91,7 +91,7 @@ def bench_embed(
         equal_decisions: What int8 must keep.
         labelled: A file of labelled rows: the first metric of the model's task on them is measured too, and decides
             about int8 instead of the bound.
-        loss: How much of that metric may be lost, 0.005 when not given.
+        allowed_loss: How much of that metric may be lost, 0.005 when not given.
         keep: Whether the model's folder keeps what was found, and the fastest of it for this kind of processor, which
             is what ``precision="auto"`` then takes.
         threads: As many as the process may use when not given.
@@ -126,10 +126,10 @@ def bench_embed(
     if not sides:
         raise BothwaysError(f"the engine {engine!r} does not compute in {precision}; leave one of them out")
     bound, asked_loss = asked_bound(worst_cosine, equal_decisions), None
-    if labelled is not None or loss is not None:
-        asked_loss = asked_metric(None if labelled is None else float, loss)
+    if labelled is not None or allowed_loss is not None:
+        asked_loss = asked_metric(None if labelled is None else float, allowed_loss)
     said: dict[str, Any] = {"worst_cosine": worst_cosine, "equal_decisions": equal_decisions, "keep": keep}
-    said |= {"labelled": None if labelled is None else str(labelled), "loss": loss, "exact": None}
+    said |= {"labelled": None if labelled is None else str(labelled), "allowed_loss": allowed_loss, "exact": None}
     said |= {"threads": threads, "seconds": seconds}
     found: list[Embedded] = []
     with progress("Measuring", total=len(sides), unit="engines") as bar:
@@ -146,12 +146,12 @@ def bench_embed(
     return found
 
 
-def fastest(found: Sequence[Embedded], bound: Bound, loss: float | None = None) -> Embedded | None:
+def fastest(found: Sequence[Embedded], bound: Bound, allowed_loss: float | None = None) -> Embedded | None:
     """The fastest that stays within a bound, or loses no more of the metric that was measured; None: none does."""
 
     def within(one: Embedded) -> bool:
         if one.change is not None:
-            return one.change >= -(LOSS if loss is None else loss)
+            return one.change >= -(LOSS if allowed_loss is None else allowed_loss)
         if one.equal is not None:
             return one.equal >= bound.equal_decisions
         return one.worst_cosine >= bound.worst_cosine
@@ -160,9 +160,9 @@ def fastest(found: Sequence[Embedded], bound: Bound, loss: float | None = None) 
     return max(able, key=lambda one: one.tokens_per_second, default=None)
 
 
-def recommendation(found: Sequence[Embedded], bound: Bound, loss: float | None = None) -> str:
+def recommendation(found: Sequence[Embedded], bound: Bound, allowed_loss: float | None = None) -> str:
     """What to choose, in a sentence: `fastest`."""
-    best = fastest(found, bound, loss)
+    best = fastest(found, bound, allowed_loss)
     if best is None:
         return "none stays within the bound; take float32"
     able = [one for one in found if not one.refused]
@@ -228,7 +228,7 @@ def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started
 
         metric = labelled_metric(opened, asked["labelled"])
         if asked["precision"] in ("bf16", "int8"):
-            opened.quantize(asked["precision"], metric=metric, loss=asked["loss"], **bound)
+            opened.quantize(asked["precision"], metric=metric, allowed_loss=asked["allowed_loss"], **bound)
             started = time.time()  # searching is not loading
     opened.embed("the first vector")
     load = time.time() - started

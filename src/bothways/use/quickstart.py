@@ -135,7 +135,7 @@ def quickstart(
         task = topic_task(documents, seed=seed, per_class=plan.rows)
         corpus_documents = [document for document in documents if document.name not in task.held_out]
     with timed("Training vocabulary"):
-        tokenizer = train_tokenizer(corpus_documents, size=plan.vocab_size, out=folder / "tokenizer")
+        tokenizer = train_tokenizer(corpus_documents, vocab_size=plan.vocab_size, out=folder / "tokenizer")
     with timed("Preparing corpus"):
         corpus = prepare(corpus_documents, tokenizer, folder / "corpus")
     left = 60 * minutes * (1 - plan.reserve) - (time.monotonic() - began)

@@ -24,7 +24,7 @@ from bothways.run.model import Model, load
 def compare(
     a: str | Path | Model,
     b: str | Path | Model,
-    on: Any,
+    source: Any,
     *,
     show: int = 5,
     seed: int = 0,
@@ -37,7 +37,7 @@ def compare(
     Args:
         a: A model or its folder.
         b: Another for the same task.
-        on: Labelled rows that neither has learned from.
+        source: Labelled rows that neither has learned from.
         show: How many examples of either kind to list that one has right and the other wrong.
         seed: Of the bootstrap's resamples.
         precision: ``"float32"``, ``"bf16"`` or ``"auto"``.
@@ -60,7 +60,7 @@ def compare(
             f"{models[0].name} was fine-tuned for {tasks[0].name} and {models[1].name} for {tasks[1].name}: they "
             "cannot be compared"
         )
-    data = tasks[0].read(on)
+    data = tasks[0].read(source)
     tasks = [measured_on(task, data)[0] for task in tasks]
     found = [task.examine(model, data) for task, model in zip(tasks, models, strict=True)]
     return compared(found[0], found[1], (models[0].name, models[1].name), tasks[0].metrics, data.name, show, seed)

@@ -26,7 +26,7 @@ def explain(
     text: str,
     pair: str | None = None,
     *,
-    label: str | None = None,
+    target: str | None = None,
     at: str | None = None,
     way: str | None = None,
 ) -> Explanation:
@@ -40,7 +40,7 @@ def explain(
         model: Any that `bothways.load` opens.
         text: The text; the question for a model that answers.
         pair: The second text of a pair; the text that holds the answer; the text to compare with.
-        label: The class, or tag, that is explained; None for the one that the model gives.
+        target: The class, or tag, that is explained; None for the one that the model gives.
         at: For a tagger the word, or any part of the text that begins with it.
         way: ``"gradients"`` (integrated gradients, `bothways.use.explain.gradients`), or ``"occlusion"``
             (`bothways.use.explain.occlusion`); None takes gradients where the model has weights, else occlusion.
@@ -59,7 +59,7 @@ def explain(
     if way == "gradients" and not has_weights:
         raise BothwaysError(f"{model.name} is exported and has no gradients; explain it by occlusion, or the original")
     with on_errand():  # what is cut stands in the explanation
-        return _together([_explained(*side, way) for side in targets(model, text, pair, label, at)])
+        return _together([_explained(*side, way) for side in targets(model, text, pair, target, at)])
 
 
 def _explained(subject: Subject, target: Target, way: str) -> Explanation:

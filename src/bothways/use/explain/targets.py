@@ -65,7 +65,7 @@ def targets(
         raise BothwaysError(f"{model.name} compares texts word by word already; what it finds needs no explanation")
     classes = "tag" in heads or ("classify" in heads and heads["classify"].problem != "scores")
     if label is not None and not classes:
-        raise BothwaysError(f"{model.name} gives no classes, so there is no {label!r} to explain; leave label out")
+        raise BothwaysError(f"{model.name} gives no classes, so there is no {label!r} to explain; leave target out")
     if at is not None and ("tag" not in heads or "classify" in heads):
         raise BothwaysError(f"{model.name} does not tag words, so none is explained by itself; leave at out")
     if not {"classify", "tag", "answer"} & set(heads):

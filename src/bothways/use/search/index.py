@@ -206,8 +206,8 @@ class Index:
         top: int = 10,
         by: str = "hybrid",
         where: str | None = None,
-        rerank: Any = None,
-        rerank_share: float = 1.0,
+        reranker: Any = None,
+        reranker_share: float = 1.0,
         depth: int = DEPTH,
         exact: bool = False,
     ) -> Any:
@@ -218,9 +218,9 @@ class Index:
             top: How many documents are wanted.
             by: ``"meaning"`` (vectors), ``"words"`` (BM25), or ``"hybrid"``: both, fused by their reciprocal ranks.
             where: A filter on the metadata, such as ``"year >= 2010 and topic = sport"``.
-            rerank: A cross-encoder, or what `bothways.load` opens, that orders what was found anew.
-            rerank_share: What its order counts beside the first one, above 0: 1 lets it decide alone; below, reciprocal
-                ranks of both orders are added in these shares.
+            reranker: A cross-encoder, or what `bothways.load` opens, that orders what was found anew.
+            reranker_share: What its order counts beside the first one, above 0: 1 lets it decide alone; below,
+                reciprocal ranks of both orders are added in these shares.
             depth: How many passages are found by meaning and by words each, and how many are reranked.
             exact: Whether all vectors are compared, where an approximate index would find them.
 
@@ -236,14 +236,14 @@ class Index:
             raise BothwaysError(f"search goes by {', '.join(WAYS)}, not {by!r}{closest(by, WAYS)}")
         if top < 1 or depth < 1:
             raise BothwaysError(f"top and depth should be at least 1, not {top=} and {depth=}")
-        if not 0 < rerank_share <= 1:
-            raise BothwaysError(f"rerank_share should be above 0 and at most 1, not {rerank_share:g}")
+        if not 0 < reranker_share <= 1:
+            raise BothwaysError(f"reranker_share should be above 0 and at most 1, not {reranker_share:g}")
         for each in queries:
             if not isinstance(each, str) or not each.strip():
                 raise BothwaysError(f"a query should be a text with words in it, not {each!r}")
         self._look()
-        judge = None if rerank is None else _load(rerank, self._how)
-        wanted = Wanted(top, by, self._filter(where), judge, rerank_share, max(depth, top), exact)
+        judge = None if reranker is None else _load(reranker, self._how)
+        wanted = Wanted(top, by, self._filter(where), judge, reranker_share, max(depth, top), exact)
         vectors = self._queries(queries) if by != "words" else [None] * len(queries)
         found = [answer(self.store, *each, wanted) for each in zip(queries, vectors, strict=True)]
         return found[0] if isinstance(query, str) else found
