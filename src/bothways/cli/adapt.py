@@ -31,6 +31,7 @@ from bothways.cli.options import (
     option,
     training,
 )
+from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
 
 EXAMPLES = [
@@ -89,7 +90,7 @@ def adapt(
     texts = sources or corpus
     if not texts:
         raise BothwaysError("give text of the domain: bothways adapt SOURCE ... --base MODEL --out DIR")
-    done = bw.adapt(base, output.one(texts), general=output.one(general) if general else None, **settings)
+    done = bw.adapt(base, named_files(texts), general=named_files(general) if general else None, **settings)
     result = done.result
     if json:
         output.as_json(result)

@@ -25,6 +25,7 @@ from bothways.cli.options import (
     learned,
     machine,
 )
+from bothways.cli.reading import named_files
 
 EXAMPLES = [
     "bothways bench pretrain",
@@ -61,7 +62,7 @@ def pretrain(
 
     for own in ("corpus", "threads", "json"):
         del settings[own]
-    found = bench_pretrain(output.one(corpus) if corpus else None, **settings)
+    found = bench_pretrain(named_files(corpus) if corpus else None, **settings)
     if json:
         output.as_json(found)
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from bothways.cli import output
 from bothways.cli.options import Json, On, Out, Overwrite, Source, Text, Workers, data, option, plain
+from bothways.cli.reading import named_files
 
 PREPARE_EXAMPLES = [
     "bothways corpus prepare texts/ --tokenizer my-tokenizer --out my-corpus",
@@ -62,7 +63,7 @@ def clean(
     from bothways.use.clean import clean_corpus
 
     done = clean_corpus(
-        output.one(source),
+        named_files(source),
         out,
         text=text or "text",
         weights=weights or None,
@@ -114,7 +115,7 @@ def prepare(
     from bothways.use.corpus import prepare_corpus
 
     done = prepare_corpus(
-        output.one(source),
+        named_files(source),
         Tokenizer.load(tokenizer),
         out,
         shard_tokens=shard_tokens,

@@ -22,6 +22,7 @@ from bothways.cli.options import (
     data,
     option,
 )
+from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
 
 BUILD_EXAMPLES = [
@@ -178,7 +179,7 @@ def _documents(source: list[str] | None, python_docs: bool) -> Any:
     if bool(source) == python_docs:
         raise BothwaysError("say what is indexed: --source FILE, or --python-docs for the documentation of this Python")
     if not python_docs:
-        return source
+        return named_files(source or [])
     from bothways.use.search.python_docs import python_entries
 
     return python_entries()

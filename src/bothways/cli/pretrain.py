@@ -43,6 +43,7 @@ from bothways.cli.options import (
     option,
     training,
 )
+from bothways.cli.reading import named_files
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
 from bothways.progress import speaks
 
@@ -145,7 +146,7 @@ def pretrain(
 
     for own in ("corpus", "again", "threads", "json"):
         del settings[own]
-    result = bw.pretrain(output.one(corpus), **settings)
+    result = bw.pretrain(named_files(corpus), **settings)
     if not speaks():
         return
     figures = {"out": result.out, "steps": result.history.steps, "seconds": result.history.seconds, **result.scores}

@@ -9,6 +9,7 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import DeviceName, Json, ModelSource, Overwrite, Threads, data, plain
+from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
 
 EXAMPLES = [
@@ -46,13 +47,13 @@ def prune(
     refuse_folder(out, overwrite=overwrite)
     found = bw.prune(
         bw.load(model, device=device),
-        texts,
+        named_files(texts),
         vocabulary=vocabulary,
         fewest=fewest,
         tokens=tokens,
         layers=None if layers is None else _layers(layers),
         feed_forward=feed_forward,
-        held_out=held_out or None,
+        held_out=named_files(held_out) if held_out else None,
     )
     found.model.save(out, overwrite=overwrite)
     facts = {"out": out, "before": found.before, "after": found.after, "layers": found.layers, "alike": found.alike}

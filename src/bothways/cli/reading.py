@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from bothways.errors import BothwaysError
+from bothways.text.files import check_exists, is_stdin
 
 
 def lines_or_texts(texts: list[str]) -> list[str]:
@@ -19,3 +22,15 @@ def lines_or_texts(texts: list[str]) -> list[str]:
     if not lines:
         raise BothwaysError("standard input holds no text; pipe lines into it or type texts instead of -")
     return lines
+
+
+def named_files(typed: Sequence[str]) -> str | list[Path]:
+    """Files and folders as they were typed: the only one, or all. A name that nothing has is not taken for a text.
+
+    Raises:
+        BothwaysError: One of them is not there.
+    """
+    for one in typed:
+        if not is_stdin(one) and "://" not in one:
+            check_exists(Path(one))
+    return typed[0] if len(typed) == 1 else [Path(one) for one in typed]

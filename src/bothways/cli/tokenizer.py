@@ -8,6 +8,7 @@ import typer
 
 from bothways.cli import output
 from bothways.cli.options import Json, MaxLength, Out, Source, Text, TruncationPolicy, plain
+from bothways.cli.reading import named_files
 
 TRAIN_EXAMPLES = [
     "bothways tokenizer train texts/ --vocab-size 30000 --out my-tokenizer",
@@ -55,7 +56,7 @@ def train(
 
     for own in ("source", "json"):
         del settings[own]
-    tokenizer = bw.train_tokenizer(output.one(source), **settings)
+    tokenizer = bw.train_tokenizer(named_files(source), **settings)
     if json:
         output.as_json({"out": out, **_figures(tokenizer)})
     else:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bothways.cli import output
 from bothways.cli.options import data
+from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
 
 Files = Annotated[list[str] | None, typer.Argument(metavar="TRAIN", help="Labelled files, or -.", show_default=False)]
@@ -22,14 +22,14 @@ def learned_from(task: str, given: dict[str, Any]) -> Any:
         given: All that was typed.
 
     Raises:
-        BothwaysError: There is nothing, or it is given in both ways.
+        BothwaysError: There is nothing, it is given in both ways, or a file is not there.
     """
     files, train = given["files"], given["train"]
     if files and train and given.get("again") is None:
         raise BothwaysError(f"{' '.join(files)} and --train {' '.join(train)}: give all files to learn from in one way")
     if not files and not train:
         raise BothwaysError(f"give a file to learn from: bothways finetune {task} TRAIN ...")
-    return output.one(files or train)
+    return named_files(files or train)
 
 
 def follows(task: str, out: Any) -> str:
