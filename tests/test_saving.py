@@ -54,7 +54,7 @@ def test_all_heads_at_once_are_kept(tmp_path):
 def test_a_folder_that_is_there_is_not_touched_unless_told(path):
     before = content(path)
     saved = tiny.saved(seed=9)
-    with pytest.raises(BothwaysError, match=f"{path} exists already; choose another folder or say overwrite"):
+    with pytest.raises(BothwaysError, match=f"{path} exists already; choose another folder or --overwrite"):
         write_folder(saved, path)
     assert content(path) == before
     write_folder(saved, path, overwrite=True)

@@ -392,7 +392,10 @@ def test_the_command_line_trains_and_shows_every_kind(kind, tmp_path, capsys):
 
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     out = str(tmp_path / "tokenizer")
-    assert main(["tokenizer", "train", str(tmp_path / "texts.txt"), "--kind", kind, "--vocab-size", "420", "--out", out]) == 0
+    assert (
+        main(["tokenizer", "train", str(tmp_path / "texts.txt"), "--kind", kind, "--vocab-size", "420", "--out", out])
+        == 0
+    )
     capsys.readouterr()
     assert main(["tokenizer", "show", out, "the reader", "--pair", "unread books", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

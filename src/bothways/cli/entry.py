@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BothwaysError as error:
             return MISTAKE if error.told_already else _say(str(error), MISTAKE, debug)
         except _UsageError as error:
-            return _say(_usage(error), MISTAKE, debug)
+            return _say(_usage(error).replace(": Value error, ", ": "), MISTAKE, debug)
         except ModuleNotFoundError as error:
             return _say(_absent(error), MISTAKE if _extra(error) else UNEXPECTED, debug)
         except OSError as error:

@@ -60,6 +60,8 @@ def explain(
     from bothways.report.explanation_page import write_explanations
     from bothways.use.explain.explain import explain as explained
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise BothwaysError(f"{out} should end in .html, which is what is written")
     if out is not None and out.exists() and not overwrite:
         raise BothwaysError(f"{out} exists already; choose another --out or --overwrite")
     loaded, found = bw.load(model, device=device), []

@@ -69,4 +69,4 @@ def export(
     if precision == "int8":
         figures["in_float32"] = ", ".join(made.kept) or "no layer"
     output.facts(figures | alike(made.check))
-    output.line(f"\nNext: bothways embed {out} texts.jsonl vectors.npy")
+    output.line(f"\nNext: {output.used(loaded, out)}")

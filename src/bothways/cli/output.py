@@ -12,6 +12,8 @@ _MOST_CLASSES = 12
 """More than these make a confusion matrix too wide to read."""
 _FILE_WIDTH = 200
 """A file is as wide as it has to be."""
+_EXCERPT = 300
+"""Letters of a longer text that are shown."""
 
 
 def as_json(data: Any) -> None:
@@ -232,3 +234,29 @@ def _ends(ends: Sequence[float | None]) -> str:
     from bothways.report.judgement_page import figure
 
     return f"{figure(ends[0])} to {figure(ends[1])}"
+
+
+def used(model: Any, folder: Any) -> str:
+    """What is typed to use a model that lies in a folder: for its vectors, or for what it was fine-tuned to say."""
+    if model.task is None or model.task == "embed":
+        return f"bothways embed {folder} texts.jsonl vectors.npy"
+    return f"bothways predict {folder} texts.jsonl --out answers.jsonl"
+
+
+def excerpt(text: str, query: str) -> str:
+    """The part of a text that has most words of the query."""
+    text = " ".join(text.split())
+    if len(text) <= _EXCERPT:
+        return text
+    wanted = {word.lower() for word in query.split() if len(word) > 2}
+    starts = [0, *(place + 1 for place, sign in enumerate(text) if sign == " ")]
+    starts = [start for start in starts if start <= len(text) - _EXCERPT] or [0]
+    lowered = text.lower()
+
+    def worth(start: int) -> int:
+        return sum(word in lowered[start : start + _EXCERPT] for word in wanted)
+
+    best = max(starts[:: max(1, len(starts) // 40)], key=worth)
+    return (
+        ("… " if best else "") + text[best : best + _EXCERPT].rstrip() + (" …" if best + _EXCERPT < len(text) else "")
+    )

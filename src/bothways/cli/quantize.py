@@ -72,4 +72,4 @@ def quantize(
     speeds = {name: f"{speed:,.0f}" for name, speed in found.tokens_per_second.items()}
     facts["tokens a second"] = ", ".join(f"{name} {speed}" for name, speed in speeds.items())
     output.facts(facts)
-    output.line(f"\nNext: bothways embed {out} texts.jsonl vectors.npy --precision auto  (here: {found.fastest})")
+    output.line(f"\nNext: {output.used(loaded, out)} --precision auto  (here: {found.fastest})")

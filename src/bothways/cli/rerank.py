@@ -41,4 +41,5 @@ def rerank(
     if json:
         output.as_json(ranked)
         return
-    output.table(("score", "row", "text"), [(one.score, one.place + 1, one.text) for one in ranked])
+    rows = [(one.score, one.place + 1, output.excerpt(one.text, query)) for one in ranked]
+    output.table(("score", "row", "text"), rows)

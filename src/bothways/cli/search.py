@@ -31,7 +31,6 @@ EXAMPLES = [
     'bothways search my-index "OSError 28" --by words --json',
     "bothways search my-index - < queries.txt > found.jsonl",
 ]
-_EXCERPT = 300
 
 
 def search(
@@ -80,24 +79,7 @@ def _show(query: str, hits: Sequence[Hit]) -> None:
     if not hits:
         output.line("Nothing was found.")
         return
-    rows = [(place, round(hit.score, 4), hit.document, _excerpt(hit.text, query)) for place, hit in enumerate(hits, 1)]
+    rows = [
+        (place, round(hit.score, 4), hit.document, output.excerpt(hit.text, query)) for place, hit in enumerate(hits, 1)
+    ]
     output.table(("", "score", "document", "text"), rows)
-
-
-def _excerpt(text: str, query: str) -> str:
-    """The part of a passage that has most words of the query."""
-    text = " ".join(text.split())
-    if len(text) <= _EXCERPT:
-        return text
-    wanted = {word.lower() for word in query.split() if len(word) > 2}
-    starts = [0, *(place + 1 for place, sign in enumerate(text) if sign == " ")]
-    starts = [start for start in starts if start <= len(text) - _EXCERPT] or [0]
-    lowered = text.lower()
-
-    def worth(start: int) -> int:
-        return sum(word in lowered[start : start + _EXCERPT] for word in wanted)
-
-    best = max(starts[:: max(1, len(starts) // 40)], key=worth)
-    return (
-        ("… " if best else "") + text[best : best + _EXCERPT].rstrip() + (" …" if best + _EXCERPT < len(text) else "")
-    )

@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 """What only a run writes."""
-_REST = ("model", "adapter", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
+_RESULTS = ("adapter", "generator", "tensorboard", "report.html", METRICS)
+_REST = ("model", "tokenizer", "corpus", *_RESULTS)
 """What a run writes besides, but others may too."""
 """Seconds that a run waits for the one before it, which may have been killed this moment."""
 _WHOLE = 64 << 20
@@ -139,6 +140,8 @@ def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads:
         raise BothwaysError(f"{out} holds another run, which is finished: {ways}")
     if (out / "model").exists():
         raise BothwaysError(f"{out} holds a model already: {ways}")
+    if not (out / "run.json").exists() and (others := [name for name in _RESULTS if (out / name).exists()]):
+        raise BothwaysError(f"{out} holds {others[0]} of something else, which this run would replace: {ways}")
     return False
 
 

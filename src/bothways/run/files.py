@@ -116,7 +116,7 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
     """
     folder = folder.expanduser().resolve()
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
-        raise BothwaysError(f"{folder} exists already; choose another folder or say overwrite")
+        raise BothwaysError(f"{folder} exists already; choose another folder or --overwrite")
     half, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(half, ignore_errors=True)
     try:

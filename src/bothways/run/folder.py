@@ -202,7 +202,7 @@ def refuse_folder(folder: Path, *, overwrite: bool, sign: str = "config.json", w
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
-        raise BothwaysError(f"{folder.resolve()} exists already; choose another folder or say overwrite")
+        raise BothwaysError(f"{folder.resolve()} exists already; choose another folder or --overwrite")
     if not (folder / sign).is_file():
         raise BothwaysError(f"{folder} holds something else than {what}, which is not replaced; choose another folder")
 

@@ -61,7 +61,7 @@ def describe_machine(precision: str = "auto", root: Path = Path("/")) -> dict[st
             "features": processor_features(root),
             "cores": os.cpu_count() or 1,
         },
-        "threads": dict(zip(("allowed", "why"), allowed_threads(root), strict=True)),
+        "threads": dict(zip(("allowed", "why"), _told_threads(root), strict=True)),
         "memory": {"bytes": memory(), "limit": memory_limit(root)},
         **_describe_torch(precision),
     }
@@ -161,8 +161,16 @@ def apply_thread_limit() -> int:
 
 def wanted_threads() -> int:
     """How many threads to compute with: as the user's environment says, else as many as the process may run."""
-    said = (os.environ.get(name, "").partition(",")[0].strip() for name in _THREAD_VARIABLES)
-    return next((int(count) for count in said if count.isdigit() and int(count)), allowed_threads()[0])
+    return _told_threads()[0]
+
+
+def _told_threads(root: Path = Path("/")) -> tuple[int, str]:
+    """How many threads are used, and what says so."""
+    for name in _THREAD_VARIABLES:
+        said = os.environ.get(name, "").partition(",")[0].strip()
+        if said.isdigit() and int(said):
+            return int(said), f"{name} says so"
+    return allowed_threads(root)
 
 
 def _describe_torch(precision: str) -> dict[str, Any]:

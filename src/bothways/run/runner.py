@@ -164,7 +164,10 @@ class Runner(ABC):
         heads = self.head_configs
         if kind not in heads:
             has = f"its heads: {', '.join(heads)}" if heads else "it has no heads"
-            raise BothwaysError(f"{method} needs the head {kind!r}, which {self.name} does not have ({has})")
+            raise BothwaysError(
+                f"{method} needs the head {kind!r}, which {self.name} does not have ({has}); bothways info {self.name} says "
+                "what it is for"
+            )
         return heads[kind]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False) -> Encoded:

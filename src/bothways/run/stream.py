@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WINDOW = 4096
 """Texts of a window: enough to sort them well by length."""
+FIRST = 256
+"""Texts of the first windows of what is kept window by window, so that little is lost at its beginning."""
 LETTERS = 1 << 20
 """Characters of a window, so that long texts need no more memory than short ones."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bothways.text.normalize import Normalization
 
 SLICE_TEXTS, SLICE_CHARACTERS = 4096, 1_000_000  # encoded at a time, so that memory is bounded by the result
+_ALONE = 10_000  # characters of a text that is encoded while other threads of Python wait
 NO_LENGTH = 10**9  # published settings write "no limit" as 10**30
 
 
@@ -294,7 +295,7 @@ class Tokenizer:
     def _flat(self, texts: list[str], offsets: bool) -> Flat:
         run = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
         try:
-            if len(texts) == 1:  # without waking other threads
+            if len(texts) == 1 and len(texts[0]) <= _ALONE:  # without waking other threads
                 encodings = [self.backend.encode(texts[0], add_special_tokens=False)]
             else:
                 encodings = run(texts, add_special_tokens=False)

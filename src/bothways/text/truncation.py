@@ -55,8 +55,9 @@ class Truncation:
         """One sentence for the user: how much was cut, of how much, and what to do about it."""
         return (
             f"{self.texts:,} of {self.all_texts:,} texts are longer than {max_length:,} tokens and were cut: "
-            f"{self.tokens:,} of {self.all_tokens:,} tokens are lost; raise max_length if the model allows it, or "
-            f"choose truncation='window' (nothing is lost), 'head_tail', 'head' (cuts without this warning) or 'error'"
+            f"{self.tokens:,} of {self.all_tokens:,} tokens are lost; where that matters, give a greater max "
+            f"length if the model allows it, or the truncation window (nothing is lost), head_tail, head (cuts without "
+            f"this warning) or error"
         )
 
 
@@ -78,8 +79,8 @@ class TooLongError(BothwaysError):
         more = f" (and {count - 1:,} others here are too long)" if count > 1 else ""
         self.place = place
         self.told = (
-            f"has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, raise max_length, "
-            "or choose truncation 'warn', 'head', 'head_tail' or 'window'"
+            f"has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, or give a "
+            "greater max length if the model allows it, or the truncation warn, head, head_tail or window"
         )
         super().__init__(f"text {place} {self.told}")
         self._made_of = (place, tokens, room, count)

@@ -21,7 +21,6 @@ from bothways.learn.tasks.labelled import digest
 from bothways.learn.vectors.data import text_ids
 from bothways.progress import progress
 from bothways.run.similarity import nearest
-from bothways.run.task import task_name
 from bothways.text.columns import Columns, find_text, read_examples
 from bothways.text.kept import Texts
 from bothways.use import bulk
@@ -84,7 +83,7 @@ def augment(
         raise BothwaysError(f"top must be 1 or more, not {top!r}")
     if by in ("vectors", "both") and vectors is None:
         raise BothwaysError(f"pairs by {by} need a model of sentence vectors: name one with --vectors")
-    task_name(model)  # says so where it scores nothing
+    model.score_pairs(["a"], ["a"])  # says now, not after the work, where it scores no pairs
     target = find_target(out, TABLES, overwrite=overwrite)
     if target is None:
         raise BothwaysError("pairs are written to a file, not to standard output; name one that ends in .jsonl")
@@ -94,6 +93,9 @@ def augment(
     given = [by, str(top), language, str(seed), "" if vectors is None else identity_of(vectors)]
     beside = target.path.with_name(f".{target.path.name}.{digest((given,))[:8]}{digest((texts,))[:8]}")
     others_NK = _kept(beside, texts, by, top, vectors, language, seed)
+    if not (others_NK >= 0).any():
+        beside.with_name(f"{beside.name}.npy").unlink()
+        raise BothwaysError(f"no pair is found by {by} among {len(texts):,} texts; take another way, or more texts")
     settings = {"job": "augment", "pairs": beside.name, **settings_of(model)}
 
     def answer(firsts: list[str], seconds: list[str]) -> Slice:

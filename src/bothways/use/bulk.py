@@ -142,9 +142,15 @@ def embed(
         resume: Whether a job that was interrupted is gone on with.
 
     Raises:
-        BothwaysError: There is no such pooling, a column is absent, the output cannot be written, or an interrupted job
-            had other settings.
+        BothwaysError: There is no such pooling, the model was trained for other vectors, a column is absent, the output
+            cannot be written, or an interrupted job had other settings.
     """
+    for kind, made in (("sparse", "sparse vectors"), ("late", "a vector a token")):
+        if pooling is None and kind in model.decoding:
+            raise BothwaysError(
+                f"{model.name} was trained for {made}, not for one vector a text; --pooling mean (in Python "
+                "pooling='mean') takes the mean of its tokens all the same"
+            )
     recipe = model.sentence
     pooling = check_pooling(pooling or recipe.pooling)
     scaled = recipe.normalize if normalize is None else normalize

@@ -117,7 +117,10 @@ def run_job(model: Questions, asked: Question, out: str | Path, settings: Mappin
     began = time.perf_counter()
     target = find_target(out, tuple(asked.kinds), shard_rows=how.shard_rows, overwrite=how.overwrite)
     shape = dict if target is None else asked.kinds[target.kind]
-    windows = {"window": [stream.WINDOW, stream.LETTERS], "shard_rows": target.shard_rows if target else None}
+    windows = {
+        "window": [stream.FIRST, stream.WINDOW, stream.LETTERS],
+        "shard_rows": target.shard_rows if target else None,
+    }
     with _output(target, {**settings, **windows}, how.resume) as output:
         before = output.state.rows
         if not output.state.whole:
@@ -198,17 +201,21 @@ class _Reading:
             shard_rows: Where windows end at the latest: at every so many rows.
         """
         part: list[Asked] = []
-        letters = 0
+        letters, most = 0, self._most()
         for row in self._rows:
             self._note(row)
             part.append(row)
             letters += sum(map(_letters, row.inputs))
             ends = shard_rows is not None and self._count % shard_rows == 0
-            if ends or len(part) == stream.WINDOW or letters >= stream.LETTERS:
+            if ends or len(part) == most or letters >= stream.LETTERS:
                 yield Part(part, self._digest.hexdigest())
-                part, letters = [], 0
+                part, letters, most = [], 0, self._most()
         if part:
             yield Part(part, self._digest.hexdigest())
+
+    def _most(self) -> int:
+        """Rows of the next window: as many as were before it, within bounds."""
+        return min(stream.WINDOW, max(stream.FIRST, self._count))
 
 
 def _letters(value: Any) -> int:

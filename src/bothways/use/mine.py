@@ -67,7 +67,7 @@ class Mining:
             if getattr(self, name) < least:
                 raise BothwaysError(f"{name} must be {least} or more, not {getattr(self, name)!r}")
         if self.among < self.top:
-            raise BothwaysError(f"{self.top} negatives cannot be found among {self.among} texts: give a larger among")
+            raise BothwaysError(f"{self.top} negatives cannot be found among {self.among} texts; look --among more")
         if self.relative is not None and not 0 < self.relative <= 1:
             raise BothwaysError(f"relative must be a share above 0, at most 1, not {self.relative!r}")
         if self.draw not in ("nearest", "chance"):
@@ -119,12 +119,15 @@ def mine(
         resume: Whether a job that was interrupted is gone on with.
 
     Raises:
-        BothwaysError: The rows are no pairs, a column is absent, the corpus is too small, or `out` cannot be written.
+        BothwaysError: The rows are no pairs, a column is absent, the corpus is too small, no pair has a
+            negative, or `out` cannot be written.
     """
     how = Mining(top=top, among=among, skip=skip, margin=margin, relative=relative, draw=draw, seed=seed)
     target = find_target(out, KINDS, overwrite=overwrite)
     if target is None:
         raise BothwaysError("negatives are written to a file, not to standard output; name one that ends in .jsonl")
+    if reranker is not None:
+        reranker.score_pairs(["a"], ["a"])  # says now, not after the work, where it scores no pairs
     pairs = _pairs(read_vectors(source, text, text_pair))
     texts = _distinct(pairs, corpus, corpus_text)
     if len(texts) < 2:
@@ -143,8 +146,15 @@ def mine(
     question = Question(_asked(pairs), miner.answer, dict.fromkeys(KINDS, _with_negatives))
     result = run_job(model, question, out, settings, How(overwrite=overwrite, resume=resume))
     kept.unlink()
+    if miner.without == result.texts:  # all of them, in this run
+        target.path.unlink()
+        raise BothwaysError(
+            f"for none of {result.texts:,} pairs there is a negative that is far enough from what belongs; give a "
+            "smaller margin, a larger relative share, or a corpus with more texts"
+        )
     if miner.without:
-        say(f"{miner.without:,} of {result.texts - result.resumed:,} pairs have no negative that does; left out")
+        asked = result.texts - result.resumed
+        say(f"{miner.without:,} of {asked:,} pairs are left out: no text is far enough from what belongs to them")
     return result
 
 

@@ -118,7 +118,8 @@ class Classify:
         """Notes how rows are to be read again, and says what the labels are."""
         reading = {name: getattr(self, name) for name in ("label_separator", "label_columns", "problem", "markers")}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in reading.items()}
-        known: dict[str, Any] = {"reading": {name: value for name, value in plain.items() if value is not None}}
+        noted = {name: value for name, value in plain.items() if value is not None}
+        known: dict[str, Any] = {"inputs": train.kind, "reading": noted}
         if self.symmetric:
             known["symmetric"] = True
         names = model.labels

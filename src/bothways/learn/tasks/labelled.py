@@ -75,6 +75,11 @@ class LabelledTexts:
             _taken(self.where, places) if self.where else (),
         )
 
+    @property
+    def kind(self) -> str:
+        """What a model is to read: ``"texts"`` or ``"pairs"``."""
+        return "texts" if self.pairs is None else "pairs"
+
     def inputs(self) -> Sequence[str]:
         """Each text, or pair, as one text."""
         return self.texts if self.pairs is None else Joined(self.texts, self.pairs)

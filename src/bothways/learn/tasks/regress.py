@@ -79,7 +79,8 @@ class Regress:
     def begin(self, model: Model, train: LabelledTexts) -> str:
         """Notes mean and deviation of the scores, and how rows are to be read again; says the range."""
         scores = _scores(train)
-        known: dict[str, Any] = {"scale": [float(scores.mean()), float(scores.std())], "reading": {}}
+        scale = [float(scores.mean()), float(scores.std())]
+        known: dict[str, Any] = {"inputs": train.kind, "scale": scale, "reading": {}}
         if self.markers:
             known["reading"]["markers"] = list(self.markers)
         model.decoding["classify"] = known | ({"symmetric": True} if self.symmetric else {})

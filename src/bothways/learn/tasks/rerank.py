@@ -112,7 +112,7 @@ class Rerank:
 
     def begin(self, model: Model, train: Rankings) -> str:
         """Says what was found; a regression also notes mean and deviation of the scores."""
-        known: dict[str, Any] = {"reading": {"loss": self.loss}}
+        known: dict[str, Any] = {"inputs": "pairs", "reading": {"loss": self.loss}}
         if self.loss == "regression":
             known["scale"] = [float(train.relevance.mean()), float(train.relevance.std())]
         else:

@@ -3,6 +3,7 @@
 What a classifier's numbers mean is its head's `problem`: one class holds, several may, or they are scores. What was
 fitted after training stands in ``Model.decoding["classify"]``:
 
+- ``inputs``: ``"texts"`` or ``"pairs"``, what it was trained to read;
 - ``symmetric``: whether a pair is read in both orders, and the answers averaged;
 - ``temperature``: what logits are divided by (Guo et al. 2017), which never changes the likeliest class;
 - ``thresholds``: by label, the probability from which it is given, where several may hold; one half without them;
@@ -154,7 +155,16 @@ def _decoding(model: Runner) -> dict[str, Any]:
 def _orders(
     model: Runner, texts: Sequence[str], pairs: Sequence[str] | None
 ) -> list[tuple[Sequence[str], Sequence[str] | None]]:
-    """The texts as they are read: pairs twice where their order is to mean nothing."""
+    """The texts as they are read: pairs twice where their order is to mean nothing.
+
+    Raises:
+        BothwaysError: The model was trained on pairs and is asked about single texts, or the other way round.
+    """
+    trained = _decoding(model).get("inputs")
+    if trained is not None and (trained == "pairs") is not (pairs is not None):
+        kinds = ("pairs of texts", "single texts")
+        had, asked = kinds if trained == "pairs" else kinds[::-1]
+        raise BothwaysError(f"{model.name} was trained on {had}, and cannot be asked about {asked}")
     both = pairs is not None and bool(_decoding(model).get("symmetric"))
     return [(texts, pairs), (pairs, texts)] if both and pairs is not None else [(texts, pairs)]
 

@@ -58,7 +58,7 @@ def make_lance(place: str, shape: Shape, settings: Mapping[str, Any], *, overwri
     with _told(place):
         database = _connected(place)
         if TABLE in _names(database) and ABOUT in _names(database) and not overwrite:
-            raise BothwaysError(f"{place} is an index already; add to it, or say overwrite")
+            raise BothwaysError(f"{place} is an index already; add to it, or --overwrite")
         database.create_table(TABLE, schema=schema_of(shape), mode="overwrite")
         _write_about(database, shape, settings)
         return LanceStore(place, database)

@@ -86,7 +86,7 @@ def make_postgres(url: str, shape: Shape, settings: Mapping[str, Any], *, overwr
         connection.execute(_ABOUT)
         there = connection.execute("SELECT 1 FROM bothways_indexes WHERE name = %s", [address.name]).fetchone()
         if there and not overwrite:
-            raise BothwaysError(f"{address.shown} is an index already; add to it, or say overwrite")
+            raise BothwaysError(f"{address.shown} is an index already; add to it, or --overwrite")
         connection.execute(f"DROP TABLE IF EXISTS {address.table}")
         connection.execute(_TABLES.format(name=address.table, numbers=numbers, language=language))
         _remember(connection, address.name, shape, settings)

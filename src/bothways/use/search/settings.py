@@ -79,7 +79,7 @@ def difference(place: str | None, then: tuple[Settings, Shape], now: tuple[Setti
                 said = {"kind": "vectors"}.get(name, name)
                 return BothwaysError(
                     f"the index {place} was made with {said} {before[name]!r}, not {after[name]!r}; choose another "
-                    "place, or say overwrite"
+                    "place, or --overwrite"
                 )
     return None
 
