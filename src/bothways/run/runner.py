@@ -165,8 +165,8 @@ class Runner(ABC):
         if kind not in heads:
             has = f"its heads: {', '.join(heads)}" if heads else "it has no heads"
             raise BothwaysError(
-                f"{method} needs the head {kind!r}, which {self.name} does not have ({has}); bothways info {self.name} says "
-                "what it is for"
+                f"{method} needs the head {kind!r}, which {self.name} does not have ({has}); bothways info "
+                f"{self.name} says what it is for"
             )
         return heads[kind]
 

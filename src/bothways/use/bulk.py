@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bothways.errors import BothwaysError
 from bothways.run.answering import vectors
 from bothways.run.pooling import check_pooling
 from bothways.use.formats import Slice

@@ -117,10 +117,8 @@ def run_job(model: Questions, asked: Question, out: str | Path, settings: Mappin
     began = time.perf_counter()
     target = find_target(out, tuple(asked.kinds), shard_rows=how.shard_rows, overwrite=how.overwrite)
     shape = dict if target is None else asked.kinds[target.kind]
-    windows = {
-        "window": [stream.FIRST, stream.WINDOW, stream.LETTERS],
-        "shard_rows": target.shard_rows if target else None,
-    }
+    bounds = [stream.FIRST, stream.WINDOW, stream.LETTERS]
+    windows = {"window": bounds, "shard_rows": target.shard_rows if target else None}
     with _output(target, {**settings, **windows}, how.resume) as output:
         before = output.state.rows
         if not output.state.whole:
