@@ -54,8 +54,8 @@ class VocabularyCheck:
             )
         return (
             f"An own vocabulary would make the domain's text {share:.0%} shorter ({self.own:.2f} instead of "
-            f"{self.domain:.2f} tokens a word): extending the model's pays (--vocabulary extend), or random weights if there is "
-            "much text."
+            f"{self.domain:.2f} tokens a word): extending the model's pays (--vocabulary extend), or random "
+            "weights if there is much text."
         )
 
     def to_json(self) -> dict[str, Any]:
