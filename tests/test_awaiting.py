@@ -15,6 +15,7 @@ import pytest
 import tiny
 from bothways.errors import BothwaysError
 from bothways.run import waiting
+from bothways.run.model import Model
 
 TEXTS = tiny.sentences(40, seed=8)
 
@@ -166,3 +167,100 @@ def test_an_idle_queue_lets_its_thread_and_its_model_go(monkeypatch):
     del model
     gc.collect()
     assert seen() is None
+
+
+class Late(threading.Condition):
+    """A lock whose waiting ends in vain just before somebody else has it.
+
+    Attributes:
+        ended: Set when waiting has ended.
+        go_on: To be set when somebody else had the lock.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.ended, self.go_on = threading.Event(), threading.Event()
+
+    def wait(self, timeout=None):
+        if timeout != waiting._IDLE or self.ended.is_set():
+            return super().wait(timeout)
+        self.release()
+        self.ended.set()
+        assert self.go_on.wait(60)
+        self.acquire()
+        return False
+
+
+def test_a_request_that_comes_just_when_the_thread_would_end_is_answered(model):
+    right = model.embed(TEXTS[1])
+    queue = model._turns.requests = waiting.RequestQueue(model)
+    queue._changed = Late()
+
+    async def run():
+        await model.aembed(TEXTS[0])
+        await asyncio.to_thread(queue._changed.ended.wait, 60)
+        late = asyncio.create_task(model.aembed(TEXTS[1]))
+        await asyncio.sleep(0)  # now it stands in the queue, whose thread lives
+        queue._changed.go_on.set()
+        return await asyncio.wait_for(late, 60)
+
+    np.testing.assert_allclose(asyncio.run(run()), right, atol=1e-5)
+
+
+def test_an_engine_that_cannot_be_made_is_told_to_all_who_wait():
+    model = Model(tiny.saved(()), engine="gpu")
+    for _ in range(2):  # and to those who ask again
+        waited = (asyncio.wait_for(model.aembed(text), 60) for text in TEXTS[:3])
+        for error in together(*waited):
+            assert isinstance(error, BothwaysError)
+            assert "the engine 'gpu' runs on a GPU, not on 'cpu'" in str(error)
+
+
+class Held:
+    """An engine of batches of one text, which computes when it is allowed to.
+
+    Attributes:
+        begun: Set when it has a batch.
+        go_on: To be set when it may compute.
+        batches: How many it computed.
+    """
+
+    name, precision, batch_tokens = "held", "float32", 1
+
+    def __init__(self, engine):
+        self._engine, self.batches = engine, 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def run(self, batches, output):
+        for batch in batches:
+            self.batches += 1
+            self.begun.set()
+            assert self.go_on.wait(60)
+            yield from self._engine.run([batch], output)
+
+
+@pytest.mark.parametrize("leaving", [1, 2])
+def test_nothing_more_is_computed_once_all_of_a_batch_have_left(model, monkeypatch, leaving):
+    monkeypatch.setattr(waiting, "WAIT", 0.1)
+    engine = Held(model.engine)
+    slow = model.on(engine)
+    slow._turns.requests = queue = waiting.RequestQueue(slow)
+    engine.threads = 4096  # so that both callers are answered together
+
+    async def run():
+        tasks = [asyncio.create_task(slow.aembed(TEXTS[place : place + 3])) for place in (0, 3)]
+        await asyncio.to_thread(engine.begun.wait, 60)
+        for task in tasks[:leaving]:
+            task.cancel()
+        found = await asyncio.gather(*tasks[:leaving], return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in found)
+        engine.go_on.set()
+        rest = await asyncio.gather(*tasks[leaving:])
+        return rest, await slow.aembed(TEXTS[6])
+
+    rest, after = asyncio.run(run())
+    assert engine.batches == (1 if leaving == 2 else 6) + 1
+    for vectors in rest:
+        np.testing.assert_allclose(vectors, model.embed(TEXTS[3:6]), atol=1e-5)
+    np.testing.assert_allclose(after, model.embed(TEXTS[6]), atol=1e-5)
+    assert queue._batch == []

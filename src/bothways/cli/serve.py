@@ -35,7 +35,9 @@ def serve(
     host: Annotated[str, option("Server", "--host", "ADDRESS", "Who can come; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, option("Server", "--port", "N", "0 for any that is free.", min=0, max=65535)] = 8000,
     max_texts: Annotated[int, option("Server", "--max-texts", "N", "The most texts of a request.")] = 1024,
-    max_bytes: Annotated[int, option("Server", "--max-bytes", "N", "The most bytes of a request.")] = 8_000_000,
+    max_bytes: Annotated[
+        int, option("Server", "--max-bytes", "N", "The most bytes of a request, and letters made of it.")
+    ] = 8_000_000,
     max_waiting: Annotated[
         int, option("Server", "--max-waiting", "TOKENS", "Beyond so many that wait, requests are refused (503).")
     ] = 262_144,

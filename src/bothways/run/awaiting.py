@@ -1,8 +1,9 @@
 """What a model is asked with ``await``: the questions of many callers are answered together (`bothways.run.waiting`).
 
 From any number of tasks, threads and event loops. What goes wrong with a text is told to its caller alone; a caller
-that is cancelled leaves the queue. Where more is asked than can be answered, callers wait before the queue, and what is
-cut of long texts is counted in `truncated`, not warned of.
+that is cancelled leaves the queue, and a batch that all its callers have left is not computed to its end. Where more is
+asked than can be answered, callers wait before the queue, and what is cut of long texts is counted in `truncated`, not
+warned of.
 """
 
 from __future__ import annotations

@@ -88,6 +88,8 @@ class RequestQueue:
         self._thread: threading.Thread | None = None
         self._budget = _BUDGET
         self._company = True
+        self._batch: list[Request] = []  # what is computed now
+        self._stop = threading.Event()  # of that
 
     async def ask(self, method: str, *columns: list[Any] | None, **options: Any) -> Any:
         """Asks the model, together with others.
@@ -113,9 +115,17 @@ class RequestQueue:
         try:
             return await request.future
         except asyncio.CancelledError:
-            with self._changed, suppress(ValueError):  # where its turn has come it is in neither
-                (self._inside if request in self._inside else self._outside).remove(request)
+            self._leave(request)
             raise
+
+    def _leave(self, request: Request) -> None:
+        """Takes a request out of the queue; where its turn has come, its batch ends once all of it have left."""
+        with self._changed:
+            for waiting in (self._inside, self._outside):
+                with suppress(ValueError):
+                    waiting.remove(request)
+            if request in self._batch and all(one.future.cancelled() for one in self._batch):
+                self._stop.set()
 
     def _let_in(self) -> None:
         """Takes in what waits before the queue as far as there is room, and a large request when there is nothing."""
@@ -125,18 +135,34 @@ class RequestQueue:
             self._inside.append(self._outside.popleft())
 
     def _serve(self) -> None:
-        engine = self._model.engine  # the first time it is made; no caller waits for that
-        self._budget = engine.batch_tokens * getattr(engine, "threads", 1)  # a batch a core
+        try:
+            engine = self._model.engine  # the first time it is made; no caller waits for that
+            self._budget = engine.batch_tokens * getattr(engine, "threads", 1)  # a batch a core
+        except BaseException as error:
+            self._refuse(error)
+            return
         while True:
             with self._changed:
+                self._let_in()
                 while not self._inside:
-                    self._let_in()
-                    if not self._inside and not self._changed.wait(_IDLE) and not self._outside:
+                    # one that came just when the waiting had ended is inside already, and counts on this thread
+                    if not self._changed.wait(_IDLE) and not self._inside and not self._outside:
                         self._thread = None
                         return
+                    self._let_in()
                 some = self._gathered()
             if some:
                 self._answer(some)
+
+    def _refuse(self, error: BaseException) -> None:
+        """Tells all that wait what went wrong; the next request tries anew."""
+        with self._changed:
+            waiting = [*self._inside, *self._outside]
+            self._inside.clear()
+            self._outside.clear()
+            self._thread = None
+        for request in waiting:
+            request.settle(None, error)
 
     def _gathered(self) -> list[Request]:
         """The next requests to answer together; called and left with the lock held."""
@@ -160,11 +186,13 @@ class RequestQueue:
         return []
 
     def _answer(self, some: list[Request]) -> None:
-        some = [request for request in some if not request.future.cancelled()]
+        with self._changed:
+            some = self._batch = [request for request in some if not request.future.cancelled()]
+            stop = self._stop = threading.Event()
         if not some:
             return
         try:
-            found = self._found(some)
+            found = self._found(some, stop)
         except BaseException as error:
             if len(some) == 1:
                 some[0].settle(None, error)
@@ -172,18 +200,24 @@ class RequestQueue:
                 for request in some:
                     self._answer([request])
             return
+        finally:
+            self._batch = []
         for request, answers in zip(some, found, strict=True):
             request.settle(answers)
 
-    def _found(self, some: list[Request]) -> list[Any]:
-        """What the model answers to each request."""
+    def _found(self, some: list[Request], stop: threading.Event) -> list[Any]:
+        """What the model answers to each request.
+
+        Raises:
+            StoppedError: All of them have left meanwhile.
+        """
         first = some[0]
         columns = [
             None if column is None else [entry for request in some for entry in request.columns[place] or []]
             for place, column in enumerate(first.columns)
         ]
         method: Callable[..., Any] = getattr(self._model, first.method)
-        with on_errand():  # what is cut is counted, not warned of again and again
+        with on_errand(stop):  # what is cut is counted, not warned of again and again
             answers = method(*columns, **first.options)
         ends = accumulate((len(request.columns[0] or []) for request in some), initial=0)
         return [answers[begin:end] for begin, end in pairwise(ends)]

@@ -28,7 +28,7 @@ def zero_shot(
     Several may hold: each has the share of "follows" beside "contradicts", or where the model does not know that class
     what it gives to "follows"; those above a half hold.
     """
-    sentences = _sentences(labels, template)
+    said = sentences(labels, template)
     follows, against = _classes(model, entailment)
     if not several and len(labels) < 2:
         raise BothwaysError(
@@ -38,8 +38,8 @@ def zero_shot(
     answers = []
     for begin in range(0, len(texts), at_once):
         some = texts[begin : begin + at_once]
-        firsts = [text for text in some for _ in sentences]
-        shares = class_probabilities(model, firsts, sentences * len(some)).reshape(len(some), len(labels), -1)
+        firsts = [text for text in some for _ in said]
+        shares = class_probabilities(model, firsts, said * len(some)).reshape(len(some), len(labels), -1)
         weighed = (_weighed(row, follows, against, several) for row in shares.astype(np.float64))
         answers += [_classification(list(labels), row, several) for row in weighed]
     return answers
@@ -60,7 +60,12 @@ def _classification(labels: list[str], shares: np.ndarray, several: bool) -> Cla
     return Classification(labels[order[0]], float(shares[order[0]]), by_name, tuple(held))
 
 
-def _sentences(labels: Sequence[str], template: str) -> list[str]:
+def sentences(labels: Sequence[str], template: str) -> list[str]:
+    """What is said of a text for each class.
+
+    Raises:
+        BothwaysError: There are no classes, one is there twice, or the template has not one place for them.
+    """
     if isinstance(labels, str) or not labels or not all(isinstance(label, str) and label.strip() for label in labels):
         raise BothwaysError(f"classes should be a list of words, not {labels!r:.60}")
     if len(set(labels)) < len(labels):

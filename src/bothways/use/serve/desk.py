@@ -12,7 +12,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.text.truncation import Truncation
-from bothways.use.serve.calls import CALLS, Call
+from bothways.use.serve.calls import CALLS, LETTERS, Call
 from bothways.use.serve.offered import Offer, Offered
 
 _AT_ONCE = 4096  # letters that are counted without a thread of their own
@@ -23,10 +23,13 @@ class Limits:
     """How much a server takes on.
 
     Attributes:
-        texts: Of a request, or pairs of texts.
-        bytes: Of a request.
-        waiting: Tokens of all requests together that wait for their answers; one request may be larger.
-        seconds: That a request may take.
+        texts: Of a request, or pairs of texts: each question with its context, each text with each class.
+        bytes: Of a request. As many letters may be read for it: a prompt counts with every text, a template and a text
+            with every class, a context with every question, a query with every text. As many may be in a reply that
+            lists several of something, as for masked places.
+        waiting: Tokens of all requests together that are counted or wait for their answers; one request may be larger.
+        seconds: That a request may take: to be counted, to wait for its turn, to be computed. After them nothing more
+            is computed for it.
 
     Raises:
         BothwaysError: Some limit lets nothing through.
@@ -91,23 +94,41 @@ class Desk:
 
         Raises:
             BothwaysError: No model answers that, or it has something against what is asked.
-            TooMuchError: There are more texts than a request may have.
+            TooMuchError: There are more texts than a request may have, or too much is made of them.
             BusyError: So much waits that this would wait too long.
             TimeoutError: It took too long.
         """
         offered = self.offer.find(question, name)
-        call = CALLS[question][0](wish)
-        if call.texts * call.times > self.limits.texts:
-            raise TooMuchError(
-                f"{call.texts * call.times:,} texts are more than the {self.limits.texts:,} of a request"
-            )
-        short = sum(map(len, call.read[0])) + sum(map(len, call.read[1] or [])) <= _AT_ONCE
-        read = call.counted(offered) if short else await asyncio.to_thread(call.counted, offered)
-        with self._room(read.all_tokens * call.times):
-            async with asyncio.timeout(self.limits.seconds):
+        call = CALLS[question][0](wish, offered.model)
+        letters = self._letters(call)
+        async with asyncio.timeout(self.limits.seconds):
+            with self._room(letters // LETTERS):  # about, until they are counted
+                read = await _counted(offered, call, letters)
+            with self._room(read.all_tokens):
                 answered = Answered(offered, await _asked(offered, call), read)
         self._told(answered)
         return answered
+
+    def _letters(self, call: Call) -> int:
+        """How many letters are read, which is known before they are there.
+
+        Raises:
+            TooMuchError: There are more, or more texts, than a request may have, or the reply would be too large.
+        """
+        texts, letters, most = call.read.texts, sum(call.read.letters), self.limits.bytes
+        if texts > self.limits.texts:
+            raise TooMuchError(f"{texts:,} texts are more than the {self.limits.texts:,} of a request")
+        if letters > most:
+            raise TooMuchError(
+                f"{letters:,} letters would be read, more than the {most:,} of a request: what is put before texts, or "
+                "read with each of them, counts each time; send less at once"
+            )
+        if call.reply > most:
+            raise TooMuchError(
+                f"the reply might have {call.reply:,} letters, more than the {most:,} of a request: send less at once, "
+                "or ask for a smaller 'top'"
+            )
+        return letters
 
     @contextmanager
     def _room(self, tokens: int) -> Iterator[None]:
@@ -118,6 +139,13 @@ class Desk:
             yield
         finally:
             self.waiting -= tokens
+
+
+async def _counted(offered: Offered, call: Call, letters: int) -> Truncation:
+    """How many tokens are read, and what of them is cut."""
+    if letters <= _AT_ONCE:
+        return call.counted(offered.model)
+    return await asyncio.to_thread(call.counted, offered.model)
 
 
 async def _asked(offered: Offered, call: Call) -> Any:

@@ -75,10 +75,16 @@ class RerankWish(Wish):
     top: int | None = Field(default=None, ge=1, description="How many are wanted; all.")
 
 
-class TopWish(TextWish):
-    """Texts of which a model says several things, likeliest first."""
+class FillWish(TextWish):
+    """Texts with masked places."""
 
-    top: int = Field(default=5, ge=1, le=1000, description="How many.")
+    top: int = Field(default=5, ge=1, le=100, description="How many words for each place, likeliest first.")
+
+
+class SparseWish(TextWish):
+    """Texts that become words with weights."""
+
+    top: int = Field(default=5, ge=1, le=1000, description="How many words of each text, heaviest first.")
 
 
 class ForeignWish(BaseModel):
