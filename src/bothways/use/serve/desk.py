@@ -28,8 +28,8 @@ class Limits:
             with every class, a context with every question, a query with every text. As many may be in a reply that
             lists several of something, as for masked places.
         waiting: Tokens of all requests together that are counted or wait for their answers; one request may be larger.
-        seconds: That a request may take: to be counted, to wait for its turn, to be computed. After them nothing more
-            is computed for it.
+        seconds: That a request may take: to be counted, to wait for its turn, to be computed. After them no batch is
+            begun for it alone.
 
     Raises:
         BothwaysError: Some limit lets nothing through.
