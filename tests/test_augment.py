@@ -89,4 +89,7 @@ def test_mistakes_are_told(judge, tmp_path):
         augment(judge, ["a", "b", "A"], out)
     with pytest.raises(BothwaysError, match="was not fine-tuned"):
         augment(tiny.model(["mlm"]), ["a", "b"], out)
+    alone = ["one two", "three four", "five six", "seven eight"]
+    with pytest.raises(BothwaysError, match="no pair is found by words among 4 texts"):
+        augment(judge, alone, out, by="words", top=1)
     assert not list(tmp_path.iterdir())

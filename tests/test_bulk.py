@@ -24,6 +24,9 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.run import stream
 from bothways.use import bulk
 from bothways.use.amount import expected, rows_of
+from bothways.use.draft import State
+from bothways.use.job import _Reading
+from bothways.use.predictions.shared import Asked
 
 TEXTS = tiny.sentences(60, seed=5)
 
@@ -485,3 +488,16 @@ def test_a_text_of_half_a_million_characters_is_cut_or_read_in_windows(tmp_path)
     assert done.truncation.windowed == 1
     assert done.tokens > 100_000
     assert np.isfinite(np.load(tmp_path / "window.npy")).all()
+
+
+def test_windows_begin_small_and_are_the_same_wherever_a_run_goes_on(monkeypatch):
+    monkeypatch.setattr(stream, "FIRST", 3)
+    monkeypatch.setattr(stream, "WINDOW", 20)
+    rows = [Asked((str(place),), {}) for place in range(70)]
+    sizes = [len(part.rows) for part in _Reading(iter(rows), State({})).parts(None)]
+    assert sizes == [3, 3, 6, 12, 20, 20, 6]
+    digest = ""
+    for rest, part in enumerate(list(_Reading(iter(rows), State({})).parts(None)), 1):
+        digest, answered = part.digest, sum(sizes[:rest])
+        state = State({}, rows=answered, digest=digest)
+        assert [len(part.rows) for part in _Reading(iter(rows), state).parts(None)] == sizes[rest:]

@@ -358,7 +358,7 @@ def test_a_text_that_may_not_be_cut_is_told_with_its_line(tmp_path):
     lines = [json.dumps(row) for row in one_rows()]
     lines.insert(7, json.dumps({"text": "river " * 40, "label": "yes"}))
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    with pytest.raises(BothwaysError, match=r"rows\.jsonl, line 8 has 40 tokens where 30 fit.*'window'"):
+    with pytest.raises(BothwaysError, match=r"rows\.jsonl, line 8 has 40 tokens where 30 fit.*window"):
         bw.finetune(
             "classify",
             base=tiny.model(()),
@@ -419,3 +419,17 @@ def test_scores_are_not_classes(several):
 def test_stopped_and_resumed_a_run_gives_the_same_bits(tmp_path, kind, settings):
     rows = one_rows() if kind == "one" else several_rows()
     assert_resumes_exactly(tmp_path, "classify", rows, settings)
+
+
+def test_a_model_of_single_texts_is_not_asked_about_pairs_nor_the_other_way_round(tmp_path):
+    single = bw.finetune("classify", base=tiny.model(()), train=one_rows(), dev=one_rows()[:20], steps=1, report=False)
+    rows = [{"text_a": row["text"], "text_b": "river", "label": row["label"]} for row in one_rows()]
+    double = bw.finetune("pairs", base=tiny.model(()), train=rows, dev=rows[:20], steps=1, report=False)
+    for asked in (single.model.score_pairs, single.model.classify):
+        with pytest.raises(BothwaysError, match="was trained on single texts, and cannot be asked about pairs"):
+            asked(["a text"], ["another"])
+    with pytest.raises(BothwaysError, match="was trained on pairs of texts, and cannot be asked about single texts"):
+        double.model.classify(["a text"])
+    double.model.save(tmp_path / "pairs")
+    with pytest.raises(BothwaysError, match="was trained on pairs"):
+        bw.load(tmp_path / "pairs", device="cpu").classify("a text")

@@ -47,6 +47,14 @@ def test_negatives_stay_below_what_belongs_by_the_margin_and_pairs_without_any_a
         assert (near[1:] <= near[0] - 0.001 + 1e-5).all()
 
 
+def test_where_no_pair_has_a_negative_that_is_told_and_nothing_is_left(tmp_path):
+    with pytest.raises(BothwaysError, match="for none of 20 pairs there is a negative that is far enough"):
+        mine(tiny.model(heads=()), PAIRS, tmp_path / "out.jsonl", corpus=CORPUS, margin=5.0)
+    with pytest.raises(BothwaysError, match="score_pairs needs the head 'classify'"):
+        mine(tiny.model(heads=()), PAIRS, tmp_path / "out.jsonl", corpus=CORPUS, reranker=tiny.model(heads=()))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cross_encoder_judges_in_place_of_the_vectors(tmp_path):
     class Judge:
         def score_pairs(self, firsts, seconds):

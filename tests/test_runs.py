@@ -129,6 +129,14 @@ def test_a_model_that_no_run_wrote_is_not_touched(tmp_path):
         check_out(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["report.html", "metrics.json"])
+def test_what_something_else_wrote_is_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(BothwaysError, match=f"holds {name} of something else, which this run would replace"):
+        check_out(tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BothwaysError, match="is a file, not a folder"):

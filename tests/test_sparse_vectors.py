@@ -10,6 +10,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.tasks.sparse import Sparse
 from bothways.model.heads.sparse import WAYS, sparse_vectors
+from bothways.use import bulk
 from learner_tasks import assert_resumes_exactly, modules
 
 WORDS = tiny.KNOWN.split()
@@ -130,3 +131,14 @@ def test_what_cannot_be_learned_is_told():
         Sparse(way="mx")
     with pytest.raises(BothwaysError, match="sparse_vectors needs the head 'mlm'"):
         tiny.model(["classify"]).sparse_vectors("a")
+
+
+def test_one_vector_a_text_is_made_only_where_it_is_asked_for(tmp_path):
+    model = bw.finetune("sparse", base=tiny.model(["mlm"]), train=rows(20), **SETTINGS).model
+    with pytest.raises(
+        BothwaysError, match="was trained for sparse vectors, not for one vector a text; --pooling mean"
+    ):
+        bulk.embed(model, tiny.sentences(3), tmp_path / "vectors.npy")
+    assert bulk.embed(model, tiny.sentences(3), tmp_path / "vectors.npy", pooling="mean").texts == 3
+    with pytest.raises(BothwaysError, match="was trained for sparse vectors, which no exported model gives"):
+        model.export(tmp_path / "exported")

@@ -21,6 +21,7 @@ from bothways.learn.tasks.labelled import digest
 from bothways.learn.vectors.data import text_ids
 from bothways.progress import progress
 from bothways.run.similarity import nearest
+from bothways.run.task import task_name
 from bothways.text.columns import Columns, find_text, read_examples
 from bothways.text.kept import Texts
 from bothways.use import bulk
@@ -83,6 +84,7 @@ def augment(
         raise BothwaysError(f"top must be 1 or more, not {top!r}")
     if by in ("vectors", "both") and vectors is None:
         raise BothwaysError(f"pairs by {by} need a model of sentence vectors: name one with --vectors")
+    task_name(model)
     model.score_pairs(["a"], ["a"])  # says now, not after the work, where it scores no pairs
     target = find_target(out, TABLES, overwrite=overwrite)
     if target is None:

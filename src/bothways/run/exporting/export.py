@@ -114,6 +114,10 @@ def _check_wish(model: Model, to: str, precision: str) -> None:
         beside = "; OpenVINO computes a float32 export in bf16: bw.load(OUT, precision='bf16')" * (to == "openvino")
         raise BothwaysError(f"{to} is exported to in {' or '.join(TARGETS[to])}, not in {precision!r}{beside}")
     refuse_unable(model.config, model.name)
+    if "sparse" in model.decoding:
+        raise BothwaysError(
+            f"{model.name} was trained for sparse vectors, which no exported model gives; use its weights"
+        )
     for module in ("onnx", "onnxscript", "onnxruntime"):
         need(module, "onnx", "Exporting")
     if to == "openvino":
