@@ -219,7 +219,7 @@ def test_forced_a_run_goes_on_with_other_settings_and_says_so_in_its_log(tmp_pat
     assert line["step"] == 19
     assert set(line["changed"]) == {"learning_rate", "steps"}
     stop_at(tmp_path / "late", 30)
-    with pytest.raises(BothwaysError, match=r"has taken 29 steps already, more than steps=10: give more"):
+    with pytest.raises(BothwaysError, match=r"has taken 29 steps already, which leaves none of steps=10: give more"):
         forced(tmp_path / "late", steps=10)
 
 
