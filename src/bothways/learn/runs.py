@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,8 @@ _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 _REST = ("model", "adapter", "generator", "tokenizer", "corpus", "tensorboard", "report.html", METRICS)
 """What a run writes besides, but others may too."""
 _LOCK = ".running"
+_works_in: ContextVar[Path | None] = ContextVar("works_in", default=None)
+"""The folder that a verb around this one has to itself: the verbs that it calls may work there too."""
 _RESTART = 1.0
 """Seconds that a run waits for the one before it, which may have been killed this moment."""
 _WHOLE = 64 << 20
@@ -151,10 +154,15 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
     @wraps(verb)
     def run(*arguments: P.args, **settings: P.kwargs) -> T:
         out = settings.get("out")
-        if out is None or not here().first:
+        place = None if out is None else Path(str(out)).resolve()
+        if place is None or place == _works_in.get() or not here().first:
             return verb(*arguments, **settings)
         with claimed(Path(str(out))):
-            return verb(*arguments, **settings)
+            before = _works_in.set(place)
+            try:
+                return verb(*arguments, **settings)
+            finally:
+                _works_in.reset(before)
 
     return run
 
