@@ -162,7 +162,8 @@ def adapt(
         "dropout": dropout,
         "seed": seed,
     }
-    check_training({**given, "micro_tokens": micro_tokens, "precision": precision, "optimizer": None})
+    usual = {"optimizer": None, "on_corrupt": "stop"}
+    check_training({**given, "micro_tokens": micro_tokens, "precision": precision, **usual})
     picked(ObjectiveSettings, given, objective="mlm")
     configuration(start, None, None, max_length, dropout)
     held = {name: side.held_out() for name, side in sides.items()}
