@@ -258,15 +258,18 @@ def finetune(
 
 def _check_numbers(given: dict[str, Any]) -> None:
     """A number that is given is never taken for one that is not: zero epochs are a mistake."""
-    for name in ("epochs", "steps", "max_length", "learning_rate"):
+    for name in ("epochs", "steps", "max_length", "learning_rate", "evaluate_every"):
         if given[name] is not None and not given[name] > 0:
             raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
+    for name in ("batch_size", "micro_tokens"):
+        if not given[name] >= 1:
+            raise BothwaysError(f"{name} must be 1 or more, not {given[name]!r}")
 
 
 def _check_processes(batch_size: int, sources: Collection[Any]) -> None:
     """Refuses what several processes cannot share."""
     count = here().count
-    if count > max(1, batch_size):
+    if count > batch_size:
         raise BothwaysError(
             f"a step of {batch_size} examples (batch_size) has none for each of {count} processes: take {count} or "
             "more, or fewer processes"
