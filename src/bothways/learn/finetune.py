@@ -125,8 +125,8 @@ def finetune(
             weights themselves.
         dropout: Overrides dropout everywhere.
         gradient_checkpointing: Whether layers are computed twice to hold less in memory.
-        metric: What the best weights are chosen by, one of the task's metrics; ``"best"`` its first; None keeps the
-            last.
+        metric: What the best weights are chosen by, one of the task's metrics; ``"best"`` its first; None, or
+            ``"none"``, keeps the last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
         few_shot: Whether the encoder learns from pairs of examples, and the classifier is solved: for 8 to 64 examples
@@ -151,7 +151,7 @@ def finetune(
     _check_numbers(given)
     _check_processes(batch_size, sources.values())
     chosen, tuning, best = choose(task, own, metric, few_shot)
-    given["task"] = chosen.name
+    given |= {"task": chosen.name, "metric": metric or "none"}  # as the record is typed again
     folder = None if out is None else Path(out)
     if folder is not None:
         may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
