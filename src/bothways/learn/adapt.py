@@ -25,7 +25,7 @@ from bothways.learn.adapting.vocabulary import (
 )
 from bothways.learn.checkpoint import replace_text
 from bothways.learn.objectives.settings import ObjectiveSettings
-from bothways.learn.pretrain import Pretrained, pretrain
+from bothways.learn.pretrain import pretrain
 from bothways.learn.processes import in_one_process
 from bothways.learn.protocol import Callback
 from bothways.learn.runs import one_at_a_time, read_run
@@ -177,27 +177,22 @@ def adapt(
     shards = prepare(mixed(sides["domain"], sides.get("general"), replay), tokenizer, prepared / "corpus")
     own = vocabulary == "own"
     rate = learning_rate or suited_rate(start.config.width, "muon" if own else "adamw") * (1.0 if own else _SLOWER)
-    if (folder / "run.json").is_file() and read_run(folder).get("results") is not None and resume and not overwrite:
-        trained = load(folder / "model", device=device)
-        taken = {name: read_run(folder)["results"].get(name) for name in ("steps", "seconds")}
-    else:
-        done = _train(
-            model,
-            shards,
-            base=start,
-            folder=folder,
-            given={
-                **given,
-                "learning_rate": rate,
-                "micro_tokens": micro_tokens,
-                "precision": precision,
-                "device": device,
-                "resume": resume,
-                "overwrite": overwrite,
-                "callbacks": callbacks,
-            },
-        )
-        trained, taken = done.model, {"steps": done.history.steps, "seconds": done.history.seconds}
+    trained, taken = _after(
+        model,
+        shards,
+        base=start,
+        folder=folder,
+        given={
+            **given,
+            "learning_rate": rate,
+            "micro_tokens": micro_tokens,
+            "precision": precision,
+            "device": device,
+            "resume": resume,
+            "overwrite": overwrite,
+            "callbacks": callbacks,
+        },
+    )
     result = {
         **identity,
         "tokens": shards.tokens,
@@ -305,11 +300,16 @@ def _vocabulary(
     return made, check, with_more_tokens(start, made, pieces)
 
 
-def _train(model: Model | None, shards: Corpus, *, base: Model, folder: Path, given: dict[str, Any]) -> Pretrained:
-    if model is not None:
-        return pretrain(shards, out=folder, base=model, objective="mlm", **given)
-    size = _published_size(base)
-    return pretrain(shards, out=folder, family=base.config.family, size=size, objective="mlm", **given)
+def _after(
+    model: Model | None, shards: Corpus, *, base: Model, folder: Path, given: dict[str, Any]
+) -> tuple[Model, dict[str, Any]]:
+    """The adapted model, which may have been trained by an earlier call, and its steps and seconds."""
+    known = read_run(folder).get("results") if (folder / "run.json").is_file() else None
+    if known is not None and given["resume"] and not given["overwrite"]:
+        return load(folder / "model", device=given["device"]), {name: known.get(name) for name in ("steps", "seconds")}
+    begin = {"base": model} if model is not None else {"family": base.config.family, "size": _published_size(base)}
+    done = pretrain(shards, out=folder, objective="mlm", **begin, **given)
+    return done.model, {"steps": done.history.steps, "seconds": done.history.seconds}
 
 
 def _published_size(base: Model) -> str:
