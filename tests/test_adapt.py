@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +144,77 @@ def test_how_it_learns_is_a_setting(tmp_path):
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["settings"]["mask_rate"] == 0.4
     assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["hidden_dropout_prob"] == 0.2
+
+
+FEW = {"steps": 2, "batch_tokens": 256, "max_length": 32, "precision": "float32"}
+
+
+def test_before_and_after_are_of_the_same_text(tmp_path):
+    """Else a second call would subtract what was measured on one text from what was measured on another."""
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    first = adapt(base, DOMAIN, out=out, general=GENERAL, held_out=DOMAIN[:9], **FEW)
+    for changes, told in (
+        ({"held_out": DOMAIN[5:14]}, "measured on other text of the domain"),
+        ({"general_held_out": GENERAL[:9]}, "measured on other general text"),
+        ({"general": None}, "measured on other general text"),
+        ({"general": GENERAL[100:]}, "measured on other general text"),
+    ):
+        given = {"general": GENERAL, "held_out": DOMAIN[:9], **changes}
+        with pytest.raises(BothwaysError, match=rf"begun otherwise \({told}\); give the same"):
+            adapt(base, DOMAIN, out=out, **given, **FEW)
+    again = adapt(base, DOMAIN, out=out, general=GENERAL, held_out=DOMAIN[:9], **FEW)
+    assert (again.result["before"], again.result["after"]) == (first.result["before"], first.result["after"])
+
+
+def test_general_text_that_comes_later_is_refused(tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    adapt(base, DOMAIN, out=out, **FEW)
+    with pytest.raises(BothwaysError, match="measured on other general text"):
+        adapt(base, DOMAIN, out=out, general=GENERAL, **FEW)
+
+
+class Killed(BaseException):
+    """In place of a signal that nobody survives."""
+
+
+@pytest.mark.parametrize("name", ["identity.json", "before.json", "adaptation.json"])
+def test_killed_while_it_writes_a_file_it_goes_on(name, tmp_path, monkeypatch):
+    base, out, write = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out", Path.write_text
+
+    def torn(path, text, **how):
+        if name not in path.name:
+            return write(path, text, **how)
+        write(path, text[: len(text) // 2], **how)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", torn)
+        with pytest.raises(Killed):
+            adapt(base, DOMAIN, out=out, **FEW)
+    assert not list(out.rglob(name)), "half of it is there"
+    done = adapt(base, DOMAIN, out=out, **FEW)
+    assert json.loads((out / "adaptation.json").read_text()) == json.loads(json.dumps(done.result))
+
+
+def test_it_has_its_folder_to_itself(tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    seen = []
+
+    def another(event):
+        """As another process would: it has no part in what this one has claimed."""
+        with ThreadPoolExecutor(1) as pool:
+            seen.append(pool.submit(adapt, base, DOMAIN, out=out, **FEW).exception())
+
+    adapt(base, DOMAIN, out=out, callbacks=[another], **{**FEW, "steps": 1})
+    assert "works in" in str(seen[0])
+    assert str(out) in str(seen[0])
+
+
+def test_it_is_refused_in_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BothwaysError, match="Adapting runs in one process, but torchrun has started 2"):
+        adapt("no model", DOMAIN, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes_are_told_before_anything_is_read(tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from torch import nn
 import bothways as bw
 import learner
 import ranks
+import tiny
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.learn import checkpoint as checkpoint_module
+from bothways.learn import start as start_module
 from bothways.learn.checkpoint import own_tensors
+from bothways.learn.start import prepared_corpus
 from bothways.run.files import alone
 from bothways.text.shards import Corpus, LeftOutError
 from test_resume import assert_same_bits, log, saved, start
@@ -184,6 +188,21 @@ def test_training_stops_at_a_corrupt_shard_or_goes_on_without_it(damaged, tmp_pa
     assert math.isfinite(trained.scores["loss"])
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_corrupt_shard_of_a_corpus_of_the_run_is_left_out_too(first, tmp_path, monkeypatch):
+    def prepared():
+        return prepared_corpus(tiny.sentences(60), tmp_path, tiny.tokenizer(), 0, True, "text", on_corrupt="skip")
+
+    shard = prepared().folder / "tokens-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    if not first:  # of several processes
+        monkeypatch.setattr(start_module, "here", lambda: SimpleNamespace(in_turn=lambda make, find: find()))
+    with pytest.warns(BothwaysWarning, match=r"tokens-00000\.bin.*; its examples are left out"):
+        assert not prepared().readable(np.array([0]), np.array([1])).any()
+
+
 def stop_at(out, step, **changes):
     def stop(event):
         if event.step == step:
@@ -219,7 +238,7 @@ def test_forced_a_run_goes_on_with_other_settings_and_says_so_in_its_log(tmp_pat
     assert line["step"] == 19
     assert set(line["changed"]) == {"learning_rate", "steps"}
     stop_at(tmp_path / "late", 30)
-    with pytest.raises(BothwaysError, match=r"has taken 29 steps already, more than steps=10: give more"):
+    with pytest.raises(BothwaysError, match=r"has taken 29 steps already, which leaves none of steps=10: give more"):
         forced(tmp_path / "late", steps=10)
 
 

@@ -59,10 +59,11 @@ def test_healthy_logs_stay_healthy_under_noise_and_with_less_known(facts, noise,
 @pytest.mark.parametrize("count", range(7))
 @pytest.mark.parametrize("over", [True, False])
 def test_a_run_of_a_few_lines_can_be_asked_about(count, over, tmp_path):
-    """A trial of some seconds, which has learned nothing yet."""
+    """A trial of some seconds, which has learned nothing: while it goes on nobody knows, once it is over it has not."""
     log = lines(10 * count, loss=lambda x: 8.0)
     found = judge(course(tmp_path, log, over=over, held_out=evaluations(200, loss=lambda x: 8.0)[: count // 5]))
-    assert found.verdict == "too early to say" or (over and count)
+    assert found.verdict == ("sick" if over and count else "too early to say")
+    assert [finding.name for finding in found.findings] == ["on the plateau of word frequencies"] * bool(over and count)
 
 
 def test_a_spike_that_is_made_good_is_no_illness(tmp_path):

@@ -55,6 +55,19 @@ def test_what_belongs_together_is_found_by_its_words(trained):
     assert again.score_pairs(QUERIES, TEXTS[:2]) == pytest.approx(np.diag(scores(again)[:, :2]), abs=1e-4)
 
 
+@pytest.mark.parametrize("task", ["late", "sparse", "embed"])
+def test_a_text_that_is_too_long_is_told_with_its_row_and_with_ways_that_the_task_has(task, tmp_path):
+    data = rows(20)
+    data[6]["positive"] = "stone " * 90
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in data))
+    start = bw.Model(tiny.saved(["mlm"], max_length=64), device="cpu", name="tiny")
+    ways = r"rows\.jsonl, line 7 has 90 tokens where 30 fit.* choose truncation 'warn', 'head' or 'head_tail'$"
+    given = {name: SETTINGS[name] for name in ("max_length", "report", "device", "precision")}
+    with pytest.raises(BothwaysError, match=ways):
+        bw.finetune(task, base=start, train=path, dev=rows(5, 1), truncation="error", **given)
+
+
 @pytest.mark.parametrize("expand", ["none", "seen", "unseen"])
 def test_the_scores_are_those_of_a_multi_vector_encoder_both_ways(trained, tmp_path, expand):
     theirs = pytest.importorskip("sentence_transformers").MultiVectorEncoder

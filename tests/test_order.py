@@ -41,6 +41,12 @@ def test_a_saved_position_goes_on_exactly(count, before):
         assert all(np.array_equal(a, b) for a, b in zip(resumed.take(70), expected, strict=True))
 
 
+def test_a_position_from_before_there_were_runs_is_taken():
+    order = Order(6, seed=0, run=2)
+    order.restore({"count": 6, "seed": 0, "epoch": 1, "cursor": 2})
+    assert order.taken == 8
+
+
 def test_epochs_and_seeds_shuffle_differently():
     count = 1000
     _, two_epochs = Order(count, seed=0).take(2 * count)
@@ -53,6 +59,9 @@ def test_epochs_and_seeds_shuffle_differently():
 def test_a_position_of_another_order_is_refused():
     with pytest.raises(BothwaysError, match="count 5, not 6"):
         Order(6, seed=0).restore(Order(5, seed=0).state())
+    for before, now in ((None, 3), (3, None), (3, 2)):
+        with pytest.raises(BothwaysError, match=rf"in runs of {before or 6} ids, not {now or 6}, .* where it lay then"):
+            Order(6, seed=0, run=now).restore(Order(6, seed=0, run=before).state())
     with pytest.raises(BothwaysError, match="no examples"):
         Order(0, seed=0)
     with pytest.raises(BothwaysError, match="cursor 9 is no position"):

@@ -202,6 +202,7 @@ MISTAKES = [
     ({"epochs": -1}, "epochs must be above 0, not -1"),
     ({"batch_tokens": 0}, "batch_tokens must be 1 or more, not 0"),
     ({"micro_tokens": -5}, "micro_tokens must be 1 or more, not -5"),
+    ({"on_corrupt": "leave"}, "on_corrupt must be stop or skip, not 'leave'"),
 ]
 
 

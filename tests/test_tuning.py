@@ -25,6 +25,22 @@ from bothways.run.sentence_folder import SentenceRecipe
 ROWS = [{"text": text, "label": ("even", "odd")[len(text) % 2]} for text in tiny.sentences(40, longest=12)]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"evaluate_every": 0}, "evaluate_every must be above 0, not 0"),
+        ({"evaluate_every": -2}, "evaluate_every must be above 0, not -2"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
+        ({"batch_size": 0, "steps": 2}, "batch_size must be 1 or more, not 0"),
+        ({"batch_size": -3}, "batch_size must be 1 or more, not -3"),
+        ({"micro_tokens": 0}, "micro_tokens must be 1 or more, not 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_by_their_names(given, told):
+    with pytest.raises(BothwaysError, match=told):
+        bw.finetune("classify", base=tiny.model(("mlm",)), train=ROWS, device="cpu", **{"epochs": 1, **given})
+
+
 def mixed(share, seed=0):
     start = tiny.model(("mlm",)).encoder
     encoder = tiny.model(("mlm",)).encoder.train()

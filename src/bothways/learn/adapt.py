@@ -6,10 +6,11 @@ Ibrahim et al. 2024, "Simple and Scalable Strategies to Continually Pre-train La
 
 from __future__ import annotations
 
-import math
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +23,18 @@ from bothways.learn.adapting.vocabulary import (
     with_more_tokens,
     word_counts,
 )
+from bothways.learn.checkpoint import replace_text
 from bothways.learn.objectives.settings import ObjectiveSettings
-from bothways.learn.pretrain import Pretrained, pretrain
+from bothways.learn.pretrain import pretrain
+from bothways.learn.processes import in_one_process
 from bothways.learn.protocol import Callback
-from bothways.learn.runs import read_run
+from bothways.learn.runs import one_at_a_time, read_run
 from bothways.learn.settings import picked
 from bothways.learn.start import check_training, configuration, suited_rate
 from bothways.progress import say
 from bothways.report.adaptation_page import adaptation_page
 from bothways.report.page import write_page
-from bothways.run.files import read_json, write_json
+from bothways.run.files import read_json
 from bothways.run.model import Model, load
 from bothways.text.documents import Source
 from bothways.text.files import passes_once
@@ -42,6 +45,9 @@ from bothways.text.train import train_tokenizer
 
 RESULT, PAGE = "adaptation.json", "adaptation.html"
 _PREPARED = "prepared"
+_MEASURED_ON = {"domain": "held_out", "general": "general_held_out"}
+"""The setting of each side that says what it is measured on."""
+_OTHER = {"held_out": "measured on other text of the domain", "general_held_out": "measured on other general text"}
 _SLOWER = 0.5
 """The highest rate of continued pre-training, as a share of what suits random weights."""
 
@@ -63,6 +69,8 @@ class Adapted:
     out: Path
 
 
+@in_one_process("Adapting")
+@one_at_a_time
 def adapt(
     base: str | Path | Model,
     corpus: Source,
@@ -154,40 +162,37 @@ def adapt(
         "dropout": dropout,
         "seed": seed,
     }
-    check_training({**given, "micro_tokens": micro_tokens, "precision": precision, "optimizer": None})
+    usual = {"optimizer": None, "on_corrupt": "stop"}
+    check_training({**given, "micro_tokens": micro_tokens, "precision": precision, **usual})
     picked(ObjectiveSettings, given, objective="mlm")
     configuration(start, None, None, max_length, dropout)
-    identity = {"base": start.name, "vocabulary": vocabulary, "new_tokens": new_tokens, "replay": replay, **given}
-    prepared = _begin(folder, identity, overwrite)
     held = {name: side.held_out() for name, side in sides.items()}
     measured = {name: passages(texts) for name, texts in held.items()}
+    identity = {"base": start.name, "vocabulary": vocabulary, "new_tokens": new_tokens, "replay": replay, **given}
+    identity |= {setting: _digest(measured.get(name)) for name, setting in _MEASURED_ON.items()}
+    prepared = _begin(folder, identity, overwrite)
     before = _kept(prepared / "before.json", lambda: _scores(start, measured, "before", seed))
     tokenizer, check, model = _vocabulary(start, sides, held, vocabulary, new_tokens, prepared)
     say(str(check["verdict"]))
     shards = prepare(mixed(sides["domain"], sides.get("general"), replay), tokenizer, prepared / "corpus")
     own = vocabulary == "own"
     rate = learning_rate or suited_rate(start.config.width, "muon" if own else "adamw") * (1.0 if own else _SLOWER)
-    if (folder / "run.json").is_file() and read_run(folder).get("results") is not None and resume and not overwrite:
-        trained = load(folder / "model", device=device)
-        taken = {name: read_run(folder)["results"].get(name) for name in ("steps", "seconds")}
-    else:
-        done = _train(
-            model,
-            shards,
-            base=start,
-            folder=folder,
-            given={
-                **given,
-                "learning_rate": rate,
-                "micro_tokens": micro_tokens,
-                "precision": precision,
-                "device": device,
-                "resume": resume,
-                "overwrite": overwrite,
-                "callbacks": callbacks,
-            },
-        )
-        trained, taken = done.model, {"steps": done.history.steps, "seconds": done.history.seconds}
+    trained, taken = _after(
+        model,
+        shards,
+        base=start,
+        folder=folder,
+        given={
+            **given,
+            "learning_rate": rate,
+            "micro_tokens": micro_tokens,
+            "precision": precision,
+            "device": device,
+            "resume": resume,
+            "overwrite": overwrite,
+            "callbacks": callbacks,
+        },
+    )
     result = {
         **identity,
         "tokens": shards.tokens,
@@ -197,7 +202,7 @@ def adapt(
         "before": before,
         "after": _scores(trained, measured, "after", seed),
     }
-    write_json(folder / RESULT, result)
+    _write(folder / RESULT, result)
     write_page(folder / PAGE, adaptation_page(result))
     return Adapted(trained, result, folder)
 
@@ -221,26 +226,41 @@ def _check(
             raise BothwaysError("the text is read several times here; give a list or a file, not an iterator")
 
 
+def _digest(texts: Sequence[str] | None) -> str | None:
+    """What tells some texts from others."""
+    if texts is None:
+        return None
+    return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def _begin(folder: Path, identity: dict[str, Any], overwrite: bool) -> Path:
+    """The folder of what is prepared, once it is sure that it belongs to the same adaptation."""
     prepared = folder / _PREPARED
     if overwrite:
         shutil.rmtree(prepared, ignore_errors=True)
     known = prepared / "identity.json"
     before = read_json(known) if known.is_file() else identity
-    if names := ", ".join(f"{name} {before.get(name)!r}" for name in identity if before.get(name) != identity[name]):
-        raise BothwaysError(f"{folder} was begun otherwise ({names}); give the same, another --out, or --overwrite")
+    other = [name for name in identity if before.get(name) != identity[name]]
+    if other:
+        told = [_OTHER.get(name, f"{name} {before.get(name)!r}") for name in other]
+        raise BothwaysError(
+            f"{folder} was begun otherwise ({', '.join(told)}); give the same, another --out, or --overwrite"
+        )
     prepared.mkdir(parents=True, exist_ok=True)
     if not known.is_file():
-        write_json(known, identity)
+        _write(known, identity)
     return prepared
+
+
+def _write(path: Path, value: Any) -> None:
+    """Writes a JSON file that is whole whenever it is there: half of one would keep the run from going on."""
+    replace_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _kept(path: Path, make: Any) -> Any:
     """What was measured before an interruption, or is measured now."""
     if not path.is_file():
-        half = path.with_suffix(".partial")
-        write_json(half, make())
-        half.replace(path)
+        _write(path, make())
     return read_json(path)
 
 
@@ -280,11 +300,16 @@ def _vocabulary(
     return made, check, with_more_tokens(start, made, pieces)
 
 
-def _train(model: Model | None, shards: Corpus, *, base: Model, folder: Path, given: dict[str, Any]) -> Pretrained:
-    if model is not None:
-        return pretrain(shards, out=folder, base=model, objective="mlm", **given)
-    size = _published_size(base)
-    return pretrain(shards, out=folder, family=base.config.family, size=size, objective="mlm", **given)
+def _after(
+    model: Model | None, shards: Corpus, *, base: Model, folder: Path, given: dict[str, Any]
+) -> tuple[Model, dict[str, Any]]:
+    """The adapted model, which may have been trained by an earlier call, and its steps and seconds."""
+    known = read_run(folder).get("results") if (folder / "run.json").is_file() else None
+    if known is not None and given["resume"] and not given["overwrite"]:
+        return load(folder / "model", device=given["device"]), {name: known.get(name) for name in ("steps", "seconds")}
+    begin = {"base": model} if model is not None else {"family": base.config.family, "size": _published_size(base)}
+    done = pretrain(shards, out=folder, objective="mlm", **begin, **given)
+    return done.model, {"steps": done.history.steps, "seconds": done.history.seconds}
 
 
 def _published_size(base: Model) -> str:
@@ -296,8 +321,7 @@ def _published_size(base: Model) -> str:
     from bothways.model.families import family
 
     for name, config in family(base.config.family).sizes.items():
-        same = (config.layers, config.width) == (base.config.layers, base.config.width)
-        if same and math.isclose(config.width, base.config.width):
+        if (config.layers, config.width) == (base.config.layers, base.config.width):
             return name
     raise BothwaysError(
         f"{base.name} has no published size, so none can be trained from scratch for it; use bothways pretrain with "

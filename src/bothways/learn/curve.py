@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bothways.learn.finetune import Finetuned, choose, finetune, with_dev
+from bothways.learn.finetune import Finetuned, finetune
 from bothways.learn.folds import Within
 from bothways.learn.group import (
     Record,
@@ -24,6 +24,7 @@ from bothways.learn.report import leave_report
 from bothways.learn.runs import check_out
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Task
+from bothways.learn.tuning.start import choose, with_dev
 from bothways.progress import say
 from bothways.run.model import Model
 

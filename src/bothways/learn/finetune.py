@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from bothways.errors import BothwaysError, closest
+from bothways.errors import BothwaysError
 from bothways.learn import loop
 from bothways.learn.checkpoint import Checkpoint
-from bothways.learn.few_shot import FewShot
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.parallel import Alone, Summed
@@ -24,18 +23,16 @@ from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.stream import Stream
-from bothways.learn.tasks import make_task, measured_on, metric_of, settings_of
+from bothways.learn.tasks import measured_on, settings_of
 from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
-from bothways.learn.tuning.apply import before_step, finish_model, prepare_model, wrap_objective
+from bothways.learn.tuning.apply import before_step, finish_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
+from bothways.learn.tuning.start import choose, untrained, with_dev
 from bothways.learn.tuning.suited import mean_told, recipe_told, suited_epochs, suited_length, suited_rate
-from bothways.model.families import family
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.adapter import Adapter
 from bothways.run.model import Model, load
-
-_DEV_SHARE, _DEV_MOST = 0.1, 2000
 
 
 @dataclass(frozen=True)
@@ -125,8 +122,8 @@ def finetune(
             weights themselves.
         dropout: Overrides dropout everywhere.
         gradient_checkpointing: Whether layers are computed twice to hold less in memory.
-        metric: What the best weights are chosen by, one of the task's metrics; ``"best"`` its first; None keeps the
-            last.
+        metric: What the best weights are chosen by, one of the task's metrics; ``"best"`` its first; None, or
+            ``"none"``, keeps the last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
         few_shot: Whether the encoder learns from pairs of examples, and the classifier is solved: for 8 to 64 examples
@@ -151,7 +148,7 @@ def finetune(
     _check_numbers(given)
     _check_processes(batch_size, sources.values())
     chosen, tuning, best = choose(task, own, metric, few_shot)
-    given["task"] = chosen.name
+    given |= {"task": chosen.name, "metric": metric or "none"}  # as the record is typed again
     folder = None if out is None else Path(out)
     if folder is not None:
         may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
@@ -183,15 +180,8 @@ def finetune(
     objective, stream, count = _lessons(
         chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
     )
-    total = steps or math.ceil(count * epochs / batch_size)
-    settings = picked(
-        LoopSettings,
-        given,
-        steps=total,
-        learning_rate=learning_rate or suited_rate(model.config.width, tuning, layer_decay, learns_on),
-        evaluate_every=evaluate_every or max(1, round(total / epochs)),
-        metric=best,
-    )
+    rate = suited_rate(model.config.width, tuning, layer_decay, learns_on)
+    settings = _settled(given, rate, math.ceil(count * epochs / batch_size), epochs, best)
     recompute_layers(model.encoder, gradient_checkpointing)
     beside = objective.modules() if hasattr(objective, "modules") else {}
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **beside}).to(model.device)
@@ -202,7 +192,7 @@ def finetune(
         recipe_told(
             settings,
             tuning,
-            passes=epochs if steps is None else total * batch_size / count,
+            passes=epochs if steps is None else steps * batch_size / count,
             batch_size=batch_size,
             examples=None if given["epochs"] or steps or few_shot else len(train_data),
             width=None if learning_rate or learns_on else model.config.width,
@@ -221,18 +211,7 @@ def finetune(
         callbacks=callbacks,
         before_step=before_step(model, tuning),
         title="Fine-tuning",
-        identity={
-            "task": chosen.name,
-            "few_shot": few_shot,
-            "train": train_data.describe(),
-            "dev": dev_data.describe(),
-            "base": start.name,
-            "model": model.config.to_dict(),
-            "max_length": max_length,
-            "batch_size": batch_size,
-            "own": {name: getattr(chosen, name) for name in settings_of(chosen.name)},
-            "tuning": tuning.identity(),
-        },
+        identity=_identity(chosen, given, train_data, dev_data, start, model, tuning),
         resume=resume,
         force=force,
         passes=passes,
@@ -244,115 +223,77 @@ def finetune(
     examined = chosen.examine(model, dev_data)
     judgement = None
     if folder is not None and here().first:
-        record = {
-            "command": f"finetune {chosen.name}",
-            "settings": given | sources | {"epochs": epochs, "steps": history.planned},
-            "data": {"train": train_data.describe(), "dev": dev_data.describe()},
-            "seed": seed,
-            "results": {name: examined.scores[name] for name in chosen.metrics}
-            | {"steps": history.steps, "seconds": history.seconds},
-        }
+        typed = given | sources | {"epochs": epochs, "steps": history.planned}
+        record = _record(chosen, typed, train_data, dev_data, history, examined)
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter, chosen.metrics)
 
 
+def _settled(given: dict[str, Any], rate: float, steps: int, epochs: int, metric: str | None) -> LoopSettings:
+    """How the loop trains; what was not given is what suits, or once an epoch."""
+    total = given["steps"] or steps
+    return picked(
+        LoopSettings,
+        given,
+        steps=total,
+        learning_rate=given["learning_rate"] or rate,
+        evaluate_every=given["evaluate_every"] or max(1, round(total / epochs)),
+        metric=metric,
+    )
+
+
+def _identity(
+    task: Task, given: dict[str, Any], train: Data, dev: Data, start: Model, model: Model, tuning: TuningSettings
+) -> dict[str, Any]:
+    """What makes a run this run, beside the settings of the loop."""
+    return {
+        "task": task.name,
+        "few_shot": given["few_shot"],
+        "train": train.describe(),
+        "dev": dev.describe(),
+        "base": start.name,
+        "model": model.config.to_dict(),
+        "max_length": given["max_length"],
+        "batch_size": given["batch_size"],
+        "own": {name: getattr(task, name) for name in settings_of(task.name)},
+        "tuning": tuning.identity(),
+    }
+
+
+def _record(
+    task: Task, typed: dict[str, Any], train: Data, dev: Data, history: loop.History, examined: Examined
+) -> dict[str, Any]:
+    """What ``run.json`` tells of a run."""
+    return {
+        "command": f"finetune {task.name}",
+        "settings": typed,
+        "data": {"train": train.describe(), "dev": dev.describe()},
+        "seed": typed["seed"],
+        "results": {name: examined.scores[name] for name in task.metrics}
+        | {"steps": history.steps, "seconds": history.seconds},
+    }
+
+
 def _check_numbers(given: dict[str, Any]) -> None:
     """A number that is given is never taken for one that is not: zero epochs are a mistake."""
-    for name in ("epochs", "steps", "max_length", "learning_rate"):
+    for name in ("epochs", "steps", "max_length", "learning_rate", "evaluate_every"):
         if given[name] is not None and not given[name] > 0:
             raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
+    for name in ("batch_size", "micro_tokens"):
+        if not given[name] >= 1:
+            raise BothwaysError(f"{name} must be 1 or more, not {given[name]!r}")
 
 
 def _check_processes(batch_size: int, sources: Collection[Any]) -> None:
     """Refuses what several processes cannot share."""
     count = here().count
-    if count > max(1, batch_size):
+    if count > batch_size:
         raise BothwaysError(
             f"a step of {batch_size} examples (batch_size) has none for each of {count} processes: take {count} or "
             "more, or fewer processes"
         )
     if count > 1 and "-" in sources:
         raise BothwaysError(f"standard input cannot be read by {count} processes: keep it in a file first")
-
-
-def choose(
-    task: str | Task, own: dict[str, Any], metric: str | None, few_shot: bool = False
-) -> tuple[Task, TuningSettings, str | None]:
-    """What is learned and how, checked before anything is read.
-
-    Args:
-        task: Its name, or a task that is made already.
-        own: Settings of the task, and of `TuningSettings`.
-        metric: What the best weights are chosen by; ``"best"``: the task's first.
-        few_shot: Whether the task is learned from pairs.
-
-    Returns:
-        The task, the settings of fine-tuning, and the metric by its name; where the data decide about metrics, as it
-        was given (`measured_on`).
-
-    Raises:
-        BothwaysError: There is no such task, setting or metric; the sentence has the closest that there is.
-    """
-    chosen = make_task(task, own) if isinstance(task, str) else task
-    known = [*settings_of(chosen.name), *(each.name for each in fields(TuningSettings))]
-    for name in own:
-        if name not in known:
-            raise BothwaysError(f"finetune {chosen.name} has no setting {name!r}{closest(name, known)}")
-    if few_shot and not hasattr(chosen, "settle"):
-        chosen = cast(Task, FewShot(chosen))
-    return chosen, picked(TuningSettings, own), metric if hasattr(chosen, "judged_on") else metric_of(chosen, metric)
-
-
-def with_dev(task: Task, train: Any, dev: Any, seed: int) -> tuple[Data, Data]:
-    """Training data and the data to choose by, read unless they are; without `dev` a tenth is held out, seeded.
-
-    Raises:
-        BothwaysError: They cannot be read, or are too few to hold any out.
-    """
-    train, dev = (
-        source if source is None or isinstance(source, Data) else task.read(source) for source in (train, dev)
-    )
-    if dev is not None:
-        return train, dev
-    if len(train) < 10:
-        raise BothwaysError(f"{train.name} has only {len(train)} examples; give a dev set or more of them")
-    return task.split(train, min(_DEV_SHARE, _DEV_MOST / len(train)), seed)
-
-
-def untrained(
-    task: Task,
-    start: Model,
-    train: Data,
-    tuning: TuningSettings,
-    *,
-    dropout: float | None,
-    max_length: int,
-    truncation: str,
-    seed: int,
-    device: Any,
-) -> tuple[Model, str]:
-    """A copy of the base with the task's heads, as it is before the first step, and a sentence on what was inferred.
-
-    A pooler is added where a head reads it.
-
-    Raises:
-        BothwaysError: The base does not take so many tokens, or the data make no task.
-    """
-    config = start.config
-    if config.longest is not None and max_length > config.longest:
-        raise BothwaysError(f"max_length is {max_length}, but {start.name} takes at most {config.longest} tokens")
-    if dropout is not None:
-        config = family(config.family).with_dropout(config, dropout)
-    rate = config.dropout if dropout is None else dropout
-    heads = [head.derive(dropout=rate) for head in task.heads(start, train)]
-    model = Model.random(config, start.tokenizer, heads, seed=seed, device=device)
-    model.encoder.load_state_dict(start.encoder.state_dict(), strict=False)
-    if hasattr(task, "carry"):
-        task.carry(start, model)
-    model.max_length, model.truncation, model.task = max_length, truncation, task.name
-    inferred = task.begin(model, train)
-    prepare_model(model, start, tuning, seed)
-    return model, inferred
 
 
 def _lessons(

@@ -10,12 +10,12 @@ import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.finetune import choose
 from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
 from bothways.learn.processes import refuse_several
 from bothways.learn.several import Several, conclude
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Task
+from bothways.learn.tuning.start import choose
 from bothways.progress import say
 from bothways.run.model import Model
 

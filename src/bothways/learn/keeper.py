@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import reprlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class Keeper:
         self._saved_at = time.monotonic()
         if self.changed:
             self.note({"forced": {"changed": self.changed}})
+            self._saved = None  # from here on this is the run, though it is killed before its next step
+            self.save()
 
     def __enter__(self) -> Keeper:
         return self
@@ -190,10 +192,8 @@ class Keeper:
         self.changed = differences(saved["identity"], self._identity)
         _check_changes(out, self.changed, force)
         self._restore(checkpoint, saved)
-        if any(name in self.changed for name in ("steps", "evaluate_every")) and self._settings.steps:
-            _check_steps(self.state.step, self._settings.steps)
-            self.state.steps = self._settings.steps
-            self.state.interval, self.state.stopped = self._settings.evaluation_interval(self.state.steps), None
+        if self.changed:
+            _decide_anew(self.state, self._settings, self.changed)
         return int(saved["log_end"])
 
     def _restore(self, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
@@ -256,6 +256,37 @@ def _check_changes(out: Path, changed: dict[str, str], force: bool) -> None:
     raise BothwaysError(f"{out} holds another run ({'; '.join(changed.values())}): {ways}")
 
 
-def _check_steps(taken: int, steps: int) -> None:
-    if steps < taken:
-        raise BothwaysError(f"the run has taken {taken:,} steps already, more than steps={steps:,}: give more of them")
+def _decide_anew(state: LoopState, settings: LoopSettings, changed: Collection[str]) -> None:
+    """Decides again what had followed from settings that are others now."""
+    if "steps" in changed or "minutes" in changed:
+        state.steps = _steps_in_all(state, settings)
+    if any(name in changed for name in ("steps", "minutes", "evaluate_every")):
+        state.interval = settings.evaluation_interval(state.steps)
+    if "metric" in changed or "better" in changed:
+        state.best, state.best_step, state.stale = None, None, 0  # values of two metrics cannot be compared
+    if state.step < state.steps:
+        state.stopped = None
+
+
+def _steps_in_all(state: LoopState, settings: LoopSettings) -> int:
+    """The steps of a run that is to end otherwise; by time, as many as fit at the pace so far.
+
+    Raises:
+        BothwaysError: None are left to take.
+    """
+    taken, steps, minutes = state.step, settings.steps, settings.minutes
+    if steps is not None and steps <= taken:
+        raise BothwaysError(
+            f"the run has taken {taken:,} steps already, which leaves none of steps={steps:,}: give more"
+        )
+    if minutes is None:
+        return steps or state.steps
+    if not taken:
+        return 0  # the loop tries out how many fit
+    fitting = int(taken * 60 * minutes / max(state.seconds, 1e-9))
+    if fitting <= taken:
+        spent = f"{state.seconds / 60:,.1f} minutes"
+        raise BothwaysError(
+            f"the run has taken {spent} already, which leaves no step of minutes={minutes:g}: give more"
+        )
+    return min(fitting, steps or fitting)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,26 +121,10 @@ def train(
         live = Live(roof)
         began = time.monotonic() - state.seconds
 
-        def accumulate(items: list[Item]) -> Tally:
-            seed = derived_seed("step", settings.seed, state.step, *([here().rank] if here().rank else []))
-            tally = _accumulate(passes, objective, items, seed, precision)
-            tables.gather()
-            return tally
-
-        def measure() -> dict[str, float]:
-            return _measured(model, evaluate.run, precision) if evaluate else {}
-
-        def evaluated() -> dict[str, float]:
-            with average.in_place() if average else nullcontext(), passes.whole():
-                if measured := measure():
-                    keeper.log_evaluation(measured)
-                    if observer:
-                        keeper.note(_measured(model, partial(observer.evaluated, state.step), precision))
-            return measured
-
+        run = _Run(model, objective, settings, passes, precision, tables, average, evaluate, observer, keeper)
         model.train()
         if not state.steps:
-            state.steps, state.interval = decide_pace(model, data, settings, accumulate, measure)
+            state.steps, state.interval = decide_pace(model, data, settings, run.accumulate, run.measure)
         if observer and keeper.begins:
             keeper.note(observer.opening(state.steps))
         warmup = settings.warmup_of(state.steps)
@@ -156,19 +141,14 @@ def train(
                 set_rate(optimizer, learning_rate)
                 if before_step:
                     before_step(state.progress)
-                tally = accumulate(items)
+                tally = run.accumulate(items)
                 logs, evaluates = state.due(settings.log_every), state.due(state.interval)
                 noted = observer.gradients(state.step + 1, model) if observer and (logs or evaluates) else {}
                 norm = clip_gradient(model, settings.clip)
                 if not all_finite(tally, norm):
-                    again = partial(accumulate, items)
-                    error = not_finite(model, tally, norm, state.step + 1, again, keeper.advice(learning_rate))
-                    model.zero_grad()
-                    if keeper.go_back(str(error).partition("; lower the")[0]):
-                        state = keeper.state
-                        continue
-                    keeper.note({"failure": {"why": str(error)}})
-                    raise error
+                    _recover(keeper, model, tally, norm, partial(run.accumulate, items), learning_rate)
+                    state = keeper.state
+                    continue
                 optimizer.step()
                 optimizer.zero_grad()
                 if average:
@@ -181,7 +161,7 @@ def train(
 
                 if logs:
                     keeper.log_step(learning_rate, norm, roof, noted)
-                measured = evaluated() if evaluates else {}
+                measured = run.evaluated() if evaluates else {}
                 values = {**tally.means(), "rate": learning_rate, "gradient_norm": norm}
                 event = StepEvent(state.step, state.steps, values, measured, model, taken)
                 for callback in callbacks:
@@ -195,12 +175,69 @@ def train(
                     give_back()
 
         if evaluate and state.stopped and state.evaluated < state.step:  # the run ended before its last step
-            evaluated()
+            run.evaluated()
             state.seconds = time.monotonic() - began
         keeper.save()
         if interruption.signal:
             interruption.leave(keeper.told(), saved=out is not None)
         return keeper.history()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run does with the items of a step, and how it measures itself; the arguments are those of `train`."""
+
+    model: nn.Module
+    objective: Objective
+    settings: LoopSettings
+    passes: Passes
+    precision: Precision
+    tables: UsedRows
+    average: Average | None
+    evaluate: Evaluation | None
+    observer: Observer | None
+    keeper: Keeper
+
+    def accumulate(self, items: list[Item]) -> Tally:
+        """Adds up the gradient of the next step, whose dropout follows from its number."""
+        seed = derived_seed("step", self.settings.seed, self.keeper.state.step, *([here().rank] if here().rank else []))
+        tally = _accumulate(self.passes, self.objective, items, seed, self.precision)
+        self.tables.gather()
+        return tally
+
+    def measure(self) -> dict[str, float]:
+        """What the evaluation yields; nothing without one."""
+        return _measured(self.model, self.evaluate.run, self.precision) if self.evaluate else {}
+
+    def evaluated(self) -> dict[str, float]:
+        """Measures what is kept in the end, logs it, and lets the observer add its lines."""
+        with self.average.in_place() if self.average else nullcontext(), self.passes.whole():
+            if measured := self.measure():
+                self.keeper.log_evaluation(measured)
+                if self.observer:
+                    told = partial(self.observer.evaluated, self.keeper.state.step)
+                    self.keeper.note(_measured(self.model, told, self.precision))
+        return measured
+
+
+def _recover(
+    keeper: Keeper,
+    model: nn.Module,
+    tally: Tally,
+    norm: float,
+    again: Callable[[], object],
+    learning_rate: float,
+) -> None:
+    """Goes back to the last good state after numbers that are not finite, once in a run.
+
+    Raises:
+        BothwaysError: It is the second time; the sentence says what was not finite first, and what to do.
+    """
+    error = not_finite(model, tally, norm, keeper.state.step + 1, again, keeper.advice(learning_rate))
+    model.zero_grad()
+    if not keeper.go_back(str(error).partition("; lower the")[0]):
+        keeper.note({"failure": {"why": str(error)}})
+        raise error
 
 
 def _accumulate(passes: Passes, objective: Objective, items: list[Item], seed: int, precision: Precision) -> Tally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -236,31 +236,14 @@ def pretrain(
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
     train_numbers, held_numbers = divide(len(plan.examples))
-    stream = Stream(
-        plan.examples,
-        plan.finish,
-        numbers=train_numbers,
-        batch_tokens=batch_tokens,
-        micro_tokens=micro_tokens,
-        copies=static_masks,
-        seed=seed,
-        run=None if prepared.near else len(train_numbers) // len(prepared.index.shards),
-    )
-    if steps is None and (minutes is None or epochs is not None):
-        steps = steps_of(1.0 if epochs is None else epochs, plan.examples, train_numbers, batch_tokens)
+    stream = _stream(plan, train_numbers, prepared, given)
     home = device if here().alone else "cpu"  # several processes put it where they train it when they share it out
     begins = seed, home, learned.mask_decoder, attention_start
     model = starting_model(start, config, plan.heads, prepared.tokenizer, *begins)
     generator = starting_generator(model, learned, base, dropout, attention_start) if "rtd" in learned.parts else None
     begun = begin(model, lesson, start, start_from_teacher)
-    optimizer = optimizer or ("muon" if start is None and not begun else "adamw")
-    settings = picked(
-        LoopSettings,
-        given,
-        optimizer=optimizer,
-        learning_rate=suited_rate(config.width, optimizer) if learning_rate is None else learning_rate,
-        steps=steps,
-    )
+    usual = "muon" if start is None and not begun else "adamw"
+    settings = _settings(given, usual, config.width, plan, train_numbers)
     check_enough(plan.examples, train_numbers, batch_tokens)
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
@@ -315,17 +298,51 @@ def pretrain(
     model.max_length = longest  # positions further on are random
     model = finished(model, generator, folder / "generator" if keep_generator and here().first else None)
     scores = {name: history.evaluations[-1][name] for name in evaluation.names} if history.evaluations else {}
-    if not here().first:
-        return Pretrained(model, history, scores, folder)
-    model.save(folder / "model", overwrite=True)
+    done = Pretrained(model, history, scores, folder)
+    if here().first:
+        _leave(done, typed, record)
+    return done
+
+
+def _stream(plan: Recipe, numbers: np.ndarray, corpus: Corpus, given: Mapping[str, Any]) -> Stream:
+    """The steps of a run; what lies far is read in runs of about a shard."""
+    return Stream(
+        plan.examples,
+        plan.finish,
+        numbers=numbers,
+        batch_tokens=given["batch_tokens"],
+        micro_tokens=given["micro_tokens"],
+        copies=given["static_masks"],
+        seed=given["seed"],
+        run=None if corpus.near else len(numbers) // len(corpus.index.shards),
+    )
+
+
+def _settings(given: Mapping[str, Any], optimizer: str, width: int, plan: Recipe, numbers: np.ndarray) -> LoopSettings:
+    """How the loop trains: with what was given, else as suits the width, one pass over the examples."""
+    optimizer, rate = given["optimizer"] or optimizer, given["learning_rate"]
+    steps, epochs = given["steps"], given["epochs"]
+    if steps is None and (given["minutes"] is None or epochs is not None):
+        steps = steps_of(1.0 if epochs is None else epochs, plan.examples, numbers, given["batch_tokens"])
+    return picked(
+        LoopSettings,
+        given,
+        optimizer=optimizer,
+        learning_rate=suited_rate(width, optimizer) if rate is None else rate,
+        steps=steps,
+    )
+
+
+def _leave(done: Pretrained, typed: dict[str, Any], record: Callable[..., object]) -> None:
+    """Writes what a run leaves behind, and throws its checkpoint away."""
+    done.model.save(done.out / "model", overwrite=True)
     # a budget of time or epochs came to so many steps; repeating the run means to take as many
     record(
-        settings=typed | {"steps": history.steps, "minutes": None, "epochs": None},
-        results=scores | {"steps": history.steps, "seconds": history.seconds},
+        settings=typed | {"steps": done.history.steps, "minutes": None, "epochs": None},
+        results=done.scores | {"steps": done.history.steps, "seconds": done.history.seconds},
     )
-    Checkpoint(folder).discard()
-    leave_report(folder)
-    return Pretrained(model, history, scores, folder)
+    Checkpoint(done.out).discard()
+    leave_report(done.out)
 
 
 def _insight(

@@ -144,6 +144,24 @@ def refuse_several(what: str) -> None:
         raise error
 
 
+def in_one_process(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Makes a verb refuse to be done in several processes, before it does anything.
+
+    Args:
+        what: What it does, to begin a sentence with.
+    """
+
+    def made(verb: Callable[P, T]) -> Callable[P, T]:
+        @wraps(verb)
+        def run(*arguments: P.args, **settings: P.kwargs) -> T:
+            refuse_several(what)
+            return verb(*arguments, **settings)
+
+        return run
+
+    return made
+
+
 def in_all_processes(verb: Callable[P, T]) -> Callable[P, T]:
     """Makes a verb work in all the processes that `torchrun` has started, as one run."""
 

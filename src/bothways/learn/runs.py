@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +33,8 @@ _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 _RESULTS = ("adapter", "generator", "tensorboard", "report.html", METRICS)
 _REST = ("model", "tokenizer", "corpus", *_RESULTS)
 """What a run writes besides, but others may too."""
-"""Seconds that a run waits for the one before it, which may have been killed this moment."""
+_works_in: ContextVar[Path | None] = ContextVar("works_in", default=None)
+"""The folder that a verb around this one has to itself: the verbs that it calls may work there too."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""
 _PACKAGES = ("bothways", "torch", "tokenizers", "numpy", "safetensors", "pyarrow")
@@ -151,11 +153,16 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
     @wraps(verb)
     def run(*arguments: P.args, **settings: P.kwargs) -> T:
         out = settings.get("out")
-        if out is None or not here().first:
+        place = None if out is None else Path(str(out)).resolve()
+        if place is None or place == _works_in.get() or not here().first:
             return verb(*arguments, **settings)
-        _check_writable(Path(str(out)))
+        _check_writable(place)
         with alone(Path(str(out)), "choose another --out"):
-            return verb(*arguments, **settings)
+            before = _works_in.set(place)
+            try:
+                return verb(*arguments, **settings)
+            finally:
+                _works_in.reset(before)
 
     return run
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bothways.learn.finetune import choose, with_dev
 from bothways.learn.group import (
     Made,
     Record,
@@ -27,6 +26,7 @@ from bothways.learn.group import (
 from bothways.learn.processes import refuse_several
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Examined, Judged, Task
+from bothways.learn.tuning.start import choose, with_dev
 from bothways.progress import say
 from bothways.run.model import Model
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -142,13 +142,14 @@ def prepared_corpus(
                 "again"
             )
         return corpus
-    make = partial(_made_corpus, corpus, folder, tokenizer, vocab_size, lowercase, text, family)
-    return here().in_turn(make, lambda: Corpus.open(folder / "corpus"))
+    make = partial(_make_corpus, corpus, folder, tokenizer, vocab_size, lowercase, text, family)
+    here().in_turn(make, lambda: None)  # the others wait
+    return Corpus.open(folder / "corpus", on_corrupt)
 
 
-def _made_corpus(
+def _make_corpus(
     source: Source, folder: Path, tokenizer: Tokenizer | None, vocab_size: int, lowercase: bool, text: str, family: str
-) -> Corpus:
+) -> None:
     if tokenizer is None:
         place = folder / "tokenizer"
         if place.exists():
@@ -164,7 +165,7 @@ def _made_corpus(
                 out=place,
                 text=text,
             )
-    return prepare(source, tokenizer, folder / "corpus", text=text)
+    prepare(source, tokenizer, folder / "corpus", text=text)
 
 
 def check_training(given: Mapping[str, Any]) -> None:
@@ -181,6 +182,8 @@ def check_training(given: Mapping[str, Any]) -> None:
     for name in ("batch_tokens", "micro_tokens"):
         if given[name] < 1:
             raise BothwaysError(f"{name} must be 1 or more, not {given[name]!r}")
+    if (way := given["on_corrupt"]) not in get_args(OnCorrupt):
+        raise BothwaysError(f"on_corrupt must be stop or skip, not {way!r}")
     picked(
         LoopSettings,
         given,

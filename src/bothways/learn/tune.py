@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, need
-from bothways.learn.finetune import choose, finetune, with_dev
+from bothways.learn.finetune import finetune
 from bothways.learn.group import (
     NO_EFFECT,
     Record,
@@ -29,6 +29,7 @@ from bothways.learn.tasks import measured_on, task_kind
 from bothways.learn.tasks.protocol import Data
 from bothways.learn.tuning.search import Choices, Range, Space, read_search
 from bothways.learn.tuning.settings import TuningSettings
+from bothways.learn.tuning.start import choose, with_dev
 from bothways.learn.tuning.study import Search
 from bothways.learn.tuning.suited import suited_epochs, suited_rate
 from bothways.progress import say

@@ -75,7 +75,8 @@ class Order:
 
     def state(self) -> dict[str, int]:
         """The position, as plain data."""
-        return {"count": self.count, "seed": self.seed, "epoch": self.epoch, "cursor": self.cursor}
+        kind = {"count": self.count, "seed": self.seed, "run": self._run}
+        return {**kind, "epoch": self.epoch, "cursor": self.cursor}
 
     def restore(self, state: dict[str, int]) -> None:
         """Goes to a saved position.
@@ -86,6 +87,12 @@ class Order:
         for name, here in (("count", self.count), ("seed", self.seed)):
             if state[name] != here:
                 raise BothwaysError(f"the saved position belongs to an order of {name} {state[name]}, not {here}")
+        run = state.get("run", self._run)  # positions that were saved before there were any runs have none
+        if run != self._run:
+            raise BothwaysError(
+                f"the saved position belongs to an order in runs of {run:,} ids, not {self._run:,}, as a corpus has in "
+                "an object store and not on a disk: continue with the corpus where it lay then, or begin anew"
+            )
         self.epoch, self.cursor = state["epoch"], state["cursor"]
 
     def coming(self) -> tuple[int, np.ndarray]:

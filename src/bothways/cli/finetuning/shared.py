@@ -87,7 +87,7 @@ def _shared(
         list[str] | None, training("--lora-targets", "NAME", "Matrices that get them: query, value, ...")
     ] = None,
     lora_dropout: Annotated[float, training("--lora-dropout", "SHARE", "Dropout before them.")] = 0.0,
-    metric: Annotated[str, training("--metric", "NAME", "What the best weights are chosen by.")] = "best",
+    metric: Annotated[str, training("--metric", "NAME", "The best weights are those by it; none: the last.")] = "best",
     evaluate_every: EvaluateEvery = None,
     patience: Annotated[int | None, training("--patience", "N", "Stop after so many evaluations without gain.")] = None,
     few_shot: Annotated[

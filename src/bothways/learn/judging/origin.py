@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
-from bothways.learn.finetune import untrained, with_dev
 from bothways.learn.runs import read_run
 from bothways.learn.settings import picked
 from bothways.learn.tasks import make_task, settings_of
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.learn.tuning.settings import TuningSettings
+from bothways.learn.tuning.start import untrained, with_dev
 from bothways.run.model import Model, load
 
 

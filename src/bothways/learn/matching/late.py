@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
 from bothways.learn.vectors.data import VectorData
-from bothways.learn.vectors.examples import GroupExamples
+from bothways.learn.vectors.examples import GroupExamples, too_long
 from bothways.model.heads.late import maxsim, unseen_states
 from bothways.run.late_recipe import LateRecipe
 from bothways.run.model import Model
 from bothways.text.encoded import gather_index
 from bothways.text.kept import Sequences
 from bothways.text.tokenizer import warn_of_cut
-from bothways.text.truncation import Truncation
+from bothways.text.truncation import TooLongError, Truncation
 
 _TEXTS = 4096
 
@@ -85,10 +85,17 @@ class LateExamples(GroupExamples):
             own = queries[begin : begin + len(texts)]
             sides = {}
             for query in (True, False):
-                some = [text for text, asked in zip(texts, own, strict=True) if asked == query]
-                sides[query] = recipe.encode(
-                    model.tokenizer, some, query=query, max_length=model.max_length, truncation=model.truncation
-                )
+                places = np.flatnonzero(own == query)
+                try:
+                    sides[query] = recipe.encode(
+                        model.tokenizer,
+                        [texts[place] for place in places],
+                        query=query,
+                        max_length=model.max_length,
+                        truncation=model.truncation,
+                    )
+                except TooLongError as error:
+                    raise too_long(data, begin + int(places[error.place]), error) from None
                 cut += sides[query].truncation
             for place, query in enumerate(own.tolist()):
                 ids = sides[query].sequence(int((own[:place] == query).sum()))

@@ -2,7 +2,7 @@
 
 Cross-entropy over the texts of all groups of a step, as `bothways.learn.vectors.losses.in_batch` has it for vectors:
 equal texts, and texts of equal queries, never meet as negatives. What the encoder gives of a step that is too large for
-one pass is made part by part, as in `bothways.learn.vectors.lesson`.
+one pass is made part by part (`bothways.learn.vectors.in_parts`).
 
 Shapes: S texts in G groups, T their tokens, C candidates.
 """
@@ -10,6 +10,7 @@ Shapes: S texts in G groups, T their tokens, C candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.batch import TokenBatch
-from bothways.learn.objectives.protocol import Key, Loss, Targets, sums_of
+from bothways.learn.objectives.protocol import Key, Loss, Targets
 from bothways.learn.processes import here
 from bothways.learn.protocol import Item
 from bothways.learn.tasks.guessing import NEVER
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.learn.vectors.data import VectorData
 from bothways.learn.vectors.gather import attend, gather, part_of
-from bothways.learn.vectors.lesson import budget_of, chance_state, parts_of, set_chance_state
+from bothways.learn.vectors.in_parts import LossesOf, Represent, backward_in_parts, evaluate_in_parts
 from bothways.learn.vectors.losses.in_batch import never
 
 STARTS, ORDER, IDS, GROUPS, PROGRESS = (f"match.{name}" for name in ("starts", "order", "ids", "groups", "progress"))
@@ -104,29 +105,8 @@ class LearnMatches:
 
     def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
         """Adds the gradient of an item to the parameters; in parts where it is too large for one pass."""
-        batch = item[0]
-        parts = list(parts_of(batch, budget_of(item)))
-        if len(parts) == 1:
-            losses = self._losses(self.matcher.represent(model, batch), item)
-            _total(losses, totals).backward()
-            return sums_of(losses)
         device = next(model.parameters()).device
-        chances, found = [], []
-        with torch.no_grad():
-            for part in parts:
-                chances.append(chance_state(device))
-                found.append(self.matcher.represent(model, part))
-        torch.clear_autocast_cache()
-        states = torch.cat(found).requires_grad_()
-        losses = self._losses(states, item)
-        _total(losses, totals).backward()
-        assert states.grad is not None
-        after = chance_state(device)
-        for part, chance, gradient in zip(parts, chances, states.grad.split(list(map(len, found))), strict=True):
-            set_chance_state(device, chance)
-            self.matcher.represent(model, part).backward(gradient)
-        set_chance_state(device, after)
-        return sums_of(losses)
+        return backward_in_parts(item, totals, *self._halves(model, item), device)
 
     def absent(self, device: torch.device) -> None:
         """What is done in a step of which this process has nothing: others wait for what it has."""
@@ -134,9 +114,11 @@ class LearnMatches:
 
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
         """The same sums without a gradient."""
-        with torch.no_grad():
-            parts = parts_of(item[0], budget_of(item))
-            return sums_of(self._losses(torch.cat([self.matcher.represent(model, part) for part in parts]), item))
+        return evaluate_in_parts(item, *self._halves(model, item))
+
+    def _halves(self, model: nn.ModuleDict, item: Item) -> tuple[Represent, LossesOf]:
+        """What a step is: from texts to rows, and from rows to losses."""
+        return partial(self.matcher.represent, model), partial(self._losses, item=item)
 
     def _losses(self, states: Tensor, item: Item) -> dict[str, Loss]:
         states, batch, starts, order, ids = _of_all(states, item)
@@ -172,7 +154,3 @@ def _of_all(states: Tensor, item: Item) -> tuple[Tensor, TokenBatch, np.ndarray,
     starts = np.concatenate(([0], np.cumsum(lengths)))
     whole = batch if here().alone else TokenBatch(tokens, nothing, nothing, starts, np.arange(len(lengths)))
     return states, whole, np.concatenate(([0], np.cumsum(sizes))), order, ids
-
-
-def _total(losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:
-    return torch.stack([loss.total / max(totals[name], 1) for name, loss in losses.items()]).sum()

@@ -59,12 +59,12 @@ def make_task(name: str, given: Mapping[str, Any]) -> Task:
 
 
 def metric_of(task: Task, metric: str | None) -> str | None:
-    """The metric by its name; ``"best"``: the task's first.
+    """The metric by its name; ``"best"``: the task's first; None for ``"none"``, which can be typed.
 
     Raises:
         BothwaysError: The task is not measured by it.
     """
-    best = task.metrics[0] if metric == "best" else metric
+    best = {"best": task.metrics[0], "none": None}.get(str(metric), metric)
     if best is not None and best not in task.metrics:
         near = closest(best, task.metrics)
         raise BothwaysError(f"{task.name} is not measured by {best!r}; its metrics are {', '.join(task.metrics)}{near}")

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from bothways.errors import BothwaysError, closest
 from bothways.learn.matching.late import LateExamples, LateMatcher
 from bothways.learn.matching.lesson import LearnMatches
-from bothways.learn.stream import Stream
-from bothways.learn.tasks.embed import Embed
+from bothways.learn.tasks.matching import Matching
 from bothways.learn.tasks.protocol import Examined
-from bothways.learn.tasks.sparse import read_matches
 from bothways.learn.vectors.data import VectorData
-from bothways.learn.vectors.examples import Apart
-from bothways.learn.vectors.judge import METRICS, guesses_of, judged
+from bothways.learn.vectors.judge import guesses_of, judged
 from bothways.model.config import HeadConfig
 from bothways.run.late_recipe import Expansion, LateRecipe
 from bothways.run.model import Model
@@ -30,30 +27,23 @@ _MARKERS = ("[unused0]", "[unused1]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Late:
-    """Queries and texts to a vector a token; texts are scored by the sum of the best products.
+class Late(Matching):
+    """Queries and texts to a vector a token; the best products are summed. It has settings beside those of `Matching`.
 
     Attributes:
-        text: The column of queries; None infers it, and the others.
-        text_pair: The column of texts that answer them.
-        negatives: Columns of texts that do not.
         width: How many values a token's vector has.
         query_length: The most tokens of a query.
         expand: Whether queries are filled up to it with mask tokens, which find words of their own: ``"none"``,
             ``"seen"`` by the other tokens, ``"unseen"`` as published models have it; None: as the base, else ``seen``.
     """
 
-    text: str | None = None
-    text_pair: str | None = None
-    negatives: tuple[str, ...] | None = None
     width: int = 128
     query_length: int = 32
     expand: Expansion | None = None
     name = "late"
-    metrics = METRICS["pairs"]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", tuple(self.negatives) if self.negatives else None)
+        super().__post_init__()
         known = get_args(Expansion)
         if self.expand not in (None, *known):
             raise BothwaysError(
@@ -62,18 +52,6 @@ class Late:
         for name, least in (("width", 1), ("query_length", 4)):
             if getattr(self, name) < least:
                 raise BothwaysError(f"{name} must be {least} or more, not {getattr(self, name)!r}")
-
-    def read(self, source: Any) -> VectorData:
-        """Pairs, or pairs with texts that do not answer.
-
-        Raises:
-            BothwaysError: They are something else: what is needed, and what there is.
-        """
-        return read_matches(source, self.name, self.text, self.text_pair, self.negatives)
-
-    def split(self, data: VectorData, share: float, seed: int) -> tuple[VectorData, VectorData]:
-        """Groups by chance; those with the same query stay on one side."""
-        return Embed().split(data, share, seed)
 
     def heads(self, start: Model, train: VectorData) -> list[HeadConfig]:
         """The base's layer of token vectors, or a new one."""
@@ -99,34 +77,15 @@ class Late:
         """Encoded groups."""
         return LateExamples(model, data, _recipe(model))
 
-    def numbers(self, examples: LateExamples, seed: int) -> None:
-        """Each group once."""
-
-    def stream(self, examples: LateExamples, finish: Any, **settings: Any) -> Stream:
-        """Steps that are never parted and hold no text twice."""
-        return Apart(examples, finish, **settings)
-
     def objective(self, model: Model, train: VectorData) -> LearnMatches:
         """In-batch negatives."""
         recipe = _recipe(model)
         mask_id = -1 if recipe.expand == "none" else model.tokenizer.mask_id
         return LearnMatches(train, LateMatcher(recipe, recipe.skipped(model.tokenizer), mask_id))
 
-    def finish(self, model: Model, dev: VectorData) -> str:
-        """Nothing is fitted."""
-        return ""
-
     def examine(self, model: Model, data: VectorData) -> Examined:
         """Ranks texts by the sums of best products."""
         return judged(data, guesses_of(data, lambda texts: _Compared(model, texts)))
-
-    def pooled(self, data: VectorData, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
-        """Judges what was said of parts of some data as if it had been said of all at once."""
-        return Embed().pooled(data, parts, places)
-
-    def baselines(self, train: VectorData, test: VectorData) -> dict[str, Examined]:
-        """Vectors of words, weighted by TF-IDF."""
-        return Embed().baselines(train, test)
 
 
 def _recipe(model: Model) -> LateRecipe:

@@ -14,63 +14,39 @@ import numpy as np
 from bothways.errors import BothwaysError, closest
 from bothways.learn.matching.lesson import LearnMatches
 from bothways.learn.matching.sparse import SparseMatcher
-from bothways.learn.stream import Stream
-from bothways.learn.tasks.embed import Embed
+from bothways.learn.tasks.matching import Matching
 from bothways.learn.tasks.protocol import Examined
 from bothways.learn.vectors.data import VectorData
-from bothways.learn.vectors.examples import Apart, GroupExamples
-from bothways.learn.vectors.judge import METRICS, guesses_of, judged
-from bothways.learn.vectors.step import refuse
+from bothways.learn.vectors.examples import GroupExamples
+from bothways.learn.vectors.judge import guesses_of, judged
 from bothways.model.config import HeadConfig
 from bothways.model.heads.sparse import WAYS
 from bothways.run.model import Model
 
-NEEDS = "pairs of texts that belong together, with or without negatives"
-FORMS = ("pairs", "triplets")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Sparse:
-    """Queries and texts to sparse vectors, whose products are compared.
+class Sparse(Matching):
+    """Queries and texts to sparse vectors, whose products are compared; with settings beside those of `Matching`.
 
     Attributes:
-        text: The column of queries; None infers it, and the others.
-        text_pair: The column of texts that answer them.
-        negatives: Columns of texts that do not.
         way: How tokens become a vector: ``"max"``, ``"sum"``, ``"max_log"`` or ``"sum_log"``
             (`bothways.model.heads.sparse.WAYS`).
         query_flops: What sparseness of queries counts beside the loss.
         document_flops: What that of the other texts counts.
     """
 
-    text: str | None = None
-    text_pair: str | None = None
-    negatives: tuple[str, ...] | None = None
     way: str = "max"
     query_flops: float = 5e-5
     document_flops: float = 3e-5
     name = "sparse"
-    metrics = METRICS["pairs"]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "negatives", tuple(self.negatives) if self.negatives else None)
+        super().__post_init__()
         if self.way not in WAYS:
             raise BothwaysError(f"there is no way {self.way!r}; there are {', '.join(WAYS)}{closest(self.way, WAYS)}")
         for name in ("query_flops", "document_flops"):
             if getattr(self, name) < 0:
                 raise BothwaysError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
-
-    def read(self, source: Any) -> VectorData:
-        """Pairs, or pairs with texts that do not answer.
-
-        Raises:
-            BothwaysError: They are something else: what is needed, and what there is.
-        """
-        return read_matches(source, self.name, self.text, self.text_pair, self.negatives)
-
-    def split(self, data: VectorData, share: float, seed: int) -> tuple[VectorData, VectorData]:
-        """Groups by chance; those with the same query stay on one side."""
-        return Embed().split(data, share, seed)
 
     def heads(self, start: Model, train: VectorData) -> list[HeadConfig]:
         """The base's masked-token head.
@@ -100,20 +76,9 @@ class Sparse:
         """Encoded groups."""
         return GroupExamples(model, data)
 
-    def numbers(self, examples: GroupExamples, seed: int) -> None:
-        """Each group once."""
-
-    def stream(self, examples: GroupExamples, finish: Any, **settings: Any) -> Stream:
-        """Steps that are never parted and hold no text twice."""
-        return Apart(examples, finish, **settings)
-
     def objective(self, model: Model, train: VectorData) -> LearnMatches:
         """In-batch negatives and sparseness."""
         return LearnMatches(train, SparseMatcher(self.way, self.query_flops, self.document_flops))
-
-    def finish(self, model: Model, dev: VectorData) -> str:
-        """Nothing is fitted."""
-        return ""
 
     def examine(self, model: Model, data: VectorData) -> Examined:
         """Ranks texts by products; also says how many words a vector has."""
@@ -126,25 +91,3 @@ class Sparse:
         found = judged(data, guesses_of(data, embed))
         found.scores["words"] = float(np.diff(vectors[-1].indptr).mean())
         return found
-
-    def pooled(self, data: VectorData, parts: Sequence[Examined], places: Sequence[np.ndarray]) -> Examined:
-        """Judges what was said of parts of some data as if it had been said of all at once."""
-        return Embed().pooled(data, parts, places)
-
-    def baselines(self, train: VectorData, test: VectorData) -> dict[str, Examined]:
-        """Vectors of words, weighted by TF-IDF."""
-        return Embed().baselines(train, test)
-
-
-def read_matches(
-    source: Any, name: str, text: str | None, text_pair: str | None, negatives: tuple[str, ...] | None
-) -> VectorData:
-    """Groups of a query, a text that answers it, and perhaps others that do not.
-
-    Raises:
-        BothwaysError: They are something else.
-    """
-    data = Embed(text=text, text_pair=text_pair, negatives=negatives).read(source)
-    if data.form not in FORMS:
-        raise refuse(name, NEEDS, data)
-    return data

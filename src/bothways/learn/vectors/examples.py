@@ -187,7 +187,18 @@ def _encoded(model: Model, data: VectorData) -> Sequences:
             kept.append(part.token_ids, part.segment_ids, part.starts, part.texts + cut.all_texts)
             cut += part.truncation
     except TooLongError as error:
-        group = int(np.searchsorted(data.starts, error.place, side="right")) - 1
-        raise BothwaysError(f"{data.place(group)} {error.told}") from None
+        raise too_long(data, error.place, error) from None
     warn_of_cut(cut, model.truncation, model.max_length)
     return kept
+
+
+def too_long(data: VectorData, place: int, error: TooLongError) -> BothwaysError:
+    """That a text is too long, with where its row stands; windows are no way out, for none are learned from.
+
+    Args:
+        data: N groups.
+        place: Of the text, among all texts.
+        error: What was said of it.
+    """
+    group = int(np.searchsorted(data.starts, place, side="right")) - 1
+    return BothwaysError(f"{data.place(group)} {error.told}".replace(", 'head_tail' or 'window'", " or 'head_tail'"))

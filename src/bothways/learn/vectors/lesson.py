@@ -1,17 +1,15 @@
 """What is learned in a step: the losses over its vectors, in memory that does not grow with the step.
 
-All texts of a step go through the encoder in one packed batch. Where that holds more tokens than one pass may, the
-vectors are made part by part without gradients first, the losses' gradients with respect to the vectors are computed
-for the whole step, and then each part is run again with the same dropout masks and gets its share of them: Gao et al.
-2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache). The gradient is that of one
-great pass.
+All texts of a step go through the encoder in one packed batch, in parts where that holds more tokens than one pass may
+(`bothways.learn.vectors.in_parts`).
 
 Shapes: S texts in G groups, E width of a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +18,12 @@ from torch import Tensor, nn
 
 from bothways.batch import TokenBatch, make_batch
 from bothways.chance import derived_seed
-from bothways.learn.objectives.protocol import Key, Loss, Targets, sums_of
+from bothways.learn.objectives.protocol import Key, Loss, Targets
 from bothways.learn.protocol import Item
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.learn.vectors.data import VectorData
-from bothways.learn.vectors.examples import BUDGET
 from bothways.learn.vectors.gather import attend, gather, part_of
+from bothways.learn.vectors.in_parts import LossesOf, Represent, backward_in_parts, evaluate_in_parts
 from bothways.learn.vectors.losses.tsdae import ENCODER, PLACES, WHOLE, without_some
 from bothways.learn.vectors.step import Mean, Step, VectorLoss, unit
 from bothways.model.encoder import Encoder
@@ -121,31 +119,8 @@ class LearnVectors:
 
     def backward(self, model: nn.ModuleDict, item: Item, totals: dict[str, int]) -> dict[str, float]:
         """Adds the gradient of an item to the parameters; in parts where it is too large for one pass."""
-        batch, targets = item
-        parts = list(parts_of(batch, budget_of(item)))
-        if len(parts) == 1:
-            losses = self._losses(model, self._vectors(model, batch), targets)
-            self._total(losses, totals).backward()
-            return sums_of(losses)
         device = next(model.parameters()).device
-        states, found = [], []
-        with torch.no_grad():
-            for part in parts:
-                states.append(chance_state(device))
-                found.append(self._vectors(model, part))
-        torch.clear_autocast_cache()  # what was cast without gradients must not be used again with them
-        vectors_SE = torch.cat(found).requires_grad_()
-        losses = self._losses(model, vectors_SE, targets)
-        self._total(losses, totals).backward()
-        assert vectors_SE.grad is not None
-        after = chance_state(device)
-        for part, state, gradient in zip(
-            parts, states, vectors_SE.grad.split([part.sequences for part in parts]), strict=True
-        ):
-            set_chance_state(device, state)
-            self._vectors(model, part).backward(gradient)
-        set_chance_state(device, after)
-        return sums_of(losses)
+        return backward_in_parts(item, totals, *self._halves(model, item), device)
 
     def absent(self, device: torch.device) -> None:
         """What is done in a step of which this process has nothing: others may wait for its vectors."""
@@ -154,9 +129,11 @@ class LearnVectors:
 
     def evaluate(self, model: nn.ModuleDict, item: Item) -> dict[str, float]:
         """The same sums without a gradient."""
-        with torch.no_grad():
-            parts = parts_of(item[0], budget_of(item))
-            return sums_of(self._losses(model, torch.cat([self._vectors(model, part) for part in parts]), item[1]))
+        return evaluate_in_parts(item, *self._halves(model, item))
+
+    def _halves(self, model: nn.ModuleDict, item: Item) -> tuple[Represent, LossesOf]:
+        """What a step is: from texts to rows, and from rows to losses."""
+        return partial(self._vectors, model), partial(self._losses, model, targets=item[1])
 
     def _vectors(self, model: nn.ModuleDict, batch: TokenBatch) -> Tensor:
         """``(S, E)`` float32, in the order of the batch."""
@@ -191,9 +168,6 @@ class LearnVectors:
             found[loss.name] = part_of(summed, len(targets[GROUPS]), count) if loss.meets else summed
         return found
 
-    def _total(self, losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:
-        return torch.stack([loss.total / max(totals[name], 1) for name, loss in losses.items()]).sum()
-
 
 def _of_all(vectors: Tensor, starts: np.ndarray, texts: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """``(S, E)`` the vectors of all processes, ``(G + 1,)`` where their groups begin, ``(S,)`` which texts they are."""
@@ -209,45 +183,7 @@ def _asked(loss: VectorLoss, step: Step, module: nn.Module | None) -> Mean:
         return loss.loss(step, module)
 
 
-def budget_of(item: Item) -> int:
-    """The most tokens of one pass."""
-    batch, targets = item
-    return int(targets[BUDGET]) if BUDGET in targets else batch.tokens
-
-
 def vector_width(model: Model) -> int:
     """E: how many values a model's vectors have."""
     head = model.head_configs.get("dense")
     return head.outputs if head is not None else model.config.width * (1 + model.sentence.pooling.count("+"))
-
-
-def parts_of(batch: TokenBatch, budget: int) -> Iterator[TokenBatch]:
-    """A batch in parts of at most so many tokens, in its order; a longer text is a part of its own."""
-    begin = 0
-    while begin < batch.sequences:
-        end = int(np.searchsorted(batch.starts, batch.starts[begin] + budget, side="right")) - 1
-        end = max(end, begin + 1)
-        if begin == 0 and end >= batch.sequences:
-            yield batch
-            return
-        tokens = slice(int(batch.starts[begin]), int(batch.starts[end]))
-        yield TokenBatch(
-            batch.token_ids[tokens],
-            batch.segment_ids[tokens],
-            batch.positions[tokens],
-            batch.starts[begin : end + 1] - batch.starts[begin],
-            np.arange(end - begin),
-        )
-        begin = end
-
-
-def chance_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The states of torch's generators, of the host and of a GPU: what makes dropout repeat itself."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def set_chance_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
-    """Goes back to what `chance_state` gave."""
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)

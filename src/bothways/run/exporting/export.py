@@ -115,9 +115,7 @@ def _check_wish(model: Model, to: str, precision: str) -> None:
         raise BothwaysError(f"{to} is exported to in {' or '.join(TARGETS[to])}, not in {precision!r}{beside}")
     refuse_unable(model.config, model.name)
     if "sparse" in model.decoding:
-        raise BothwaysError(
-            f"{model.name} was trained for sparse vectors, which no exported model gives; use its weights"
-        )
+        raise BothwaysError(f"{model.name} was trained for sparse vectors, which no exported model gives")
     for module in ("onnx", "onnxscript", "onnxruntime"):
         need(module, "onnx", "Exporting")
     if to == "openvino":
