@@ -138,7 +138,7 @@ def test_one_vector_a_text_is_made_only_where_it_is_asked_for(tmp_path):
     with pytest.raises(
         BothwaysError, match="was trained for sparse vectors, not for one vector a text; --pooling mean"
     ):
-        bulk.embed(model, tiny.sentences(3), tmp_path / "vectors.npy")
-    assert bulk.embed(model, tiny.sentences(3), tmp_path / "vectors.npy", pooling="mean").texts == 3
+        bulk.embed(model, ["a river", "old"], tmp_path / "vectors.npy")
+    assert bulk.embed(model, ["a river", "old"], tmp_path / "vectors.npy", pooling="mean").texts == 2
     with pytest.raises(BothwaysError, match="was trained for sparse vectors, which no exported model gives"):
         model.export(tmp_path / "exported")
