@@ -433,3 +433,11 @@ def test_a_model_of_single_texts_is_not_asked_about_pairs_nor_the_other_way_roun
     double.model.save(tmp_path / "pairs")
     with pytest.raises(BothwaysError, match="was trained on pairs"):
         bw.load(tmp_path / "pairs", device="cpu").classify("a text")
+
+
+def test_a_text_in_the_column_of_labels_is_taken_for_a_slip():
+    swapped = [{"text": row["label"], "label": row["text"]} for row in one_rows()]
+    with pytest.raises(BothwaysError, match="which looks like a text; name the columns with --text and --label"):
+        bw.finetune(
+            "classify", base=tiny.model(()), train=swapped, dev=[{"text": "yes", "label": "one " * 12}], steps=1
+        )

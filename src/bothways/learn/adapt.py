@@ -23,7 +23,6 @@ from bothways.learn.adapting.vocabulary import (
     with_more_tokens,
     word_counts,
 )
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.pretrain import pretrain
 from bothways.learn.processes import in_one_process
@@ -42,6 +41,7 @@ from bothways.text.prepare import prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.train import train_tokenizer
+from bothways.whole import replace_text
 
 RESULT, PAGE = "adaptation.json", "adaptation.html"
 _PREPARED = "prepared"

@@ -28,7 +28,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.average import Average
 from bothways.learn.parts import like, whole
 from bothways.learn.processes import here
-from bothways.run.files import sync
+from bothways.whole import replace_text, sync
 
 FORMAT = 1
 _SPARE = 1 << 20
@@ -216,15 +216,6 @@ def put_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 def tensor_bytes(tensors: dict[str, Tensor]) -> int:
     """The bytes that tensors take on the disk."""
     return sum(tensor.nbytes for tensor in tensors.values())
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a small file so that at any moment either the old or the new one is there, whole."""
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    sync(half)
-    half.replace(path)
-    sync(path.parent)
 
 
 def _optimizer_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.finetune import finetune
 from bothways.learn.keeper import differences
 from bothways.learn.record import METRICS
@@ -21,6 +20,7 @@ from bothways.learn.settings import LoopSettings
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.files import new_folder, read_json
 from bothways.run.model import Model, load
+from bothways.whole import replace_text
 
 NO_EFFECT = ("out", "resume", "force", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
 """Settings that change no number of a run; data are told apart by what they hold."""

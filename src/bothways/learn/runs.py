@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.processes import here
 from bothways.learn.record import METRICS
 from bothways.run.files import alone, read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
+from bothways.whole import replace_text
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bothways.errors import BothwaysError
+from bothways.whole import replace_text
 
 
 def write_whole(path: str | Path, text: str, what: str) -> Path:
@@ -22,11 +23,8 @@ def write_whole(path: str | Path, text: str, what: str) -> Path:
         BothwaysError: The file cannot be written; what stood there before still does.
     """
     path = Path(path)
-    draft = path.with_name(path.name + ".tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        replace_text(path, text)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise BothwaysError(f"cannot write {what} {path}: {error.strerror}") from error
     return path

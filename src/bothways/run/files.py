@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bothways.errors import BothwaysError
+from bothways.whole import sync
 
 RUNNING = ".running"
 """The file that keeps others out of a folder."""
@@ -32,18 +32,14 @@ def read_json(path: Path) -> Any:
         raise BothwaysError(f"{path} cannot be read as JSON ({error})") from None
 
 
+def as_json(value: Any) -> str:
+    """JSON for people to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file for people to read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk, so that a rename after it cannot come first."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    path.write_text(as_json(value), encoding="utf-8")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from bothways.model.families import families, family
 from bothways.model.families.family import Family
 from bothways.run import cross_encoder_folder, late_folder, sentence_dense, sentence_folder, sparse_folder
 from bothways.run.bound import FASTEST
-from bothways.run.files import new_folder, write_json
+from bothways.run.files import as_json, new_folder, write_json
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, ROUNDED_FILE, own_file, read_config
 from bothways.run.folder_heads import heads_of, kinds_of, published_heads, said_of_heads
 from bothways.run.known import Known
@@ -40,6 +40,7 @@ from bothways.run.weights import (
 )
 from bothways.text.published import lowercasing, tokenizer_file
 from bothways.text.tokenizer import Tokenizer
+from bothways.whole import replace_text
 
 _APART = ("dense", "late")
 """Heads that lie in folders of their own."""
@@ -179,8 +180,7 @@ def keep_lower(folder: Path, lower: dict[str, Any], rounded: Tensors) -> None:
         if rounded:
             write_safetensors(rounded, folder / f".{ROUNDED_FILE}.tmp")
             (folder / f".{ROUNDED_FILE}.tmp").replace(folder / ROUNDED_FILE)
-        write_json(folder / f".{OWN_FILE}.tmp", own)
-        (folder / f".{OWN_FILE}.tmp").replace(folder / OWN_FILE)
+        replace_text(folder / OWN_FILE, as_json(own))
     except OSError as error:
         raise BothwaysError(
             f"{folder} cannot be written ({error.strerror or error}); bothways quantize writes a copy elsewhere"

@@ -22,8 +22,9 @@ from bothways.errors import BothwaysError
 from bothways.progress import Progress, progress
 from bothways.text.documents import Document, Source, read_documents
 from bothways.text.sentences import split_sentences
-from bothways.text.shard_writer import PARTIAL, Part, write_durably, write_shards
+from bothways.text.shard_writer import PARTIAL, Part, write_shards
 from bothways.text.shards import INDEX, TOKENIZER, UNFINISHED, Corpus, Index, digest
+from bothways.whole import replace_bytes
 
 if TYPE_CHECKING:
     from bothways.text.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ def prepare(
         index = write_shards(parts, folder, index, job)
         if not index.shards:
             raise BothwaysError("the source holds no sentence to prepare; give files with text")
-        write_durably(folder / INDEX, index.to_json().encode())
+        replace_bytes(folder / INDEX, index.to_json().encode())
         (folder / UNFINISHED).unlink()
     return Corpus.open(folder)
 
@@ -88,7 +89,7 @@ def _begin(folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> tuple[Index
         folder.mkdir(parents=True, exist_ok=True)
         kind = "uint16" if tokenizer.size <= 1 << 16 else "uint32"
         index = Index(tokenizer.fingerprint, kind, shard_tokens)
-        write_durably(folder / UNFINISHED, index.to_json().encode())
+        replace_bytes(folder / UNFINISHED, index.to_json().encode())
     if not (folder / TOKENIZER).is_dir():
         half = folder / (TOKENIZER + PARTIAL)
         shutil.rmtree(half, ignore_errors=True)

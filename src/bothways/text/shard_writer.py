@@ -20,6 +20,7 @@ import numpy as np
 from bothways.errors import BothwaysError
 from bothways.progress import Progress
 from bothways.text.shards import BOUNDARY, DOCUMENTS, SENTENCES, TOKEN_TYPES, UNFINISHED, Index, Shard, shard_name
+from bothways.whole import replace_bytes
 
 PARTIAL = ".partial"
 
@@ -69,18 +70,6 @@ def write_shards(parts: Iterator[Part], folder: Path, index: Index, job: Progres
             if not writer.tokens:
                 return index
             index = writer.finish()
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a small file whole: under a temporary name, synced, renamed."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            _sync(file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class _ShardWriter:
@@ -149,14 +138,14 @@ class _ShardWriter:
             content=self.content.hexdigest(),
         )
         index = replace(self.index, shards=(*self.index.shards, shard))
-        write_durably(self.folder / UNFINISHED, index.to_json().encode())
+        replace_bytes(self.folder / UNFINISHED, index.to_json().encode())
         return index
 
 
 def _cut_back(path: Path, count: int) -> None:
     """Cuts off the boundaries that an interrupted shard left behind the `count` of the finished ones."""
     if count == 1:
-        write_durably(path, np.zeros(1, BOUNDARY).tobytes())
+        replace_bytes(path, np.zeros(1, BOUNDARY).tobytes())
     if not path.is_file() or path.stat().st_size < count * BOUNDARY.itemsize:
         raise BothwaysError(f"{path} is missing or cut short; remove {path.parent} and prepare the corpus again")
     os.truncate(path, count * BOUNDARY.itemsize)

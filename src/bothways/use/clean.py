@@ -21,7 +21,7 @@ from bothways.errors import BothwaysError, need
 from bothways.progress import progress
 from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
-from bothways.run.files import alone, write_json
+from bothways.run.files import alone, as_json
 from bothways.run.stream import Workers, in_order
 from bothways.text.cleaning.draft import Draft, Reading, differing
 from bothways.text.cleaning.evaluation import Evaluation, check_apart, read_evaluation
@@ -36,6 +36,7 @@ from bothways.text.shards import digest
 from bothways.use.corpus_card import cleaned_card, overlaps
 from bothways.use.corpus_folder import CARD, PAGE, TEXT, WORK, held, throw_away
 from bothways.use.processes import processes
+from bothways.whole import replace_text
 
 _WINDOW, _LETTERS = 256, 1 << 20  # documents and characters that a worker gets at a time
 
@@ -254,6 +255,4 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
     """Writes ``card.html``, then ``card.json``, which says that all is there."""
     if find_spec("jinja2") is not None:  # text that is taken as it is can do without
         write_page(folder / PAGE, corpus_page(card))
-    half = folder / f"{CARD}.partial"
-    write_json(half, card)
-    half.replace(folder / CARD)
+    replace_text(folder / CARD, as_json(card))

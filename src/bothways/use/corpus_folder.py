@@ -53,7 +53,7 @@ def _ours(folder: Path) -> set[Path]:
     """What in a folder is of a corpus."""
     names: set[str] = set()
     if (folder / WORK).is_dir() or "recipe" in _object(folder / CARD):
-        names |= {WORK, TEXT, CARD, PAGE, f"{CARD}{PARTIAL}"}
+        names |= {WORK, TEXT, CARD, PAGE}
     if any(_object(folder / name).get("format") == FORMAT for name in (INDEX, UNFINISHED)):
         names |= {INDEX, UNFINISHED, SENTENCES, DOCUMENTS, TOKENIZER, CARD, PAGE}
         names |= {entry.name for pattern in (_SHARDS, f"*{PARTIAL}") for entry in folder.glob(pattern)}

@@ -18,10 +18,11 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.progress import say
-from bothways.run.files import locked, replace_folder, sync
+from bothways.run.files import locked, replace_folder
 from bothways.text.truncation import Truncation
 from bothways.use.formats import Slice, make_format
 from bothways.use.target import Target
+from bothways.whole import replace_text, sync
 
 _VERSION = 1
 _DRAFT, _STATE, _LOCK = "draft", ".state.json", ".lock"
@@ -172,13 +173,8 @@ class Draft:
             self._finish_shard()
 
     def _remember(self, state: State) -> None:
-        path = self.target.work / _STATE
-        beside = path.with_suffix(".new")
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, **asdict(state)}, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        told = json.dumps({"version": _VERSION, **asdict(state)}, ensure_ascii=False)
+        replace_text(self.target.work / _STATE, told)
         self.state = state
 
     @contextmanager

@@ -10,9 +10,9 @@ from typing import Any
 
 from bothways import __version__
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.report.judgement_page import figure, said, verdict, without_folders
 from bothways.run.model import Model
+from bothways.whole import replace_text
 
 _PIPELINES = {
     "classify": "text-classification",

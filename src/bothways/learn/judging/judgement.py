@@ -13,7 +13,6 @@ import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.judging.bootstrap import LEVEL, by_chance, interval, resample
 from bothways.learn.judging.calibration import calibration
 from bothways.learn.judging.copies import Copies, find_copies, overlap_sentence
@@ -24,6 +23,7 @@ from bothways.learn.record import METRICS
 from bothways.learn.tasks.protocol import Data, Examined, Task
 from bothways.run.model import Model
 from bothways.text.truncation import Truncation
+from bothways.whole import replace_text
 
 _BASELINE_EXAMPLES, _BASELINE_FEWEST, _BASELINE_LETTERS, _RARE = 10_000, 2_000, 5_000_000, 1_000
 """Baselines learn in seconds from so many examples of two classes, of more classes fewer; from so many letters; each

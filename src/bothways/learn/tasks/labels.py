@@ -14,6 +14,9 @@ from bothways.chance import generator
 from bothways.errors import BothwaysError, closest
 from bothways.learn.tasks.labelled import LabelledTexts
 
+_WORDS = 8
+"""A label of more words is taken for a text in the wrong column."""
+
 
 def class_names(data: LabelledTexts) -> tuple[str, ...]:
     """The classes of some texts, numbers in their order, then names in theirs.
@@ -144,6 +147,11 @@ def _names(label: object) -> tuple[str, ...]:
 
 def _known(number: dict[str, int], name: str, data: LabelledTexts, place: int) -> int:
     if name not in number:
+        if len(name.split()) > _WORDS:
+            raise BothwaysError(
+                f"{data.place(place)} has the label {name[:60]!r}, which looks like a text; name the columns with "
+                "--text and --label (in Python text=..., label=...)"
+            )
         known = ", ".join(list(number)[:12])
         raise BothwaysError(
             f"{data.place(place)} has the label {name!r}, which was not seen in training; known are {known}"

@@ -18,7 +18,6 @@ from typing import Any
 
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.learn.group import Made, adopt_model, run_once
 from bothways.learn.keeper import differences
 from bothways.learn.protocol import StepEvent
@@ -26,6 +25,7 @@ from bothways.learn.runs import check_out, check_unread, read_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tuning.search import Choices, Range, Space
 from bothways.progress import say
+from bothways.whole import replace_text
 
 JOURNAL = "trials.jsonl"
 _UNPRUNED, _RANDOM = 4, 8

@@ -22,7 +22,7 @@ import numpy as np
 from bothways.errors import BothwaysError
 from bothways.text.cleaning.wash import Figures, Washed
 from bothways.text.documents import Document
-from bothways.text.shard_writer import write_durably
+from bothways.whole import replace_bytes
 
 TEXT, STATE = "text.jsonl.zst", "state.json"
 _SECONDS = 5.0  # between two states
@@ -162,7 +162,7 @@ class Draft:
         self.state.whole = whole
         figures = self.state.figures.to_json()
         content = json.dumps({**vars(self.state), "figures": figures}, ensure_ascii=False)
-        write_durably(self.folder / STATE, content.encode("utf-8", "replace"))
+        replace_bytes(self.folder / STATE, content.encode("utf-8", "replace"))
         self._kept = time.monotonic()
 
     def column(self, name: str, kind: np.dtype[Any], width: int = 1) -> np.ndarray:

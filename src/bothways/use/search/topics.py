@@ -93,7 +93,7 @@ def group(vectors_NE: np.ndarray, topics: int | None, seed: int) -> np.ndarray:
     """``(N,)``: the group of each vector, the largest group first; arguments as in `cluster`."""
     tried = [topics] if topics else [each for each in _TRIED if each <= len(vectors_NE) // 2] or [2]
     best, labels = -np.inf, np.zeros(len(vectors_NE), dtype=int)
-    with progress("Grouping", len(tried), "numbers of topics") as job:
+    with progress("Grouping", len(tried), "groupings") as job:
         for each in tried:
             made = _k_means(vectors_NE, each, seed)
             worth = 0.0 if len(tried) == 1 else _silhouette(vectors_NE, made, seed)

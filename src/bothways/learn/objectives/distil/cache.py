@@ -24,9 +24,9 @@ from torch import Tensor
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
-from bothways.learn.checkpoint import replace_text
 from bothways.progress import say
 from bothways.run.files import read_json
+from bothways.whole import replace_text
 
 _FORMAT = 1
 _INDEX, _STATES, _MARKS = "cache.json", "states.bin", "marks.bin"

@@ -1,0 +1,36 @@
+"""Small files that are there whole, or as they were, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk, so that a rename after it cannot come first."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a small file so that at any moment either the old or the new one is there.
+
+    Raises:
+        OSError: It cannot be written; the old one is there.
+    """
+    half = path.with_name(f".{path.name}.half")
+    try:
+        half.write_bytes(content)
+        sync(half)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The same of a text, in UTF-8."""
+    replace_bytes(path, text.encode("utf-8"))
