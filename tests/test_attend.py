@@ -63,7 +63,7 @@ def test_one_by_one_is_softmax_of_scaled_products():
 
 @pytest.mark.parametrize("most", [2**24, 1])
 def test_the_fused_kernel_equals_the_reference(most, monkeypatch):
-    monkeypatch.setattr(module, "_prefers_fused", lambda q: True)
+    monkeypatch.setattr(module, "prefers_fused", lambda q: True)
     monkeypatch.setattr(module, "_MOST_SCORES", most)
     batch, qkv = inputs()
     assert (attend(*qkv, batch.plan) - attend_one_by_one(*qkv, batch.starts)).abs().max() < 1e-6

@@ -62,7 +62,7 @@ def test_a_text_that_is_too_long_is_told_with_its_row_and_with_ways_that_the_tas
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in data))
     start = bw.Model(tiny.saved(["mlm"], max_length=64), device="cpu", name="tiny")
-    ways = r"rows\.jsonl, line 7 has 90 tokens where 30 fit.* choose truncation 'warn', 'head' or 'head_tail'$"
+    ways = r"rows\.jsonl, line 7 has 90 tokens where 30 fit.* or the truncation warn, head or head_tail$"
     given = {name: SETTINGS[name] for name in ("max_length", "report", "device", "precision")}
     with pytest.raises(BothwaysError, match=ways):
         bw.finetune(task, base=start, train=path, dev=rows(5, 1), truncation="error", **given)

@@ -118,8 +118,8 @@ def test_the_fused_kernels_compute_the_same(monkeypatch):
     batch = encoder.at_door(mixed())
     x_TD = torch.randn(batch.tokens, 48)
     expected = attention(x_TD, encoder.context(batch), 0)
-    monkeypatch.setattr(windowed, "_prefers_fused", lambda q: True)
-    monkeypatch.setattr(global_tokens, "_prefers_fused", lambda q: True)
+    monkeypatch.setattr(windowed, "prefers_fused", lambda q: True)
+    monkeypatch.setattr(global_tokens, "prefers_fused", lambda q: True)
     assert (attention(x_TD, encoder.context(batch), 0) - expected).abs().max() < 1e-5
 
 

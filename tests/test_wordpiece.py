@@ -358,7 +358,7 @@ def test_mistakes_in_training_are_told_before_the_text_is_read(tmp_path):
         ({"kind": "unigram", "chinese_characters": False}, "a setting of wordpiece, not of unigram"),
         ({"kind": "bpe", "alphabet_limit": 9}, "a setting of wordpiece and unigram, not of bpe"),
         ({"score": "frequency"}, "unknown score 'frequency'"),
-        ({"size": 0}, "must be 1 or more"),
+        ({"vocab_size": 0}, "must be 1 or more"),
         ({"special_tokens": ("[PAD]", "[CLS]", "[SEP]")}, "UNK"),
         ({"out": tmp_path}, "holds a tokenizer already"),
         ({"out": tmp_path / "file"}, "is a file"),

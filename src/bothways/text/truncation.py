@@ -72,18 +72,27 @@ class TooLongError(BothwaysError):
 
     Attributes:
         place: As given.
-        told: What is wrong with it, for who can say better where it stands.
     """
 
     def __init__(self, place: int, tokens: int, room: int, count: int) -> None:
-        more = f" (and {count - 1:,} others here are too long)" if count > 1 else ""
         self.place = place
-        self.told = (
-            f"has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, or give a "
-            "greater max length if the model allows it, or the truncation warn, head, head_tail or window"
-        )
-        super().__init__(f"text {place} {self.told}")
         self._made_of = (place, tokens, room, count)
+        super().__init__(self.told(f"text {place}"))
+
+    def told(self, where: str, *, windows: bool = True) -> str:
+        """The sentence, for who can say better where the text stands.
+
+        Args:
+            where: That.
+            windows: Whether long texts may be read in windows there.
+        """
+        _, tokens, room, count = self._made_of
+        more = f" (and {count - 1:,} others here are too long)" if count > 1 else ""
+        ways = "warn, head, head_tail or window" if windows else "warn, head or head_tail"
+        return (
+            f"{where} has {tokens:,} tokens where {room:,} fit beside the special tokens{more}; shorten it, or give a "
+            f"greater max length if the model allows it, or the truncation {ways}"
+        )
 
     def __reduce__(self) -> tuple[type[TooLongError], tuple[int, int, int, int]]:
         return TooLongError, self._made_of  # so that another process can say it

@@ -65,7 +65,7 @@ def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symme
                 kept.append(part.token_ids, part.segment_ids, part.starts, part.texts + cut.all_texts)
                 cut += part.truncation
         except TooLongError as error:
-            raise BothwaysError(f"{data.place(error.place)} {error.told}") from None
+            raise BothwaysError(error.told(data.place(error.place))) from None
 
     encode(data.texts, data.pairs)
     if symmetric and data.pairs is not None:

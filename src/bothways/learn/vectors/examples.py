@@ -201,4 +201,4 @@ def too_long(data: VectorData, place: int, error: TooLongError) -> BothwaysError
         error: What was said of it.
     """
     group = int(np.searchsorted(data.starts, place, side="right")) - 1
-    return BothwaysError(f"{data.place(group)} {error.told}".replace(", 'head_tail' or 'window'", " or 'head_tail'"))
+    return BothwaysError(error.told(data.place(group), windows=False))
