@@ -179,16 +179,16 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", ["identity.json", "before.json", "adaptation.json"])
 def test_killed_while_it_writes_a_file_it_goes_on(name, tmp_path, monkeypatch):
-    base, out, write = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out", Path.write_text
+    base, out, write = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out", Path.write_bytes
 
-    def torn(path, text, **how):
+    def torn(path, content):
         if name not in path.name:
-            return write(path, text, **how)
-        write(path, text[: len(text) // 2], **how)
+            return write(path, content)
+        write(path, content[: len(content) // 2])
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", torn)
+        patched.setattr(Path, "write_bytes", torn)
         with pytest.raises(Killed):
             adapt(base, DOMAIN, out=out, **FEW)
     assert not list(out.rglob(name)), "half of it is there"
