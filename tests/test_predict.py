@@ -87,6 +87,17 @@ def test_pairs_are_read_in_both_columns(tmp_path):
     assert [row["prediction"] for row in found] == [one.label for one in model.classify(TEXTS, PAIRS)]
 
 
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_a_model_of_single_texts_reads_one_column_and_says_so(tmp_path, task, capsys):
+    model = model_for(task)
+    model.decoding["classify"] = {"inputs": "texts"}
+    bulk.predict(model, {"text_a": TEXTS, "text_b": PAIRS}, tmp_path / "out.jsonl")
+    found = [row["prediction"] for row in lines(tmp_path / "out.jsonl")]
+    right = [one.label for one in model.classify(TEXTS)] if task == "classify" else model.score(TEXTS).tolist()
+    assert found == right if task == "classify" else found == pytest.approx(right, abs=1e-5)
+    assert "the column 'text_a' is read, and 'text_b' is not" in capsys.readouterr().err
+
+
 def test_scores_are_numbers(tmp_path):
     model = model_for("regress")
     bulk.predict(model, {"text_a": TEXTS, "text_b": PAIRS}, tmp_path / "out.parquet")

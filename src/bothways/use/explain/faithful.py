@@ -22,7 +22,7 @@ from bothways.use.explain.gradients import integrated_gradients
 from bothways.use.explain.occlusion import numbers, occlusion
 from bothways.use.explain.subject import Subject
 from bothways.use.explain.targets import LOG_ODDS, Target, targets
-from bothways.use.predictions.shared import Wish, ask_texts, markers_of
+from bothways.use.predictions.shared import Wish, ask_texts, markers_of, reads_pairs
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
@@ -61,7 +61,8 @@ def faithfulness(
     if "classify" not in model.head_configs:
         raise BothwaysError(f"{model.name} gives neither classes nor scores, so no words can be seen to decide")
     ways = [way for way in WAYS if way != "gradients" or hasattr(model, "encoder")] + [CHANCE]
-    asked = islice(ask_texts(source, Wish(text=text, text_pair=text_pair), markers=markers_of(model)), limit)
+    wish = Wish(text=text, text_pair=text_pair)
+    asked = islice(ask_texts(source, wish, pairs=reads_pairs(model), markers=markers_of(model)), limit)
     found: list[list[tuple[float, float]]] = []
     unit = ""
     with progress("Explaining", None, "texts") as shown:

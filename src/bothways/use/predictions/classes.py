@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
 from bothways.use.formats import Slice
-from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
+from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of, reads_pairs
 
 if TYPE_CHECKING:
     from bothways.run.answers import Classification
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def classify(model: Questions, source: Any, wish: Wish, *, of_pairs: bool | None = None) -> Question:
     """The trained classes: columns as `class_columns` makes them."""
+    of_pairs = reads_pairs(model) if of_pairs is None else of_pairs
     several = model.head_configs["classify"].problem == "several"
 
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bothways.use.formats import Slice
-from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of
+from bothways.use.predictions.shared import Question, Wish, ask_texts, markers_of, reads_pairs
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
@@ -17,4 +17,4 @@ def regress(model: Questions, source: Any, wish: Wish) -> Question:
     def answer(texts: list[str], pairs: list[str] | None = None) -> Slice:
         return {"prediction": model.score(texts, pairs)}
 
-    return Question(ask_texts(source, wish, markers=markers_of(model)), answer, table=source)
+    return Question(ask_texts(source, wish, pairs=reads_pairs(model), markers=markers_of(model)), answer, table=source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
+from bothways.progress import say
 from bothways.text.columns import Columns, infer_columns, is_missing, read_examples
 from bothways.text.markers import find_marking
 from bothways.text.rows import Rows
@@ -79,6 +80,12 @@ def markers_of(model: Questions) -> Sequence[str] | None:
     return found
 
 
+def reads_pairs(model: Questions) -> bool | None:
+    """Whether a classifier, or a model of scores, was trained on pairs of texts; None where nobody noted it."""
+    trained = model.decoding.get("classify", {}).get("inputs")
+    return None if trained is None else trained == "pairs"
+
+
 def ask_texts(
     source: Any, wish: Wish, *, pairs: bool | None = None, markers: Sequence[str] | None = None
 ) -> Iterator[Asked]:
@@ -100,6 +107,8 @@ def ask_texts(
             f"pairs of texts are asked for, but only one column of {rows.name} looks like a text ({found.text!r} of "
             f"{', '.join(rows.columns)}); name the second with --text-pair (in Python text_pair=...)"
         )
+    if pairs is False and wish.text is None and found.text_pair is not None:
+        say(f"of {rows.name} the column {found.text!r} is read, and {found.text_pair!r} is not")
     second = None if pairs is False else found.text_pair
     names = [found.text] if second is None else [found.text, second]
     marking = find_marking(rows.columns, markers, second is not None, rows.name)

@@ -133,7 +133,10 @@ class Desk:
     @contextmanager
     def _room(self, tokens: int) -> Iterator[None]:
         if self.waiting and self.waiting + tokens > self.limits.waiting:
-            raise BusyError(f"{self.waiting:,} tokens wait already; try again in a moment")
+            raise BusyError(
+                f"{self.waiting:,} tokens wait already, and with the {tokens:,} of this request there would be more "
+                f"than the {self.limits.waiting:,} that may; try again in a moment"
+            )
         self.waiting += tokens
         try:
             yield
