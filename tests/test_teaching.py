@@ -298,7 +298,8 @@ def test_an_objective_that_compares_needs_a_teacher(corpus, tmp_path):
 
 def test_a_teacher_without_guesses_teaches_relations_only(corpus, tmp_path):
     headless = tiny.folder(tmp_path / "headless", (), layers=4)
-    run_refused("has no head for them; learn from it by minilm", corpus, headless, tmp_path / "run", "distil")
+    for texts in (corpus, list(tiny.sentences(40))):
+        run_refused("has no head for them; learn from it by minilm", texts, headless, tmp_path / "run", "distil")
     assert learn(corpus, headless, tmp_path / "other", "minilm", steps=1).history.steps == 1
 
 

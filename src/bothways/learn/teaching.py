@@ -10,7 +10,7 @@ from torch import nn
 
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.distil.lesson import COMPARING, Lesson, copies_of
+from bothways.learn.objectives.distil.lesson import COMPARING, Lesson, check_teacher, copies_of
 from bothways.learn.objectives.distil.student import begin_with_teacher
 from bothways.learn.objectives.distil.teacher import check_tokenizers
 from bothways.learn.objectives.protocol import EncoderObjective
@@ -28,7 +28,8 @@ def find_teacher(teacher: str | Path | Model | None, settings: ObjectiveSettings
     """The teacher on the run's device, if one is given.
 
     Raises:
-        BothwaysError: It cannot be opened, or the objectives do not want one, or want one and none is given.
+        BothwaysError: It cannot be opened, lacks what is to be learned, or the objectives do not want one, or want one
+            and none is given.
     """
     wanting = [name for name in settings.parts if name in COMPARING]
     if teacher is None:
@@ -44,9 +45,9 @@ def find_teacher(teacher: str | Path | Model | None, settings: ObjectiveSettings
         )
     if settings.teacher_cache is not None:
         copies_of(settings)
-    if isinstance(teacher, Model):
-        return teacher.to(device or teacher.device)
-    return load(teacher, device=device)
+    opened = teacher.to(device or teacher.device) if isinstance(teacher, Model) else load(teacher, device=device)
+    check_teacher(settings, opened)  # before a corpus is prepared for it
+    return opened
 
 
 def common_tokenizer(known: Tokenizer | None, teacher: Model | None, corpus: Source | Corpus) -> Tokenizer | None:

@@ -79,19 +79,30 @@ class Lesson:
         return RunningTeacher(self.teacher, reads, here().in_turn(opened, opened))  # who makes its files does so alone
 
 
-def distil(settings: ObjectiveSettings, lesson: Lesson) -> list[EncoderObjective]:
-    """DistilBERT's soft targets and cosine; its masked tokens are ``mlm``.
+def check_teacher(settings: ObjectiveSettings, teacher: Model) -> None:
+    """Makes sure that a teacher has what its student is to learn.
 
     Raises:
-        BothwaysError: The teacher has no masked-token head, or places are to be compared that nothing masks.
+        BothwaysError: It has no masked-token head, or places are to be compared that nothing masks.
     """
-    teacher, student = lesson.teacher, lesson.student
+    if "distil" not in settings.parts:
+        return
     if "mlm" not in teacher.heads:
         raise BothwaysError(
             f"distil compares guesses of tokens, and {teacher.name} has no head for them; learn from it by minilm"
         )
     if settings.soft_targets == "masked" and "mlm" not in settings.parts:
         raise BothwaysError("soft targets of masked tokens need masked tokens: take the objective mlm+distil")
+
+
+def distil(settings: ObjectiveSettings, lesson: Lesson) -> list[EncoderObjective]:
+    """DistilBERT's soft targets and cosine; its masked tokens are ``mlm``.
+
+    Raises:
+        BothwaysError: As `check_teacher` says.
+    """
+    teacher, student = lesson.teacher, lesson.student
+    check_teacher(settings, teacher)
     soft = SoftTargets(
         teacher.heads["mlm"],  # type: ignore[arg-type]
         teacher.tokenizer.size,
