@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 import learner
 from bothways.errors import BothwaysError
 from bothways.learn import checkpoint as checkpoint_module
-from bothways.learn.checkpoint import BestWeights, Checkpoint, own_tensors, replace_text
+from bothways.learn.checkpoint import BestWeights, Checkpoint, own_tensors
 from bothways.learn.optimizer import make_optimizer
+from bothways.whole import replace_text
 
 
 class Killed(BaseException):
@@ -195,7 +196,7 @@ def test_discarded_it_is_gone(tmp_path):
 
 def test_a_small_file_is_replaced_whole(tmp_path, monkeypatch):
     replace_text(tmp_path / "file", "old")
-    monkeypatch.setattr(checkpoint_module, "sync", lambda path: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr("bothways.whole.sync", lambda path: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         replace_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
