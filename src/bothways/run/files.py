@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bothways.errors import BothwaysError
 from bothways.whole import sync
 
@@ -55,6 +53,8 @@ def locked(path: Path) -> Iterator[bool]:
     Raises:
         BothwaysError: It cannot be made.
     """
+    from filelock import FileLock, Timeout  # here, for it takes a while
+
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -80,6 +80,8 @@ def alone(folder: Path, instead: str = "give another folder") -> Iterator[None]:
     Raises:
         BothwaysError: Another run works there, or it cannot be written.
     """
+    from filelock import FileLock, Timeout  # here, for it takes a while
+
     made = not folder.exists()
     lock = FileLock(folder / RUNNING, timeout=_RESTART, thread_local=False)
     try:
