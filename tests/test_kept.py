@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_a_full_disk_is_told_in_one_sentence(monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kept, "_IN_MEMORY", 10)
-    monkeypatch.setattr(kept.tempfile, "TemporaryFile", lambda **given: Full())
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **given: Full())
     with pytest.raises(BothwaysError, match=r"No space left on device.*TMPDIR"):
         Texts(["more than ten bytes"])
 

@@ -5,7 +5,6 @@ The file lies in the folder for temporary files (``TMPDIR``) and is gone with th
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
@@ -47,6 +46,8 @@ class Blob:
                 self._write()
 
     def _write(self) -> None:
+        import tempfile  # here, for most lists stay in memory and it takes a while
+
         try:
             if self._file is None:
                 self._file = cast(BinaryIO, tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
