@@ -80,7 +80,7 @@ def test_one_text_gives_a_number_and_pairs_may_be_symmetric():
     assert isinstance(model.score("the river", "red"), float)
     assert model.score_pairs("the river", "red") == pytest.approx(model.score_pairs("red", "the river"), rel=1e-5)
     assert np.array_equal(model.score_pairs(TEXTS, TEXTS[::-1]), model.score(TEXTS, TEXTS[::-1]))
-    with pytest.raises(BothwaysError, match=r"gives scores, not classes: ask model\.score"):
+    with pytest.raises(BothwaysError, match=r"gives scores, not classes: bothways predict"):
         model.classify("the river", "red")
 
 

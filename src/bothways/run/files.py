@@ -78,11 +78,13 @@ def alone(folder: Path, instead: str = "give another folder") -> Iterator[None]:
         instead: What to do where it cannot be had, for messages.
 
     Raises:
-        BothwaysError: Another run works there, or it cannot be written.
+        BothwaysError: Another run works there, or it is a file or cannot be written.
     """
     from filelock import FileLock, Timeout  # here, for it takes a while
 
     made = not folder.exists()
+    if not made and not folder.is_dir():
+        raise BothwaysError(f"{folder} is a file, not a folder: {instead}")
     lock = FileLock(folder / RUNNING, timeout=_RESTART, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -149,8 +149,8 @@ def embed(
     for kind, made in (("sparse", "sparse vectors"), ("late", "a vector a token")):
         if pooling is None and kind in model.decoding:
             raise BothwaysError(
-                f"{model.name} was trained for {made}, not for one vector a text; --pooling mean (in Python "
-                "pooling='mean') takes the mean of its tokens all the same"
+                f"{model.name} was trained for {made}, not for one vector a text; where the mean of its "
+                "tokens is wanted all the same, embed takes --pooling mean (in Python pooling='mean')"
             )
     recipe = model.sentence
     pooling = check_pooling(pooling or recipe.pooling)

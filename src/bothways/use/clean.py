@@ -130,8 +130,6 @@ def clean_corpus(
         "evaluation_digest": None if judged is None else digest(grams.tobytes() for grams in judged.grams.values()),
     }
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise BothwaysError(f"{folder} is a file; give a new folder for the cleaned corpus")
     with disk_explained(folder), alone(folder):
         _begin(folder, overwrite, [*sources, *evaluation])
         documents = ((document, number) for number, one in enumerate(sources) for document in read_documents(one, text))

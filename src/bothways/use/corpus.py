@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from bothways.errors import BothwaysError
 from bothways.run.files import alone
 from bothways.text.cleaning.languages import check_language
 from bothways.text.documents import Source, read_documents
@@ -87,8 +86,6 @@ def prepare_corpus(
         BothwaysError: As for `clean_corpus`; or the corpus is in another language than the vocabulary.
     """
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise BothwaysError(f"{folder} is a file; give a new folder to prepare the corpus in")
     with disk_explained(folder), alone(folder):
         if overwrite:
             throw_away(folder, [*sources_of(source), *(evaluation or ())])

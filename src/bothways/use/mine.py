@@ -67,7 +67,7 @@ class Mining:
             if getattr(self, name) < least:
                 raise BothwaysError(f"{name} must be {least} or more, not {getattr(self, name)!r}")
         if self.among < self.top:
-            raise BothwaysError(f"{self.top} negatives cannot be found among {self.among} texts; look --among more")
+            raise BothwaysError(f"{self.top} negatives cannot be found among {self.among} texts; give a higher --among")
         if self.relative is not None and not 0 < self.relative <= 1:
             raise BothwaysError(f"relative must be a share above 0, at most 1, not {self.relative!r}")
         if self.draw not in ("nearest", "chance"):

@@ -47,7 +47,7 @@ def class_logits(model: Runner, texts: Sequence[str], pairs: Sequence[str] | Non
     """
     problem = _problem(model, "classify")
     if problem == "scores":
-        raise BothwaysError(f"{model.name} gives scores, not classes: ask model.score or model.score_pairs")
+        raise BothwaysError(f"{model.name} gives scores, not classes: bothways predict (in Python model.score)")
     return by_parts(model, texts, pairs, lambda some, others: _class_logits(model, some, others, problem))
 
 
@@ -118,7 +118,9 @@ def activated(model: Runner, raw: np.ndarray) -> np.ndarray:
 def raw_scores(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts,)`` float32, what the head says of each text, or pair, before any activation."""
     if _problem(model, "score") != "scores":
-        raise BothwaysError(f"{model.name} sorts into classes, it gives no scores: ask model.classify")
+        raise BothwaysError(
+            f"{model.name} sorts into classes, it gives no scores: bothways predict (in Python model.classify)"
+        )
     if len(model.labels) != 1:
         raise BothwaysError(f"{model.name} gives {len(model.labels)} numbers for a text; only one can be asked for")
     mean, deviation = _decoding(model).get("scale", (0.0, 1.0))
@@ -138,7 +140,7 @@ def score_pairs(model: Runner, a: Sequence[str], b: Sequence[str]) -> np.ndarray
     if problem == "several" or len(model.labels) != 2:
         raise BothwaysError(
             f"score_pairs needs scores or two classes, but {model.name} has {len(model.labels)} classes "
-            f"({', '.join(model.labels[:8])}): ask model.classify"
+            f"({', '.join(model.labels[:8])}): bothways predict (in Python model.classify)"
         )
     return class_probabilities(model, a, b)[:, 1]
 
