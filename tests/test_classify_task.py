@@ -406,7 +406,7 @@ def test_how_labels_were_written_is_remembered(tmp_path):
 
 
 def test_scores_are_not_classes(several):
-    with pytest.raises(BothwaysError, match=r"gives no scores: ask model\.classify"):
+    with pytest.raises(BothwaysError, match=r"gives classes, not scores: bothways predict"):
         several.score("the river")
     with pytest.raises(BothwaysError, match="score_pairs needs scores or two classes"):
         several.score_pairs("the river", "red")
