@@ -118,9 +118,7 @@ def activated(model: Runner, raw: np.ndarray) -> np.ndarray:
 def raw_scores(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts,)`` float32, what the head says of each text, or pair, before any activation."""
     if _problem(model, "score") != "scores":
-        raise BothwaysError(
-            f"{model.name} sorts into classes, it gives no scores: bothways predict (in Python model.classify)"
-        )
+        raise BothwaysError(f"{model.name} gives classes, not scores: bothways predict (in Python model.classify)")
     if len(model.labels) != 1:
         raise BothwaysError(f"{model.name} gives {len(model.labels)} numbers for a text; only one can be asked for")
     mean, deviation = _decoding(model).get("scale", (0.0, 1.0))
