@@ -95,7 +95,7 @@ def settings(job: Job) -> dict[str, Any]:
     return {
         "base": job.base,
         "train": job.train,
-        "dev": job.dev,
+        "dev": read_rows(job.dev)[:100],  # the score comes later, from the same code for both sides
         "batch_size": job.batch,
         "max_length": job.length,
         "learning_rate": job.rate,
@@ -128,6 +128,12 @@ def run_bothways(job: Job) -> dict[str, Any]:
         return clock.summary(job) | {"scores": score(job, Path(out) / "model")}
 
 
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    with Path(path).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def score(job: Job, model: Path) -> dict[str, float]:
     """The task's metrics on the dev set."""
     import bothways as bw
@@ -158,7 +164,7 @@ def run_transformers(job: Job) -> dict[str, Any]:
 
     apply_thread_limit()
     tokenizer = AutoTokenizer.from_pretrained(job.start)
-    rows = [json.loads(line) for line in Path(job.train).read_text().splitlines()]
+    rows = read_rows(job.train)
     features = _FEATURES[job.task](rows, tokenizer, job)
     model, collator = _model(job, tokenizer)
     steps, clock = math.ceil(len(features) * job.epochs / job.batch), Clock()

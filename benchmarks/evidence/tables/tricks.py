@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from cells import Blocks, Cell, Result, Room, results
 from figures import NOTHING, by_chance, markdown, spread
+from finetune_sides import read_rows
 from plots import dots
-from probes import SEEDS, rows
+from probes import NEVER, SEEDS, rows
 
-from tables.tasks import TASKS, best, json_rows, one_score, written
+from tables.tasks import TASKS, best, one_score, written
 
 TITLE = "5. What each trick gives"
 ON = ("sst2", "rte", "conll2003")
@@ -65,6 +66,7 @@ def tried(trick: str, name: str, seed: int, room: Room) -> Result:
         dev=written(room, task.test, task.most),
         seed=seed,
         metric=None,
+        evaluate_every=NEVER,
         report=False,
         **{"epochs": EPOCHS, "learning_rate": RATE, "max_length": task.length, "dropout": 0.1}
         | task.own
@@ -79,15 +81,17 @@ def few(way: str, count: int, name: str, seed: int, room: Room) -> Result:
     from bothways.learn.baselines import tfidf_logistic
 
     task = TASKS[name]
-    train, test = drawn(rows(room, task.train), count, seed), written(room, task.test, None)
+    train, test = drawn(rows(room, task.train), count, seed), written(room, task.test, task.most)
     if way == "TF-IDF":
-        asked = json_rows(test)
+        asked = read_rows(test)
         classes = sorted({row["label"] for row in train})
         learned = [classes.index(row["label"]) for row in train]
         guesses = tfidf_logistic([row["text"] for row in train], learned, [row["text"] for row in asked])
         right = [classes[int(guess)] == row["label"] for guess, row in zip(guesses, asked, strict=True)]
         return {"score": float(np.mean(right)), "metric": "accuracy"}
-    own: dict[str, Any] = {"few_shot": True} if way == "few-shot" else {"epochs": 20, "learning_rate": RATE}
+    own: dict[str, Any] = (
+        {"few_shot": True} if way == "few-shot" else {"epochs": 20, "learning_rate": RATE, "evaluate_every": NEVER}
+    )
     tuned = bw.finetune(
         "classify",
         base=room.models["minilm"],
