@@ -76,14 +76,46 @@ def test_attention_is_its_definition(lengths, heads, width):
 
 
 @needed
+@pytest.mark.parametrize("lengths", [(1,), (2, 3, 5), (15, 16, 17, 63, 64, 65), (100, 257, 511)])
+@pytest.mark.parametrize(("heads", "width"), [(12, 32), (2, 64), (1, 96), (3, 128)])
+def test_attention_in_whole_numbers_is_nearer_to_its_definition_than_bfloat16(lengths, heads, width):
+    starts = np.cumsum([0, *lengths])
+    bias = torch.randn(heads, 2 * 600 - 1, generator=torch.Generator().manual_seed(1))
+    qkv = qkv_of(starts[-1], heads, width, torch.float32)
+    qkv[:, : heads * width] *= torch.linspace(0.1, 5, heads).repeat_interleave(
+        width
+    )  # each head has a range of its own
+    if not OURS.mixes_whole(torch.float32, width):
+        pytest.skip("this processor multiplies no int16")
+    for added in (None, bias):
+        found = attended(qkv, starts, heads, bias=added, whole=True)
+        assert found.dtype == torch.float32
+        wanted, rough = (softmax_of(each, starts, heads, added) for each in (qkv, qkv.bfloat16()))
+        assert (found - wanted).abs().max() < (rough - wanted).abs().max() / 4
+
+
+@needed
+def test_whole_numbers_stay_within_32_bits_where_all_are_as_large_as_can_be():
+    if not OURS.mixes_whole(torch.float32, 128):
+        pytest.skip("this processor multiplies no int16")
+    for value in (1e-3, 7.0, 1e20):
+        qkv = torch.full((300, 3 * 128), value) * torch.tensor([1 / value, 1 / value, -1]).repeat_interleave(128)
+        found = attended(qkv, np.array([0, 300]), 1, scale=0.01, whole=True)
+        assert torch.allclose(found, torch.full((300, 128), -value), rtol=1e-4)
+    assert not attended(torch.zeros(5, 96), np.array([0, 5]), 1, whole=True).any()
+
+
+@needed
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=6), st.integers(0, 9))
 @settings(deadline=None, max_examples=25)
 def test_sequences_and_threads_do_not_see_each_other(lengths, seed):
     starts = np.cumsum([0, *lengths])
-    for dtype in types():
+    for dtype, whole in [*((dtype, False) for dtype in types()), (torch.float32, True)]:
+        if whole and not OURS.levels:
+            continue
         qkv = qkv_of(starts[-1], 2, 32, dtype, seed)
-        alone = [attended(qkv[a:b], np.array([0, b - a]), 2) for a, b in pairwise(starts)]
-        assert torch.equal(attended(qkv, starts, 2), torch.cat(alone))
+        alone = [attended(qkv[a:b], np.array([0, b - a]), 2, whole=whole) for a, b in pairwise(starts)]
+        assert torch.equal(attended(qkv, starts, 2, whole=whole), torch.cat(alone))
 
 
 @needed

@@ -25,6 +25,7 @@ _THREAD_PRODUCTS = 1 << 18
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 _PANEL = 64
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
+_SHORTS = 3
 _LETTERS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "i": ctypes.c_int, "f": ctypes.c_float,
             "s": ctypes.c_uint64, "u": ctypes.c_uint32}  # fmt: skip
 _FUNCTIONS = {
@@ -99,6 +100,10 @@ class Kernels:
             width % (2 * _LANES) == 0 and width <= _WIDEST
         )
 
+    def mixes_whole(self, dtype: torch.dtype, width: int) -> bool:
+        """Whether it can attend with whole numbers made of that type, which is worth it for float32 only."""
+        return dtype == torch.float32 and self.levels and self.mixes(dtype, width)
+
     def learns(self, dtype: torch.dtype, width: int, longest: int) -> bool:
         """Whether it has a gradient of attention in a type, for heads of a width and sequences up to a length."""
         return self.mixes(dtype, width) and longest <= _LONGEST_LEARNED
@@ -113,6 +118,7 @@ class Kernels:
         bias: Tensor | None = None,
         drop: Drop = (0.0, 0),
         logs: Tensor | None = None,
+        whole: bool = False,
     ) -> Tensor:
         """Softmax of the products of queries and keys, times the values, within each sequence and head.
 
@@ -126,6 +132,8 @@ class Kernels:
                 to L - 1, where L is at least the longest sequence; None: nothing.
             drop: What becomes of the weights.
             logs: ``(H, T)`` float32, if given, gets the logarithms to base 2 of the sums of exponentials.
+            whole: Whether float32 is rounded to whole numbers of 13 bits and multiplied so, where it `mixes_whole`;
+                there are no logarithms then.
 
         Returns:
             ``(T, D)`` of the type of `qkv`.
@@ -140,7 +148,7 @@ class Kernels:
             *(
                 *(each.data_ptr() for each in qkv),
                 q.stride(0),
-                q.dtype == torch.bfloat16,
+                _SHORTS if whole else _KINDS[q.dtype],
                 out.data_ptr(),
                 _KINDS[q.dtype],
             ),

@@ -1,7 +1,7 @@
 /* What all kernels share: a product of small matrices, layouts, kinds of numbers, chance, threads.
 
-   Everything is counted in words of 32 bits: a word is one float32, or a pair of bfloat16 that are neighbours in the
-   dimension that is summed over. */
+   Everything is counted in words of 32 bits: a word is one float32, or a pair of bfloat16 or int16, or four bytes, that are
+   neighbours in the dimension that is summed over. */
 
 #pragma once
 
@@ -16,9 +16,9 @@
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 
-enum { FLOAT32, BFLOAT16, LEVELS }; /* kinds of numbers: a word is one, a pair, or four bytes */
+enum { FLOAT32, BFLOAT16, LEVELS, SHORTS }; /* kinds of numbers: a word is one, a pair, four bytes, a pair of int16 */
 
-/* sums of LEVELS, bytes of 0 .. 255 times bytes of -128 .. 127, are whole numbers */
+/* sums of LEVELS, bytes of 0 .. 255 times bytes of -128 .. 127, and of SHORTS are whole numbers */
 INLINE __m512 multiply_add(__m512 sum, __m512i a, __m512i b, const int kind) {
 #ifdef __AVX512BF16__
     if (kind == BFLOAT16)
@@ -27,6 +27,8 @@ INLINE __m512 multiply_add(__m512 sum, __m512i a, __m512i b, const int kind) {
 #ifdef __AVX512VNNI__
     if (kind == LEVELS)
         return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b));
+    if (kind == SHORTS)
+        return _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(sum), a, b));
 #endif
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
 }
@@ -90,10 +92,17 @@ static void products_of_levels(int rows, int64_t columns, const uint32_t *a, int
     any_products(LEVELS, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
 }
 
+static void products_of_shorts(int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
+                               int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
+    any_products(SHORTS, rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+}
+
 INLINE void products(const int kind, int rows, int64_t columns, const uint32_t *a, int64_t a_row, const uint32_t *b,
                      int64_t b_step, int64_t b_block, int64_t steps, float *c, int64_t c_row) {
-    (kind == LEVELS ? products_of_levels : kind ? products_of_pairs : products_of_words)(
-        rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
+    (kind == SHORTS     ? products_of_shorts
+     : kind == LEVELS   ? products_of_levels
+     : kind == BFLOAT16 ? products_of_pairs
+                        : products_of_words)(rows, columns, a, a_row, b, b_step, b_block, steps, c, c_row);
 }
 
 INLINE __m256i halves(__m512 values) {
@@ -185,7 +194,7 @@ INLINE void turned(const uint32_t *keys, int64_t row, int64_t length, int64_t wo
         }
 }
 
-/* values[length][width] of bfloat16 as [length / 2][width] of pairs: two tokens' values in a word */
+/* values[length][width] of 16 bits as [length / 2][width] of pairs: two tokens' values in a word */
 INLINE void paired(const uint16_t *values, int64_t row, int64_t length, int64_t width, uint32_t *out) {
     const __m512i zero = _mm512_setzero_si512();
     for (int64_t j = 0; j < length; j += 2)
@@ -197,6 +206,12 @@ INLINE void paired(const uint16_t *values, int64_t row, int64_t length, int64_t 
                     : zero;
             _mm512_storeu_si512(out, _mm512_or_si512(one, _mm512_slli_epi32(other, 16)));
         }
+}
+
+/* sums of a kind as numbers */
+INLINE __m512 summed(const int kind, const float *sums) {
+    const __m512 found = _mm512_loadu_ps(sums);
+    return kind == LEVELS || kind == SHORTS ? _mm512_cvtepi32_ps(_mm512_castps_si512(found)) : found;
 }
 
 INLINE void *at(const void *x, int kind, int64_t place) { return (uint8_t *)x + (kind == FLOAT32 ? 4 : 2) * place; }

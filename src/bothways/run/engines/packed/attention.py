@@ -26,6 +26,7 @@ from bothways.model.parts.buckets import Biases, BucketAttention
 from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
+from bothways.run.engines.packed.int8 import Int8Linear
 
 _LEAST, _MOST = 1e-30, 1e35
 """Sums of exponentials between which nothing was lost or grew beyond measure."""
@@ -49,15 +50,20 @@ class PackedAttention(nn.Module):
         self.qkv, self.output = qkv, output
         self._plain = type(attention) is Attention
         self._by_distance = type(attention) is BucketAttention
+        self._rounded = isinstance(
+            qkv, Int8Linear
+        )  # what comes of rounded numbers may be rounded again, to more digits
 
     def mixed(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """The mixed values ``(T, D)``, before the last product."""
         qkv_T3D = self.qkv(x_TD)
         heads, score = self.heads, self.score(context, layer)
         kernel = kernels() if self._plain or self._by_distance else None
-        if kernel is not None and kernel.mixes(qkv_T3D.dtype, qkv_T3D.shape[1] // (3 * heads)):
+        kind = qkv_T3D.dtype, qkv_T3D.shape[1] // (3 * heads)
+        if kernel is not None and kernel.mixes(*kind):
             bias = by_distance(context.prepared) if self._by_distance else None
-            return kernel.attention(qkv_T3D.chunk(3, 1), context.starts, heads, bias=bias)
+            whole = self._rounded and kernel.mixes_whole(*kind)
+            return kernel.attention(qkv_T3D.chunk(3, 1), context.starts, heads, bias=bias, whole=whole)
         pieces = split(context.plan, heads)
         if len(pieces) == 1:
             return _piece(qkv_T3D, pieces[0], heads, score)

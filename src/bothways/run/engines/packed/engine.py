@@ -24,7 +24,7 @@ from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import resolve_precision
 
-_BATCH_TOKENS = 1024
+_BATCH_TOKENS = {torch.float32: 512, torch.bfloat16: 1024}
 """For which the hidden states of a block stay in a core's own cache."""
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -45,7 +45,6 @@ class PackedEngine:
     """
 
     name = "packed"
-    batch_tokens = _BATCH_TOKENS
 
     def __init__(
         self,
@@ -56,11 +55,10 @@ class PackedEngine:
         manner: Manner | None = None,
     ) -> None:
         self.precision, self.manner = precision, manner or Manner()
-        if self.manner.deterministic:
-            self.batch_tokens = 1
         self._rounded = sorted(rounded or ())
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
+        self.batch_tokens = 1 if self.manner.deterministic else _BATCH_TOKENS[self._dtype]
         self._parts = pack(parts, self._dtype, rounded)
         self._parts.eval()
         self._any_shape = all(
