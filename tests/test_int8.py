@@ -7,10 +7,13 @@ import torch
 import tiny
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError
+from bothways.model.build import build_encoder, build_head
+from bothways.model.families import family
+from bothways.model.kernels import compiled
 from bothways.run import guard
 from bothways.run.bound import Bound
 from bothways.run.engines.outputs import Parts
-from bothways.run.engines.packed import int8
+from bothways.run.engines.packed import engine, int8
 from bothways.run.engines.packed.calibrate import as_tensors, calibrate, from_tensors
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int8 import Int8Linear, plain
@@ -19,6 +22,7 @@ from bothways.run.engines.packed.rounding import Inputs, least_changed, rounded
 from bothways.run.engines.protocol import Output
 from bothways.run.guard import checked
 from bothways.run.model import Model
+from bothways.run.precision import Precision
 
 needs_int8 = pytest.mark.skipif(not int8.can_int8(), reason="no fast int8 products here")
 pytestmark = needs_int8
@@ -132,6 +136,42 @@ def test_an_encoder_stays_close_and_its_texts_do_not_see_each_other():
         ((_, one),) = engine.run([alone], Output("vector", "mean"))
         ((_, every),) = engine.run([whole], Output("vector", "mean"))
         assert off(one[0], every[row]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["albert", "bert", "distilbert", "electra", "mpnet", "roberta"])
+@pytest.mark.parametrize("kept", [(), ("block 0 queries", "block 1 outer")])
+def test_without_bf16_what_passes_between_layers_is_half_as_wide_and_answers_stay_the_same(name, kept, monkeypatch):
+    ours = compiled.kernels()
+    monkeypatch.setattr(engine, "resolve_precision", lambda name, device: Precision("float32", "", "cpu"))
+    config = tiny.config(name).derive(width=64, attention__heads=2, feed_forward__width=128, pooler="tanh")
+    config = config.derive(embeddings__width=32) if name == "albert" else config
+    heads = {kind: tiny.head(name, kind) for kind in ("mlm", "classify", "tag") if kind in family(name).heads}
+    modules = {kind: tiny.randomise(build_head(head, config), 2).eval() for kind, head in heads.items()}
+    parts = Parts(tiny.randomise(build_encoder(config), 1, 0.05).eval(), modules, heads)
+    draw = np.random.default_rng(0)
+    sequences = [draw.integers(3, 200, length) for length in (1, 2, 9, 30, 70)]
+    for sequence in sequences:
+        sequence[-1] = 7  # asked for as a masked token
+    batch = make_batch(sequences)
+    weights = calibrate(parts, [batch], layers(parts.encoder))
+    used = {name: one for name, one in weights.items() if name not in kept}
+    narrow = PackedEngine(parts, "int8", rounded=used)
+    monkeypatch.setattr(engine, "keeps_halves", lambda encoder: False)
+    wide, exact = PackedEngine(parts, "int8", rounded=used), PackedEngine(parts, "float32")
+    if ours is not None and ours.levels:
+        assert narrow.batch_tokens == 2 * wide.batch_tokens
+    vectors = (Output("vector", pooling) for pooling in ("mean", "cls", "max"))
+    for output in (Output("hidden"), *vectors, *(Output(kind, token=7) for kind in heads)):
+        ((_, found),) = narrow.run([batch], output)
+        ((_, like),) = wide.run([batch], output)
+        ((_, wanted),) = exact.run([batch], output)
+        assert found.dtype == np.float32
+        assert off(found, like) < 0.02
+        assert off(found, wanted) < 0.1
+    longer = make_batch([*sequences, draw.integers(3, 200, 90)])
+    ((_, alone),) = narrow.run([batch], Output("vector", "mean"))
+    ((_, among),) = narrow.run([longer], Output("vector", "mean"))
+    assert np.array_equal(alone, among[: len(alone)]) or ours is None
 
 
 def test_rounded_weights_are_saved_and_found_again():

@@ -1,8 +1,8 @@
 /* Attention of each head within each sequence.
 
    Queries, keys and values of a token lie in rows, those of all heads one after another. Sequences lie one after another
-   too, so there is no padding and no mask. Numbers are float32 or bfloat16; sums, scores and exponents are float32. On
-   processors that multiply whole numbers faster, float32 may be rounded to 13 bits, each head's by its own largest. */
+   too, so there is no padding and no mask. Numbers are float32 or bfloat16; sums, scores and exponents are float32.
+   float32 and float16 may be rounded to whole numbers of 13 bits, each head's by its own largest. */
 
 #include "words.h"
 
@@ -16,7 +16,8 @@ typedef struct {
     const int64_t *starts; /* [sequences + 1] */
     const float *bias;     /* [heads][2 * longest - 1] what a distance adds to scores, or none */
     float *logs;           /* [heads][tokens] logarithms to base 2 of the sums of exponentials, or none */
-    int64_t row, sequences, heads, width, longest; /* `row`: words from one token to the next in q, k and v */
+    /* `row`: from one token to the next in q, k and v, in words; in numbers where they are rounded */
+    int64_t row, sequences, heads, width, longest;
     uint64_t seed;
     uint32_t threshold; /* of 2^32: what share of shares is dropped */
     float scale;
@@ -25,17 +26,17 @@ typedef struct {
     atomic_int failed;
 } work_t;
 
-/* x[length][width] of float32 as whole numbers up to REACH; what 1 is worth */
-INLINE float shortened(const float *x, int64_t row, int64_t length, int64_t width, uint16_t *out) {
+/* x[length][width] as whole numbers up to REACH; what 1 is worth */
+INLINE float shortened(const void *x, const int kind, int64_t row, int64_t length, int64_t width, uint16_t *out) {
     __m512 most = _mm512_setzero_ps();
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < width; c += LANES)
-            most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + i * row + c)));
+            most = _mm512_max_ps(most, _mm512_abs_ps(taken(x, kind, i * row + c)));
     const float reach = _mm512_reduce_max_ps(most), unit = reach > 1e-30f ? reach / REACH : 1.0f;
     const __m512 each = _mm512_set1_ps(1.0f / unit);
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < width; c += LANES, out += LANES) {
-            const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * row + c), each));
+            const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(taken(x, kind, i * row + c), each));
             _mm256_storeu_si256((__m256i *)out, _mm512_cvtsepi32_epi16(whole));
         }
     return unit;
@@ -91,12 +92,12 @@ INLINE void mixed_shorts(int rows, const uint32_t *shares, int64_t share_row, co
 }
 
 /* one head of one sequence */
-INLINE void mixed_head(const int by, const work_t *work, int64_t sequence, int64_t head, int64_t columns, float *room) {
+INLINE void mixed_head(const int by, const int kind, const work_t *work, int64_t sequence, int64_t head, int64_t columns, float *room) {
     const int64_t width = work->width, model = work->heads * width, longest = work->longest, row = work->row;
     const int64_t words = by == FLOAT32 ? width : width / 2, tokens = work->starts[work->sequences];
     const int64_t start = work->starts[sequence], length = work->starts[sequence + 1] - start;
     const int64_t share_row = by == FLOAT32 ? columns : columns / 2, blocks = (length + LANES - 1) / LANES;
-    const int64_t place = start * row + head * (by == BFLOAT16 ? words : width);
+    const int64_t place = by == SHORTS ? 0 : start * row + head * words;
     const uint32_t *q = (const uint32_t *)work->q + place, *k = (const uint32_t *)work->k + place,
                    *v = (const uint32_t *)work->v + place;
     float *scores = room, *mixed = scores + 2 * ROWS * columns, *some = mixed + ROWS * width;
@@ -109,11 +110,12 @@ INLINE void mixed_head(const int by, const work_t *work, int64_t sequence, int64
     int64_t q_row = row;
 
     if (by == SHORTS) {
-        scale *= shortened((const float *)k, row, length, width, (uint16_t *)whole);
+        const int64_t number = start * row + head * width;
+        scale *= shortened(at(work->k, kind, number), kind, row, length, width, (uint16_t *)whole);
         turned(whole, words, length, words, keys);
-        unit = shortened((const float *)v, row, length, width, (uint16_t *)whole);
+        unit = shortened(at(work->v, kind, number), kind, row, length, width, (uint16_t *)whole);
         paired((const uint16_t *)whole, width, length, width, pair_values);
-        scale *= shortened((const float *)q, row, length, width, (uint16_t *)whole);
+        scale *= shortened(at(work->q, kind, number), kind, row, length, width, (uint16_t *)whole);
         q = whole, q_row = words;
     } else {
         turned(k, row, length, words, keys);
@@ -140,7 +142,7 @@ INLINE void mixed_head(const int by, const work_t *work, int64_t sequence, int64
         for (int r = 0; r < rows; r++) {
             const __m512 part = _mm512_set1_ps(unit / (sums[r] * kept));
             for (int64_t c = 0; c < width; c += LANES)
-                put(work->out, work->kind, (start + first + r) * model + head * width + c,
+                put(work->out, kind, (start + first + r) * model + head * width + c,
                     _mm512_mul_ps(_mm512_loadu_ps(mixed + r * width + c), part));
         }
     }
@@ -156,16 +158,18 @@ static void worked(void *given) {
         return;
     }
     for (int64_t task; (task = work->next++) < tasks;)
-        if (work->by == SHORTS)
-            mixed_head(SHORTS, work, task / work->heads, task % work->heads, columns, room);
+        if (work->by == SHORTS && work->kind == FLOAT16)
+            mixed_head(SHORTS, FLOAT16, work, task / work->heads, task % work->heads, columns, room);
+        else if (work->by == SHORTS)
+            mixed_head(SHORTS, FLOAT32, work, task / work->heads, task % work->heads, columns, room);
         else if (work->by == BFLOAT16)
-            mixed_head(BFLOAT16, work, task / work->heads, task % work->heads, columns, room);
+            mixed_head(BFLOAT16, BFLOAT16, work, task / work->heads, task % work->heads, columns, room);
         else
-            mixed_head(FLOAT32, work, task / work->heads, task % work->heads, columns, room);
+            mixed_head(FLOAT32, FLOAT32, work, task / work->heads, task % work->heads, columns, room);
     free(room);
 }
 
-/* softmax(scale q k + bias) v, shares dropped; 0 where it was done. `by` is what q, k and v are, or SHORTS of float32 */
+/* softmax(scale q k + bias) v, shares dropped; 0 where it was done. `by` is what q, k and v are, or SHORTS that are made of them */
 int attention(const void *q, const void *k, const void *v, int64_t row, int by, void *out, int kind,
               const int64_t *starts, int64_t sequences, int64_t heads, int64_t width, float scale, const float *bias,
               int64_t longest, float *logs, uint64_t seed, uint32_t threshold, int threads) {

@@ -24,7 +24,7 @@ _THREAD_PRODUCTS = 1 << 18
 """Products of words."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 _PANEL = 64
-_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2}
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2, torch.float16: 4}
 _SHORTS = 3
 _LETTERS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "i": ctypes.c_int, "f": ctypes.c_float,
             "s": ctypes.c_uint64, "u": ctypes.c_uint32}  # fmt: skip
@@ -101,8 +101,8 @@ class Kernels:
         )
 
     def mixes_whole(self, dtype: torch.dtype, width: int) -> bool:
-        """Whether it can attend with whole numbers made of that type, which is worth it for float32 only."""
-        return dtype == torch.float32 and self.levels and self.mixes(dtype, width)
+        """Whether it can attend with whole numbers made of a type: of float32, where that is faster, and float16."""
+        return dtype in (torch.float32, torch.float16) and self.levels and self.mixes(torch.float32, width)
 
     def learns(self, dtype: torch.dtype, width: int, longest: int) -> bool:
         """Whether it has a gradient of attention in a type, for heads of a width and sequences up to a length."""
@@ -123,8 +123,8 @@ class Kernels:
         """Softmax of the products of queries and keys, times the values, within each sequence and head.
 
         Args:
-            qkv: Queries, keys and values ``(T, D)`` of a type that it `mixes`, all with the same strides, of which the
-                last is 1.
+            qkv: Queries, keys and values ``(T, D)`` of a type that it `mixes` (or `mixes_whole`), all with the same
+                strides, of which the last is 1.
             starts: ``(S + 1,)`` where each sequence begins.
             heads: H.
             scale: What products of queries and keys are multiplied by.
@@ -132,8 +132,8 @@ class Kernels:
                 to L - 1, where L is at least the longest sequence; None: nothing.
             drop: What becomes of the weights.
             logs: ``(H, T)`` float32, if given, gets the logarithms to base 2 of the sums of exponentials.
-            whole: Whether float32 is rounded to whole numbers of 13 bits and multiplied so, where it `mixes_whole`;
-                there are no logarithms then.
+            whole: Whether numbers are rounded to 13 bits and multiplied so, where it `mixes_whole`; there are no
+                logarithms then.
 
         Returns:
             ``(T, D)`` of the type of `qkv`.
@@ -238,7 +238,7 @@ class Kernels:
             x: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8.
             weight: As `packed` makes it.
             bias: ``(O,)`` float32.
-            dtype: What comes out: float32 or bfloat16.
+            dtype: What comes out: float32, bfloat16 or float16.
             activation: Of product and bias; a name that it knows.
             added: ``(T, O)`` of `dtype`, afterwards.
             whole: What goes with a weight in int8.
@@ -264,7 +264,8 @@ class Kernels:
 
     def reads(self, x_TI: Tensor) -> bool:
         """Whether it can round a matrix, and normalise it."""
-        return x_TI.dtype in (torch.float32, torch.bfloat16) and x_TI.ndim == 2 and x_TI.shape[1] % _LANES == 0
+        kept = (torch.float32, torch.bfloat16, torch.float16)
+        return x_TI.dtype in kept and x_TI.ndim == 2 and x_TI.shape[1] % _LANES == 0
 
     def rounded(self, x_TI: Tensor, by: Tensor, shift: Tensor, apart: Tensor | None = None) -> Levels:
         """A matrix in bytes.
@@ -273,11 +274,11 @@ class Kernels:
             x_TI: One that it `reads`.
             by: ``(I,)`` float32 what each channel is multiplied by first.
             shift: ``(I,)`` float32 what is added to it then.
-            apart: ``(A,)`` int64 channels that are also given as they are.
+            apart: ``(A,)`` int64 channels that are also given as they are, in the type that is `multiplied`.
         """
         x_TI, rows = x_TI.contiguous(), len(x_TI)
         count = 0 if apart is None else len(apart)
-        few = x_TI.new_empty(rows, count) if count else None
+        few = torch.empty(rows, count, dtype=multiplied(x_TI.dtype)) if count else None
         found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), torch.empty(rows), torch.empty(rows), few)
         self._library.rounded(
             *(x_TI.data_ptr(), _KINDS[x_TI.dtype], by.data_ptr(), shift.data_ptr()),
@@ -324,7 +325,7 @@ class Kernels:
         Args:
             tables: Each ``(rows, I)``, of those that it `looks_up`.
             places: For each table ``(T,)`` integers, rows that it has: this is not checked here.
-            dtype: What comes out: float32 or bfloat16.
+            dtype: What comes out: float32, bfloat16 or float16.
             gain: ``(I,)`` float32.
             bias: ``(I,)`` float32.
             epsilon: Added to the variance.
@@ -370,6 +371,11 @@ class Kernels:
             rest = torch.ops.aten.gelu_backward(gradient.flatten()[whole:], values.flatten()[whole:])
             out.view(-1)[whole:] = rest
         return out
+
+
+def multiplied(dtype: torch.dtype) -> torch.dtype:
+    """As what numbers of a type are multiplied."""
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _of_all(share: float) -> int:

@@ -131,6 +131,7 @@ static void tiles(const linear_t *w, int64_t first, int64_t last, int64_t column
             multiplied(&w->few, rows, blocks, row, column, more);
         FINISHES(FLOAT32)
         FINISHES(BFLOAT16)
+        FINISHES(FLOAT16)
     }
 }
 

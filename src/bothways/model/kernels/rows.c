@@ -61,6 +61,8 @@ INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
         const int64_t from = row * w->width + w->places[a], to = row * w->apart + a;
         if (kind == FLOAT32)
             ((float *)w->few)[to] = ((const float *)w->x)[from];
+        else if (kind == FLOAT16)
+            ((float *)w->few)[to] = _mm_cvtss_f32(_mm_maskz_cvtph_ps(1, _mm_cvtsi32_si128(((const uint16_t *)w->x)[from])));
         else
             ((uint16_t *)w->few)[to] = ((const uint16_t *)w->x)[from];
     }
@@ -71,12 +73,14 @@ static void some_rounded(const void *what, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)
         if (w->kind == FLOAT32)
             rounded_row(w, FLOAT32, row);
+        else if (w->kind == FLOAT16)
+            rounded_row(w, FLOAT16, row);
         else
             rounded_row(w, BFLOAT16, row);
 }
 
 /* x[rows][width] * by + shift as low + step * out, out within 0 .. 255; each row has its own low and step. The columns
-   at `places` are also copied as they are, to few[rows][apart]. */
+   at `places` are also copied as they are, to few[rows][apart]; float16 as float32. */
 void rounded(const void *x, int kind, const float *by, const float *shift, uint8_t *out, float *steps, float *lows,
              const int64_t *places, int64_t apart, void *few, int64_t rows, int64_t width, int threads) {
     const rounded_t what = {x, out, by, shift, steps, lows, places, few, width, apart, kind};
@@ -125,6 +129,8 @@ static void norm(int rows, int kind, const void *x, int out_kind, void *out, int
     NORM(FLOAT32, FLOAT32)
     NORM(FLOAT32, BFLOAT16)
     NORM(BFLOAT16, BFLOAT16)
+    NORM(FLOAT32, FLOAT16)
+    NORM(FLOAT16, FLOAT16)
 }
 
 typedef struct {

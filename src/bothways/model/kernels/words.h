@@ -16,7 +16,8 @@
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 
-enum { FLOAT32, BFLOAT16, LEVELS, SHORTS }; /* kinds of numbers: a word is one, a pair, four bytes, a pair of int16 */
+/* kinds of numbers: a word is one, a pair, four bytes, a pair of int16; and float16, which is kept but not multiplied */
+enum { FLOAT32, BFLOAT16, LEVELS, SHORTS, FLOAT16 };
 
 /* sums of LEVELS, bytes of 0 .. 255 times bytes of -128 .. 127, and of SHORTS are whole numbers */
 INLINE __m512 multiply_add(__m512 sum, __m512i a, __m512i b, const int kind) {
@@ -220,6 +221,8 @@ INLINE __m512 taken(const void *x, int kind, int64_t place) {
     if (kind == FLOAT32)
         return _mm512_loadu_ps((const float *)x + place);
     const __m256i upper = _mm256_loadu_si256((const __m256i *)((const uint16_t *)x + place));
+    if (kind == FLOAT16)
+        return _mm512_cvtph_ps(upper);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
 }
 
@@ -227,7 +230,8 @@ INLINE void put(void *out, int kind, int64_t place, __m512 value) {
     if (kind == FLOAT32)
         _mm512_storeu_ps((float *)out + place, value);
     else
-        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place), halves(value));
+        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place),
+                            kind == FLOAT16 ? _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT) : halves(value));
 }
 
 /* the columns from `first` on that are there, of `length` */

@@ -26,7 +26,6 @@ from bothways.model.parts.buckets import Biases, BucketAttention
 from bothways.model.parts.context import Context
 from bothways.model.parts.near_lengths import Group, groups
 from bothways.run.engines.packed.feed_forward import Summing
-from bothways.run.engines.packed.int8 import Int8Linear
 
 _LEAST, _MOST = 1e-30, 1e35
 """Sums of exponentials between which nothing was lost or grew beyond measure."""
@@ -41,18 +40,17 @@ class PackedAttention(nn.Module):
         attention: What it is made of.
         qkv: Its `scaled` queries, keys and values as one layer.
         output: Its last layer.
+        rounded: Whether queries, keys and values may be rounded to whole numbers.
     """
 
-    def __init__(self, attention: Attention, qkv: nn.Module, output: Summing) -> None:
+    def __init__(self, attention: Attention, qkv: nn.Module, output: Summing, rounded: bool = False) -> None:
         super().__init__()
         self.heads = attention.heads
         self.score = attention.score
         self.qkv, self.output = qkv, output
         self._plain = type(attention) is Attention
         self._by_distance = type(attention) is BucketAttention
-        self._rounded = isinstance(
-            qkv, Int8Linear
-        )  # what comes of rounded numbers may be rounded again, to more digits
+        self._rounded = rounded
 
     def mixed(self, x_TD: Tensor, context: Context, layer: int) -> Tensor:
         """The mixed values ``(T, D)``, before the last product."""
@@ -60,9 +58,9 @@ class PackedAttention(nn.Module):
         heads, score = self.heads, self.score(context, layer)
         kernel = kernels() if self._plain or self._by_distance else None
         kind = qkv_T3D.dtype, qkv_T3D.shape[1] // (3 * heads)
-        if kernel is not None and kernel.mixes(*kind):
+        whole = self._rounded and kernel is not None and kernel.mixes_whole(*kind)
+        if kernel is not None and (whole or kernel.mixes(*kind)):
             bias = by_distance(context.prepared) if self._by_distance else None
-            whole = self._rounded and kernel.mixes_whole(*kind)
             return kernel.attention(qkv_T3D.chunk(3, 1), context.starts, heads, bias=bias, whole=whole)
         pieces = split(context.plan, heads)
         if len(pieces) == 1:

@@ -19,13 +19,13 @@ from bothways.run.engines.outputs import Parts, compute
 from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import Int8Linear, Rounded
 from bothways.run.engines.packed.linear import PackedLinear, can_pack
-from bothways.run.engines.packed.pack import pack
+from bothways.run.engines.packed.pack import keeps_halves, pack
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import resolve_precision
 
-_BATCH_TOKENS = {torch.float32: 512, torch.bfloat16: 1024}
-"""For which the hidden states of a block stay in a core's own cache."""
+_BATCH_BYTES = 2048
+"""Of one channel of a batch: with so many the hidden states of a block stay in a core's own cache."""
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -39,7 +39,7 @@ class PackedEngine:
         parts: The model's modules, on a processor.
         precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `rounded`.
         rounded: The weights of the layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others
-            do in bf16 where that is native, else in float32.
+            do in bf16 where that is native, else in float32, and then float16 passes between layers where it can.
         threads: How many batches are run at once; as many as torch may use when not given.
         manner: How it runs.
     """
@@ -58,8 +58,10 @@ class PackedEngine:
         self._rounded = sorted(rounded or ())
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
-        self.batch_tokens = 1 if self.manner.deterministic else _BATCH_TOKENS[self._dtype]
-        self._parts = pack(parts, self._dtype, rounded)
+        narrow = rounded and self._dtype == torch.float32 and keeps_halves(parts.encoder)
+        between = torch.float16 if narrow else self._dtype
+        self.batch_tokens = 1 if self.manner.deterministic else _BATCH_BYTES // between.itemsize
+        self._parts = pack(parts, self._dtype, rounded, between)
         self._parts.eval()
         self._any_shape = all(
             layer.any_shape for layer in self._parts.encoder.modules() if isinstance(layer, PackedLinear | Int8Linear)

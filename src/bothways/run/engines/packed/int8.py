@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.model.kernels.compiled import kernels
-from bothways.model.kernels.functions import Levels, Whole
+from bothways.model.kernels.functions import Levels, Whole, multiplied
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 LEVELS = 255
@@ -85,7 +85,7 @@ class Int8Linear(nn.Module):
         weight: ``(O, I)`` float32, as it was.
         bias: ``(O,)``, or None.
         rounded: What it became.
-        dtype: What comes out: float32 or bfloat16.
+        dtype: What comes out: float32, bfloat16 or float16.
         activation: Applied to what comes out; a name in `ACTIVATIONS`, or None.
 
     Raises:
@@ -111,7 +111,7 @@ class Int8Linear(nn.Module):
         self._by = 1 / rounded.channels
         self._by[rounded.apart] = 0
         self._shift = -rounded.middles * self._by
-        few = weight.detach()[:, rounded.apart].to(dtype).contiguous()
+        few = weight.detach()[:, rounded.apart].to(multiplied(dtype)).contiguous()
         units, of_lows = rounded.units, rounded.units * rounded.weight.sum(1)
         ours = kernels()
         self._ours = ours if ours is not None and ours.multiplies(rounded.weight, activation) else None
@@ -133,7 +133,7 @@ class Int8Linear(nn.Module):
         x_TI = x_TI if self._apart is None else x_TI.to(self.dtype)
         if self._ours is not None and self._ours.reads(x_TI):
             return self._ours.rounded(x_TI, self._by, self._shift, self._apart)
-        few = None if self._apart is None else x_TI.index_select(-1, self._apart)
+        few = None if self._apart is None else x_TI.index_select(-1, self._apart).to(multiplied(self.dtype))
         x_TI = torch.addcmul(self._shift, x_TI.float(), self._by)
         low, high = x_TI.amin(-1).clamp_(max=0), x_TI.amax(-1).clamp_(min=0)
         steps = (high - low) / LEVELS

@@ -44,13 +44,21 @@ class PackedLinear(nn.Module):
     Args:
         weight: ``(O, I)`` float32.
         bias: ``(O,)``, or None.
-        dtype: What is multiplied, and what comes out: float32 or bfloat16.
+        dtype: What is multiplied: float32 or bfloat16.
         activation: Applied to what comes out; a name in `ACTIVATIONS` that can be fused, or None.
+        out: What comes out, if it is not the same: float16, from our own kernel.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, activation: str | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        activation: str | None = None,
+        out: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.out = dtype, out or dtype
         self.out_features, self.in_features = weight.shape
         weight = weight.detach().to(dtype).contiguous()
         ours = kernels()
@@ -73,9 +81,9 @@ class PackedLinear(nn.Module):
         """From ``(T, I)``, or any shape that ends in I, to ``(T, O)``."""
         x_TI = x_TI.to(self.dtype)
         if not x_TI.numel():
-            return x_TI.new_empty(*x_TI.shape[:-1], self.out_features)
+            return x_TI.new_empty(*x_TI.shape[:-1], self.out_features, dtype=self.out)
         if self._ours is not None:
-            return self._ours.linear(x_TI, self._weight, self._bias, self.dtype, activation=self._activation)
+            return self._ours.linear(x_TI, self._weight, self._bias, self.out, activation=self._activation)
         kernel, algorithm = ("none", "") if self._activation is None else FUSED[self._activation]
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
             x_TI.contiguous(), self._weight, self._bias, kernel, [], algorithm
@@ -86,8 +94,8 @@ class PackedLinear(nn.Module):
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
         if not x_TI.numel():
             return other_TO
-        x_TI, other_TO = x_TI.to(self.dtype).contiguous(), other_TO.to(self.dtype).contiguous()
+        x_TI, other_TO = x_TI.to(self.dtype).contiguous(), other_TO.to(self.out).contiguous()
         if self._ours is not None:
-            return self._ours.linear(x_TI, self._weight, self._bias, self.dtype, added=other_TO)
+            return self._ours.linear(x_TI, self._weight, self._bias, self.out, added=other_TO)
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_TI, other_TO, self._weight, self._bias, "add")
         return out

@@ -38,10 +38,12 @@ class PackedEmbeddings(nn.Module):
     Args:
         embeddings: Over tables in float32 that the kernel reads.
         kernel: What looks tokens up.
+        dtype: What comes out; None for what is multiplied around it.
     """
 
-    def __init__(self, embeddings: Embeddings, kernel: Kernels) -> None:
+    def __init__(self, embeddings: Embeddings, kernel: Kernels, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        self._dtype = dtype
         self.tokens, self.positions, self.segments = embeddings.tokens, embeddings.positions, embeddings.segments
         self.projection, self._offset = embeddings.projection, embeddings.position_offset
         self._added = embeddings.positions_added
@@ -57,7 +59,8 @@ class PackedEmbeddings(nn.Module):
         if self.positions is not None and self._added:
             tables.append(self.positions.weight)
             places.append(positions_T + self._offset)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        around = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = self._dtype or around
         gain, bias, epsilon = self._norm.gain, self._norm.bias, self._norm.epsilon
         x_TE = self._kernel.looked_up(tables, places, dtype, gain, bias, epsilon)
         return x_TE if self.projection is None else self.projection(x_TE)

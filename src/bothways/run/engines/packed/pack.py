@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bothways.model.encoder import Encoder
 from bothways.model.kernels.compiled import kernels
+from bothways.model.kernels.functions import Kernels
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.block import PostNormBlock
 from bothways.model.parts.buckets import BucketAttention
@@ -34,23 +35,57 @@ _PLAIN = (Attention, BucketAttention, CausalAttention)
 """Attention whose scores may be scaled before they are made."""
 
 
-def pack(parts: Parts, dtype: torch.dtype, rounded: Mapping[str, Rounded] | None = None) -> Parts:
+def pack(
+    parts: Parts,
+    dtype: torch.dtype,
+    rounded: Mapping[str, Rounded] | None = None,
+    between: torch.dtype | None = None,
+) -> Parts:
     """Packs an encoder and its heads.
 
     Args:
         parts: Of a model on a processor.
         dtype: What the encoder multiplies: float32 or bfloat16; heads stay in float32.
         rounded: For layers that are to multiply in int8, by the names of `layers`, what their weights became.
+        between: What passes between the layers of blocks: `dtype`, or float16 where an encoder `keeps_halves`.
     """
-    encoder = shared_copy(parts.encoder)
-    packed = [_block(block, f"block {place}", dtype, rounded or {}) for place, block in enumerate(encoder.stack.blocks)]
-    encoder.stack.blocks = nn.ModuleList(packed)
+    encoder, between = shared_copy(parts.encoder), between or dtype
+    stack = encoder.stack
+    packed = [_block(block, f"block {at}", dtype, between, rounded or {}) for at, block in enumerate(stack.blocks)]
+    stack.blocks = nn.ModuleList(packed)
     kernel, first = kernels(), encoder.embeddings
     if kernel is not None and type(first) is Embeddings and kernel.looks_up(first.tokens.weight):
-        encoder.embeddings = PackedEmbeddings(first, kernel)
-    _linears(encoder, dtype)
+        encoder.embeddings = PackedEmbeddings(first, kernel, None if between == dtype else between)
+    _linears(encoder, dtype, between)
+    if between != dtype:
+        stack.norm = _Widened()
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
+
+
+def keeps_halves(encoder: Encoder) -> bool:
+    """Whether what passes between layers in int8 can be float16, which has digits enough and is half of float32.
+
+    Only our own kernels read and write it, so every block must be theirs. Norms keep it within its range.
+    """
+    kernel, first = kernels(), encoder.embeddings
+    if kernel is None or not kernel.levels or type(first) is not Embeddings:
+        return False
+    stack = encoder.stack
+    alone = stack.norm is None and stack.convolution is None
+    return alone and kernel.looks_up(first.tokens.weight) and all(_halves(block, kernel) for block in stack.blocks)
+
+
+def _halves(block: Any, kernel: Kernels) -> bool:
+    if not _usual(block) or type(block.attention) is CausalAttention:
+        return False
+    width, inner = block.attention.query.in_features, block.feed_forward.inner.out_features
+    fused = [ACTIVATIONS[name] for name in ("gelu", "gelu_tanh", "relu")]
+    return (
+        kernel.mixes_whole(torch.float16, width // block.attention.heads)
+        and inner % 16 == 0
+        and block.feed_forward.activation in fused
+    )
 
 
 def layers(encoder: Encoder) -> dict[str, Layer]:
@@ -83,12 +118,14 @@ def _usual(block: Any) -> bool:
     )
 
 
-def _block(block: Any, name: str, dtype: torch.dtype, rounded: Mapping[str, Rounded]) -> nn.Module:
+def _block(
+    block: Any, name: str, dtype: torch.dtype, between: torch.dtype, rounded: Mapping[str, Rounded]
+) -> nn.Module:
     if not _usual(block) or not can_pack(dtype):
         return block
 
     def layer(part: str, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
-        return _layer(weight, bias, dtype, rounded.get(f"{name} {part}"), activation)
+        return _layer(weight, bias, dtype, between, rounded.get(f"{name} {part}"), activation)
 
     attention, inner, outer = block.attention, block.feed_forward.inner, block.feed_forward.output
     activation = next(known for known, apply in ACTIVATIONS.items() if apply is block.feed_forward.activation)
@@ -97,23 +134,34 @@ def _block(block: Any, name: str, dtype: torch.dtype, rounded: Mapping[str, Roun
     feed_forward = PackedFeedForward(
         layer("inner", inner.weight, inner.bias, activation), layer("outer", outer.weight, outer.bias)
     )
+    exact = between == dtype and f"{name} queries" not in rounded  # what comes of bytes has not so many digits to lose
     return PackedPostNorm(
-        PackedAttention(attention, queries, mixed), block.attention_norm, feed_forward, block.feed_forward_norm
+        PackedAttention(attention, queries, mixed, not exact),
+        block.attention_norm,
+        feed_forward,
+        block.feed_forward_norm,
     )
 
 
 def _layer(
-    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rounded: Rounded | None, activation: str | None
+    weight: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    between: torch.dtype,
+    rounded: Rounded | None,
+    activation: str | None,
 ) -> Any:
-    """A packed layer that multiplies in `dtype`, or in int8 where its weight was rounded."""
+    """A packed layer that multiplies in `dtype`, or in int8 where its weight was rounded, and gives `between`."""
     fused = activation if activation in FUSED else None
-    layer = (
-        PackedLinear(weight, bias, dtype, fused) if rounded is None else Int8Linear(weight, bias, rounded, dtype, fused)
+    layer: nn.Module = (
+        PackedLinear(weight, bias, dtype, fused, between)
+        if rounded is None
+        else Int8Linear(weight, bias, rounded, between, fused)
     )
     return layer if fused or activation is None else nn.Sequential(layer, _Activation(ACTIVATIONS[activation]))
 
 
-def _linears(module: Any, dtype: torch.dtype) -> Any:
+def _linears(module: Any, dtype: torch.dtype, out: torch.dtype | None = None) -> Any:
     """Packs every linear layer below a module that is not packed yet, and norms where there is a kernel for them."""
     if not can_pack(dtype):
         return module
@@ -121,7 +169,7 @@ def _linears(module: Any, dtype: torch.dtype) -> Any:
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
             if type(child) is nn.Linear:
-                setattr(part, name, PackedLinear(child.weight, child.bias, dtype))
+                setattr(part, name, PackedLinear(child.weight, child.bias, dtype, out=out))
             elif type(child) is nn.LayerNorm and kernel is not None:
                 setattr(part, name, PackedNorm(child, kernel))
     return module
@@ -134,3 +182,10 @@ class _Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._function(x)
+
+
+class _Widened(nn.Module):
+    """What the last block gives, as heads and pooling want it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
