@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -280,6 +281,32 @@ def test_what_takes_too_long_is_given_up(all_heads, monkeypatch):
         go_on.set()
     assert status == 504
     assert "too long" in said
+
+
+def test_a_caller_who_hangs_up_gives_its_place_to_others(all_heads, monkeypatch):
+    waiting, left = threading.Event(), threading.Event()
+
+    async def never(texts, **options):
+        waiting.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            left.set()
+            raise
+
+    body = json.dumps({"texts": "a river"}).encode()
+    with served(all=all_heads, limits=Limits(waiting=10)) as asks:
+        monkeypatch.setattr(all_heads, "aembed", never)
+        with socket.create_connection(("127.0.0.1", asks.port)) as calling:
+            lines = ["POST /embed HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+            head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+            calling.sendall(head.encode() + body)
+            assert waiting.wait(60)
+        assert left.wait(60)
+        monkeypatch.undo()
+        assert asks("/embed", texts="river " * 9)[0] == 200
+        assert b'bothways_requests_total{path="/embed",status="499"} 1.0' in asks.raw("/metrics")[1]
+        assert b"bothways_waiting_tokens 0.0" in asks.raw("/metrics")[1]
 
 
 def test_the_key_is_asked_for_and_other_hosts_are_not_answered(all_heads):

@@ -1,7 +1,11 @@
-"""What every request passes first: the host it came to, the key it brings, its size; and how it is counted."""
+"""What every request passes first: the host it came to, the key it brings, its size; and how it is counted.
+
+A request whose caller has left is not answered: what it asked gives its place to others.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -60,9 +64,23 @@ class Gate:
             if refused is not None:
                 await refused(scope, receive, watched)
                 return
-            await self.application(scope, self._measured(receive), watched)
+            await self._answered(scope, receive, watched)
         finally:
             self.seen(scope["path"], status, time.monotonic() - begun)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets the application answer; where the caller leaves meanwhile, that ends."""
+        read = asyncio.Event()
+        answering = asyncio.ensure_future(self.application(scope, self._measured(receive, read), send))
+        leaving = asyncio.ensure_future(_left(receive, read))
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     def _refused(self, path: str, headers: dict[bytes, str]) -> ASGIApp | None:
         if self.hosts is not None and _host(headers.get(b"host", "")) not in self.hosts:
@@ -80,7 +98,8 @@ class Gate:
     def _too_large(self) -> str:
         return f"the request is larger than {self.largest:,} bytes; send less at once"
 
-    def _measured(self, receive: Receive) -> Receive:
+    def _measured(self, receive: Receive, read: asyncio.Event) -> Receive:
+        """Gives the application the request; `read` is set at its end."""
         got = 0
 
         async def measured() -> Message:
@@ -89,9 +108,18 @@ class Gate:
             got += len(message.get("body", b""))
             if got > self.largest:
                 raise HTTPException(413, self._too_large)
+            if not message.get("more_body", False):
+                read.set()
             return message
 
         return measured
+
+
+async def _left(receive: Receive, read: asyncio.Event) -> None:
+    """Ends when the caller has left; what it sends is not looked at before all of it is `read`."""
+    await read.wait()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _host(header: str) -> str:
