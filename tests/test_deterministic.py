@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tiny
+from bothways.run.engines.packed import engine
 from bothways.run.engines.packed.cores import Cores
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.protocol import Manner
@@ -70,7 +71,7 @@ def test_two_models_at_once_are_right_and_use_no_more_threads_than_one(threads, 
                 running[0] -= 1
 
     monkeypatch.setattr(PackedEngine, "_answer", counted)
-    monkeypatch.setattr(PackedEngine, "batch_tokens", 64)
+    monkeypatch.setattr(engine, "_BATCH_BYTES", 64 * torch.float32.itemsize)
     found = [None, None]
 
     def work(place):
