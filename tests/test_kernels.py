@@ -106,6 +106,15 @@ def test_whole_numbers_stay_within_32_bits_where_all_are_as_large_as_can_be():
 
 
 @needed
+def test_float16_ends_at_its_largest_number():
+    weight = torch.full((16, 16), 100.0)
+    x, bias = torch.eye(16) * torch.tensor([1e5, -1e5, 1.0, 0.0]).repeat(4), torch.zeros(16)
+    found = OURS.linear(x, OURS.packed(weight), bias, torch.float16)
+    assert found.dtype == torch.float16
+    assert found[:4, 0].tolist() == [65504, -65504, 100, 0]
+
+
+@needed
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=6), st.integers(0, 9))
 @settings(deadline=None, max_examples=25)
 def test_sequences_and_threads_do_not_see_each_other(lengths, seed):

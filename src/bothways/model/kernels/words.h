@@ -226,12 +226,18 @@ INLINE __m512 taken(const void *x, int kind, int64_t place) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
 }
 
+/* what is beyond float16 becomes the largest that it has */
+INLINE __m256i narrowed(__m512 value) {
+    const __m512 most = _mm512_set1_ps(65504.0f);
+    value = _mm512_min_ps(_mm512_max_ps(value, _mm512_sub_ps(_mm512_setzero_ps(), most)), most);
+    return _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT);
+}
+
 INLINE void put(void *out, int kind, int64_t place, __m512 value) {
     if (kind == FLOAT32)
         _mm512_storeu_ps((float *)out + place, value);
     else
-        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place),
-                            kind == FLOAT16 ? _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT) : halves(value));
+        _mm256_storeu_si256((__m256i *)((uint16_t *)out + place), kind == FLOAT16 ? narrowed(value) : halves(value));
 }
 
 /* the columns from `first` on that are there, of `length` */
