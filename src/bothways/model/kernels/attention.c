@@ -21,7 +21,7 @@ typedef struct {
     uint64_t seed;
     uint32_t threshold; /* of 2^32: what share of shares is dropped */
     float scale;
-    int by, kind;       /* what is multiplied, and what `out` is: kinds of numbers */
+    int by, kind;     /* what is multiplied, and what `out` is: kinds of numbers */
     atomic_long next; /* of sequences times heads */
     atomic_int failed;
 } work_t;
@@ -92,7 +92,8 @@ INLINE void mixed_shorts(int rows, const uint32_t *shares, int64_t share_row, co
 }
 
 /* one head of one sequence */
-INLINE void mixed_head(const int by, const int kind, const work_t *work, int64_t sequence, int64_t head, int64_t columns, float *room) {
+INLINE void mixed_head(const int by, const int kind, const work_t *work, int64_t sequence, int64_t head,
+                       int64_t columns, float *room) {
     const int64_t width = work->width, model = work->heads * width, longest = work->longest, row = work->row;
     const int64_t words = by == FLOAT32 ? width : width / 2, tokens = work->starts[work->sequences];
     const int64_t start = work->starts[sequence], length = work->starts[sequence + 1] - start;

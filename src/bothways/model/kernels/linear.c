@@ -90,11 +90,11 @@ INLINE void finished(const linear_t *w, const int activation, const int levels, 
             of_lows = _mm512_loadu_ps(w->of_lows + column);
         }
         for (int r = 0; r < rows; r++) {
-            __m512 value = _mm512_loadu_ps(sums + r * PANEL + j * LANES);
+            __m512 value = summed(levels ? LEVELS : FLOAT32, sums + r * PANEL + j * LANES);
             const int64_t place = (row + r) * w->columns + column;
             if (levels) {
                 const __m512 unit = _mm512_mul_ps(units, _mm512_set1_ps(w->steps[row + r]));
-                value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(value)), unit);
+                value = _mm512_mul_ps(value, unit);
                 value = _mm512_fmadd_ps(of_lows, _mm512_set1_ps(w->lows[row + r]), value);
                 if (w->few.steps)
                     value = _mm512_add_ps(value, _mm512_loadu_ps(more + r * PANEL + j * LANES));

@@ -62,7 +62,8 @@ INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
         if (kind == FLOAT32)
             ((float *)w->few)[to] = ((const float *)w->x)[from];
         else if (kind == FLOAT16)
-            ((float *)w->few)[to] = _mm_cvtss_f32(_mm_maskz_cvtph_ps(1, _mm_cvtsi32_si128(((const uint16_t *)w->x)[from])));
+            ((float *)w->few)[to] =
+                _mm_cvtss_f32(_mm_maskz_cvtph_ps(1, _mm_cvtsi32_si128(((const uint16_t *)w->x)[from])));
         else
             ((uint16_t *)w->few)[to] = ((const uint16_t *)w->x)[from];
     }

@@ -79,13 +79,9 @@ def keeps_halves(encoder: Encoder) -> bool:
 def _halves(block: Any, kernel: Kernels) -> bool:
     if not _usual(block) or type(block.attention) is CausalAttention:
         return False
-    width, inner = block.attention.query.in_features, block.feed_forward.inner.out_features
-    fused = [ACTIVATIONS[name] for name in ("gelu", "gelu_tanh", "relu")]
-    return (
-        kernel.mixes_whole(torch.float16, width // block.attention.heads)
-        and inner % 16 == 0
-        and block.feed_forward.activation in fused
-    )
+    query, feed_forward = block.attention.query, block.feed_forward
+    mixes = kernel.mixes_whole(torch.float16, query.in_features // block.attention.heads)
+    return mixes and kernel.multiplies(feed_forward.inner.weight, _activation(feed_forward))
 
 
 def layers(encoder: Encoder) -> dict[str, Layer]:
@@ -118,6 +114,10 @@ def _usual(block: Any) -> bool:
     )
 
 
+def _activation(feed_forward: Any) -> str:
+    return next(known for known, apply in ACTIVATIONS.items() if apply is feed_forward.activation)
+
+
 def _block(
     block: Any, name: str, dtype: torch.dtype, between: torch.dtype, rounded: Mapping[str, Rounded]
 ) -> nn.Module:
@@ -128,7 +128,7 @@ def _block(
         return _layer(weight, bias, dtype, between, rounded.get(f"{name} {part}"), activation)
 
     attention, inner, outer = block.attention, block.feed_forward.inner, block.feed_forward.output
-    activation = next(known for known, apply in ACTIVATIONS.items() if apply is block.feed_forward.activation)
+    activation = _activation(block.feed_forward)
     queries = layer("queries", *scaled(attention))
     mixed = layer("mixed", attention.output.weight, attention.output.bias)
     feed_forward = PackedFeedForward(
