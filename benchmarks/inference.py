@@ -75,6 +75,7 @@ SIDES = (
     Side("fastembed", "", "float32", "fastembed"),
     Side("bothways", "packed", "float32", peer=False),
     Side("bothways", "packed", "bf16", peer=False),
+    Side("bothways", "packed", "int16", peer=False),
     Side("bothways", "", "auto", peer=False),
     *(Side("bothways", "", f"auto within {bound}", f"within-{bound}", peer=False) for bound in ("0.9995", "0.999")),
     Side("bothways", "packed", "int8 within 0.99", "within-0.99", peer=False),

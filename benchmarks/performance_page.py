@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 LENGTH = 256
 COLOURS = {"bothways": "#c2410c", "sentence-transformers": "#1d4ed8", "ctranslate2": "#15803d", "fastembed": "#7e22ce"}
-MARKS = {"float32": "o", "bf16": "s", "int8": "^"}
+MARKS = {"float32": "o", "bf16": "s", "int16": "D", "int8": "^"}
 HEAD = """# How fast it is
 
 Made by `python benchmarks/performance_page.py` from what `python benchmarks/inference.py` measured. All libraries ran
@@ -112,13 +112,16 @@ def measured_roofs(path: Path, threads: int | None) -> dict[str, float]:
     import torch
 
     from bothways.run.engines.packed.int8 import can_int8
+    from bothways.run.engines.packed.int16 import can_int16
     from bothways.run.machine import allowed_threads
     from bothways.run.precision import Precision
     from bothways.run.roof import roof
 
     torch.set_num_threads(threads or allowed_threads()[0])
-    kinds = [kind for kind in ("float32", "bf16", "int8") if kind != "int8" or can_int8()]
-    found = {kind: roof(Precision(kind, "", "cpu")) for kind in kinds} | {"threads": float(torch.get_num_threads())}
+    able = {"float32": True, "bf16": True, "int16": can_int16(), "int8": can_int8()}
+    found = {kind: roof(Precision(kind, "", "cpu")) for kind in able if able[kind]} | {
+        "threads": float(torch.get_num_threads())
+    }
     path.write_text(json.dumps(found))
     return found
 

@@ -72,7 +72,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch):
 
 
 def test_fp16_is_for_gpus_and_not_for_training():
-    with pytest.raises(BothwaysError, match="fp16 is for GPUs; a processor computes in float32, bf16 or int8"):
+    with pytest.raises(BothwaysError, match="fp16 is for GPUs; a processor computes in float32, bf16, int16 or int8"):
         Model(tiny.saved(()), precision="fp16").embed("a")
     with pytest.raises(BothwaysError, match="training knows no fp16"):
         check_precision("fp16")

@@ -17,12 +17,12 @@ from bothways.run.engines.packed import engine, int8
 from bothways.run.engines.packed.calibrate import as_tensors, calibrate, from_tensors
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int8 import Int8Linear, plain
+from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.engines.packed.pack import layers
 from bothways.run.engines.packed.rounding import Inputs, least_changed, rounded
 from bothways.run.engines.protocol import Output
 from bothways.run.guard import checked
 from bothways.run.model import Model
-from bothways.run.precision import Precision
 
 needs_int8 = pytest.mark.skipif(not int8.can_int8(), reason="no fast int8 products here")
 pytestmark = needs_int8
@@ -140,9 +140,12 @@ def test_an_encoder_stays_close_and_its_texts_do_not_see_each_other():
 
 @pytest.mark.parametrize("name", ["albert", "bert", "distilbert", "electra", "mpnet", "roberta"])
 @pytest.mark.parametrize("kept", [(), ("block 0 queries", "block 1 outer")])
-def test_without_bf16_what_passes_between_layers_is_half_as_wide_and_answers_stay_the_same(name, kept, monkeypatch):
+@pytest.mark.parametrize("others", ["float32", "int16"])
+def test_without_bf16_what_passes_between_layers_is_half_as_wide(name, kept, others, monkeypatch):
     ours = compiled.kernels()
-    monkeypatch.setattr(engine, "resolve_precision", lambda name, device: Precision("float32", "", "cpu"))
+    if others == "int16" and not can_int16():
+        pytest.skip("no int16 products here")
+    monkeypatch.setattr(engine, "fast_precision", lambda: others)
     config = tiny.config(name).derive(width=64, attention__heads=2, feed_forward__width=128, pooler="tanh")
     config = config.derive(embeddings__width=32) if name == "albert" else config
     heads = {kind: tiny.head(name, kind) for kind in ("mlm", "classify", "tag") if kind in family(name).heads}
@@ -276,7 +279,7 @@ def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):
     from bothways.errors import BothwaysWarning
     from bothways.run import chosen as module
 
-    monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
+    monkeypatch.setattr(module, "fast_precision", lambda: "bf16")
     near = Model(tiny.saved(()), precision="auto", engine="packed")
     near.embed("the river")
     assert near.engine.describe()["precision"] == "bf16"
@@ -291,7 +294,7 @@ def test_what_was_found_of_bf16_is_known_to_the_next_process_and_not_to_other_we
     from bothways.run import chosen as module
     from bothways.run import compared
 
-    monkeypatch.setattr(module, "resolve_precision", lambda name, device: Native())
+    monkeypatch.setattr(module, "fast_precision", lambda: "bf16")
     monkeypatch.setattr(compared, "cache_folder", lambda: tmp_path)
     asked, compare = [], guard.checked
     monkeypatch.setattr(guard, "checked", lambda *given, **options: asked.append(1) or compare(*given, **options))
@@ -309,7 +312,3 @@ def test_what_was_found_of_bf16_is_known_to_the_next_process_and_not_to_other_we
     for place in tmp_path.iterdir():
         place.write_text("{")
     assert opened() == (check, "bf16", 3)
-
-
-class Native:
-    name = "bf16"

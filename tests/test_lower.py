@@ -52,7 +52,7 @@ def test_bounds_that_make_no_sense_are_one_sentence():
         asked_metric(None, 0.1)
     with pytest.raises(BothwaysError, match="allowed_loss must be 0 or more"):
         asked_metric(float, -1)
-    with pytest.raises(BothwaysError, match="quantized to int8 or bf16, not to 'int4'"):
+    with pytest.raises(BothwaysError, match="quantized to int8, int16 or bf16, not to 'int4'"):
         tiny.model(()).quantize("int4")
 
 

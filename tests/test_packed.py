@@ -12,6 +12,7 @@ from bothways.model.families import families
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import attention, linear
 from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
@@ -66,15 +67,18 @@ def test_every_family_head_and_output_is_the_reference_s(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bf16_stays_close_for_every_family(name):
+@pytest.mark.parametrize(("precision", "near"), [("bf16", 0.05), ("int16", 0.002)])
+def test_lower_precision_stays_close_for_every_family(name, precision, near):
+    if precision == "int16" and not can_int16():
+        pytest.skip("no int16 products here")
     parts = parts_of(name)
     batch = batch_of(parts.encoder.config)
-    exact, packed = ReferenceEngine(parts, "float32"), PackedEngine(parts, "bf16")
+    exact, packed = ReferenceEngine(parts, "float32"), PackedEngine(parts, precision)
     for output in outputs_of(parts):
         ((_, wanted),), ((_, found),) = exact.run([batch], output), packed.run([batch], output)
         assert not np.array_equal(found, wanted)
         off = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
-        assert off < 0.05, output
+        assert off < near, output
 
 
 def test_what_comes_together_and_how_many_threads_there_are_means_nothing():

@@ -133,7 +133,7 @@ EngineName = Annotated[
     machine("--engine", "NAME", "packed, reference, gpu; for exported models onnx, openvino; the fastest there is."),
 ]
 RunPrecision = Annotated[
-    Literal["auto", "float32", "bf16", "fp16", "int8"],
+    Literal["auto", "float32", "bf16", "fp16", "int16", "int8"],
     machine("--precision", None, "Numbers to multiply in; lower ones are faster and checked; fp16 is for GPUs."),
 ]
 WorstCosine = Annotated[
@@ -155,7 +155,9 @@ AllowedLoss = Annotated[float | None, data("--allowed-loss", "SHARE", "How much 
 Compared = Annotated[
     Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
 ]
-AnyPrecision = Annotated[Literal["float32", "bf16", "int8"] | None, machine("--precision", None, "Only this one.")]
+AnyPrecision = Annotated[
+    Literal["float32", "bf16", "int16", "int8"] | None, machine("--precision", None, "Only this one.")
+]
 Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)
 ]

@@ -33,7 +33,9 @@ EXAMPLES = [
 def quantize(
     model: ModelSource,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that is made.")],
-    precision: Annotated[Literal["int8", "bf16"], plain("--precision", None, "What it is to compute in.")] = "int8",
+    precision: Annotated[
+        Literal["int8", "int16", "bf16"], plain("--precision", None, "What it is to compute in.")
+    ] = "int8",
     texts: Compared = None,
     labelled: Labelled = None,
     allowed_loss: AllowedLoss = None,

@@ -112,10 +112,9 @@ def note(
 
 
 def usual_precision(lower: Mapping[str, Any], processor: str, bound: Bound | None) -> str | None:
-    """What was found fastest on a kind of processor, if it stays within what is asked; None where nothing was."""
+    """What was found fastest on a kind of processor; None where nothing was, or where int8 must be looked for anew."""
     fastest: str | None = lower.get(FASTEST, {}).get(processor)
-    known = fastest == "float32" or (fastest is not None and remembered(lower, fastest, bound) is not None)
-    return fastest if known else None
+    return None if fastest == "int8" and remembered(lower, fastest, bound) is None else fastest
 
 
 def remembered(lower: Mapping[str, Any], precision: str, bound: Bound | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a comparison of bf16 with float32 found, kept for the next process: a small file in the user's cache folder.
+"""What a comparison of bf16 or int16 with float32 found, kept for the next process: a small file in the user's cache.
 
 The comparison takes seconds, and ``precision="auto"`` asks for it in every process. A file is named by all that the
 numbers depend on: weights, configurations, vocabulary, processor, versions. One that is missing, damaged or cannot be
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from bothways.run.model import Model
 
 
-def recall(model: Model) -> dict[str, Any] | None:
+def recall(model: Model, precision: str) -> dict[str, Any] | None:
     """The outputs' likeness (``check``) as it was found before; None where it was not."""
     try:
-        kept = json.loads(_place(model).read_text(encoding="utf-8"))
+        kept = json.loads(_place(model, precision).read_text(encoding="utf-8"))
         return {"kept": [], "check": kept["check"]} if isinstance(kept["check"]["vector"], dict) else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(model: Model, check: dict[str, Any]) -> None:
+def keep(model: Model, precision: str, check: dict[str, Any]) -> None:
     """Keeps what was found."""
     with suppress(OSError, RuntimeError, ValueError, TypeError):
-        place = _place(model)
+        place = _place(model, precision)
         part = place.with_suffix(f".{os.getpid()}")
         try:
             part.write_text(json.dumps({"check": check}), encoding="utf-8")
@@ -44,8 +44,8 @@ def keep(model: Model, check: dict[str, Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _place(model: Model) -> Path:
-    """The file for a model; OSError or RuntimeError where there is no place."""
+def _place(model: Model, precision: str) -> Path:
+    """The file for a model in a precision; OSError or RuntimeError where there is no place."""
     parts = model.parts
     depends_on = (
         *(parts.fingerprint(), parts.encoder.config, sorted(parts.head_configs.items()), model.sentence),
@@ -53,4 +53,4 @@ def _place(model: Model) -> Path:
         *(version("bothways"), version("torch")),
     )
     name = blake2b(repr(depends_on).encode(), digest_size=12).hexdigest()
-    return cache_folder() / f"bf16-{name}.json"
+    return cache_folder() / f"{precision}-{name}.json"

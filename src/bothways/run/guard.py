@@ -132,7 +132,7 @@ def checked(
     Args:
         model: Whose tokenizer and heads tell what is compared.
         parts: Its modules.
-        precision: ``"bf16"`` or ``"int8"``.
+        precision: ``"bf16"``, ``"int16"`` or ``"int8"``.
         bound: What must hold.
         texts: Real texts of many lengths; English ones when not given. int8 rounds weights by every second of them.
         manner: How the engine runs.
@@ -148,11 +148,11 @@ def checked(
     judge = Judge(model, exact, texts, bound or Bound(), metric)
     if precision == "int8":
         return _search(_Search(parts, judge, manner, rounded))
-    engine = PackedEngine(parts, "bf16", manner=manner)
+    engine = PackedEngine(parts, precision, manner=manner)
     found = judge.found(engine)
     if not judge.holds(found):
         raise BothwaysError(
-            f"{model.name} in bf16 is {judge.said(found)}, beyond the bound ({judge.asked()}); use float32"
+            f"{model.name} in {precision} is {judge.said(found)}, beyond the bound ({judge.asked()}); use float32"
         )
     return Checked(engine, **judge.noted(found))
 

@@ -12,6 +12,7 @@ from bothways.run.bound import FASTEST, Bound, Metric, note
 from bothways.run.check import real_texts
 from bothways.run.engines.packed.calibrate import as_tensors
 from bothways.run.engines.packed.engine import PackedEngine
+from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.engines.protocol import VECTOR, Engine, Output
 from bothways.run.guard import Checked, checked
 from bothways.run.precision import native_bf16, processor_kind
@@ -19,7 +20,7 @@ from bothways.run.precision import native_bf16, processor_kind
 if TYPE_CHECKING:
     from bothways.run.model import Model
 
-LOWER = ("int8", "bf16")
+LOWER = ("int8", "int16", "bf16")
 _SECONDS = 0.5
 """For which each precision is timed."""
 
@@ -51,24 +52,25 @@ def quantize(
 ) -> Quantized:
     """Finds what a precision costs a model, and notes it in what is known of the model; as `Model.quantize` says."""
     if precision not in LOWER:
-        raise BothwaysError(
-            f"a model is quantized to {' or '.join(LOWER)}, not to {precision!r}{closest(precision, LOWER)}"
-        )
+        known = f"{', '.join(LOWER[:-1])} or {LOWER[-1]}"
+        raise BothwaysError(f"a model is quantized to {known}, not to {precision!r}{closest(precision, LOWER)}")
     if model.device.type != "cpu":
-        raise BothwaysError(f"int8 and its comparison run on a processor, not on {str(model.device)!r}: to('cpu')")
+        raise BothwaysError(
+            f"{precision} and its comparison run on a processor, not on {str(model.device)!r}: to('cpu')"
+        )
     bound, texts = bound or Bound(), list(texts or real_texts(model.max_length))
     parts = model.parts
     found = checked(model, parts, precision, bound, texts, metric=metric)
     engines: dict[str, Engine] = {"float32": PackedEngine(parts, "float32"), precision: found.engine}
     remember(model, precision, found, bound, chosen=True)
-    if precision == "int8" and native_bf16("cpu")[0]:
+    others = {"bf16": native_bf16("cpu")[0], "int16": can_int16()}
+    for name in (name for name, able in others.items() if able and precision == "int8"):
         try:
-            other = checked(model, parts, "bf16", bound, texts, metric=metric)
+            other = checked(model, parts, name, bound, texts, metric=metric)
         except BothwaysError:  # too far: then it is no choice
-            pass
-        else:
-            engines["bf16"] = other.engine
-            remember(model, "bf16", other, bound, chosen=True)
+            continue
+        engines[name] = other.engine
+        remember(model, name, other, bound, chosen=True)
     speeds = {name: _speed(model, engine, texts) for name, engine in engines.items()}
     fastest = max(speeds, key=lambda name: speeds[name])
     lower = model._known.lower

@@ -275,7 +275,7 @@ class Model(Questions):
         without looking for it again; ``precision="auto"`` takes it where it was found fastest.
 
         Args:
-            precision: ``"int8"`` or ``"bf16"``.
+            precision: ``"int8"``, ``"int16"`` or ``"bf16"``.
             texts: Real texts of many lengths; int8 rounds weights by every second of them. None: English texts of
                 several kinds.
             metric: A function that gives a number for a model, more being better, such as its accuracy on labelled

@@ -35,10 +35,10 @@ def load(
         source: A model folder, the output folder of a run, an exported folder, or a hub id. A path never touches the
             network.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one. Exported models run on the CPU.
-        precision: ``"float32"`` (exact), ``"bf16"``, ``"int8"``, or ``"auto"``: what `Model.quantize` or ``bothways
-            bench embed --keep`` found fastest on this kind of processor, else bf16 where the device multiplies it
-            natively. An exported model is computed in what it was exported in; OpenVINO computes its float32 graphs in
-            bf16 too.
+        precision: ``"float32"`` (exact), ``"bf16"``, ``"int16"`` (as fast, with nearly the digits of float32),
+            ``"int8"``, or ``"auto"``: what `Model.quantize` or ``bothways bench embed --keep`` found fastest on this
+            kind of processor, else bf16 where the device multiplies it natively, else int16 where it has VNNI. An
+            exported model is computed in what it was exported in; OpenVINO computes its float32 graphs in bf16 too.
         engine: What runs it: ``"packed"`` (the fastest on a processor), ``"reference"`` (plain torch); ``"onnx"`` or
             ``"openvino"`` for what was exported to it; None takes the fastest for the device.
         offline: Keeps hub ids to what was downloaded before.

@@ -81,7 +81,7 @@ def resolve_precision(precision: str, device: torch.device | str) -> Precision:
     kind = str(device).partition(":")[0]
     if precision == _HALF:
         if kind == "cpu":
-            raise BothwaysError("fp16 is for GPUs; a processor computes in float32, bf16 or int8")
+            raise BothwaysError("fp16 is for GPUs; a processor computes in float32, bf16, int16 or int8")
         return Precision(_HALF, "asked for", kind)
     check_precision(precision)
     if precision == "float32":

@@ -27,7 +27,8 @@ def roof(precision: Precision) -> float:
     """The operations a second that large products of matrices reach here, measured once a process.
 
     Args:
-        precision: What they are computed in, and on which kind of device; on a processor also ``"int8"``.
+        precision: What they are computed in, and on which kind of device; on a processor also ``"int16"`` and
+            ``"int8"``.
 
     Returns:
         Multiplications and additions a second: two for each pair of numbers. Other work on the machine lowers it.
@@ -38,8 +39,8 @@ def roof(precision: Precision) -> float:
 @cache
 def _measured(name: str, kind: str, threads: int) -> float:
     side = _SIDES.get(kind, _SIDE)
-    if name == "int8":
-        return 2 * side**3 / _seconds(_int8(side), kind)
+    if name in ("int8", "int16"):
+        return 2 * side**3 / _seconds((_int8 if name == "int8" else _int16)(side), kind)
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
     with torch.inference_mode():
@@ -58,6 +59,19 @@ def _int8(side: int) -> Callable[[], Tensor]:
     def product() -> Tensor:
         with torch.inference_mode():
             return layer.product(levels, None)
+
+    return product
+
+
+def _int16(side: int) -> Callable[[], Tensor]:
+    """A product with a weight in int16; what goes in is rounded each time."""
+    from bothways.run.engines.packed.int16 import Int16Linear
+
+    layer, x = Int16Linear(torch.randn(side, side), None, torch.float32), torch.randn(side, side)
+
+    def product() -> Tensor:
+        with torch.inference_mode():
+            return layer(x)
 
     return product
 

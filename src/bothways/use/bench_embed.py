@@ -24,7 +24,7 @@ from bothways.run.bound import FASTEST, LOSS, Bound, asked_bound, asked_metric
 if TYPE_CHECKING:
     from bothways.run.model import Model
 
-SIDES = (("reference", "float32"), ("packed", "float32"), ("packed", "bf16"), ("packed", "int8"))
+SIDES = (("reference", "float32"), *(("packed", kind) for kind in ("float32", "bf16", "int16", "int8")))
 """Engines and precisions that a model with weights is measured in."""
 ASKED = (1, 8, 32)
 """How many texts are asked for at once where the time of an answer is measured."""
@@ -212,6 +212,7 @@ def main() -> None:
 def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started: float) -> dict[str, Any]:
     import bothways as bw
     from bothways.run.folder import keep_lower
+    from bothways.run.lower import LOWER
     from bothways.run.machine import peak_memory
 
     if asked["threads"]:
@@ -227,7 +228,7 @@ def _measure(model: str, asked: dict[str, Any], texts: list[str] | None, started
         from bothways.learn.evaluate import labelled_metric
 
         metric = labelled_metric(opened, asked["labelled"])
-        if asked["precision"] in ("bf16", "int8"):
+        if asked["precision"] in LOWER:
             opened.quantize(asked["precision"], metric=metric, allowed_loss=asked["allowed_loss"], **bound)
             started = time.time()  # searching is not loading
     opened.embed("the first vector")

@@ -24,8 +24,7 @@ _THREAD_PRODUCTS = 1 << 18
 """Products of words."""
 _ACTIVATIONS = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 _PANEL = 64
-_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2, torch.float16: 4}
-_SHORTS = 3
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.uint8: 2, torch.int16: 3, torch.float16: 4}
 _LETTERS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "i": ctypes.c_int, "f": ctypes.c_float,
             "s": ctypes.c_uint64, "u": ctypes.c_uint32}  # fmt: skip
 _FUNCTIONS = {
@@ -33,6 +32,7 @@ _FUNCTIONS = {
     "attention_gradient": ("pppnippppppnnnfpsui", ctypes.c_int),
     "linear": ("pinppppppinppipipnni", None),
     "rounded": ("pippppppnpnni", None),
+    "shortened_rows": ("pippfnni", None),
     "normed": ("pipnnppfi", None),
     "looked_up": ("ippipnnppf", ctypes.c_int),
     "dropped": ("pipnsufi", None),
@@ -43,32 +43,32 @@ _FUNCTIONS = {
 
 
 class Levels(NamedTuple):
-    """A matrix in bytes: each row is ``low + step * level``.
+    """A matrix in whole numbers: each row is ``low + step * level``.
 
     Attributes:
-        levels: ``(T, I)`` uint8.
+        levels: ``(T, I)`` uint8 or int16.
         steps: ``(T,)`` float32.
-        lows: ``(T,)`` float32.
+        lows: ``(T,)`` float32 of bytes; None: 0.
         few: ``(T, A)`` some channels as they are, of a type that is multiplied; None: there are none.
     """
 
     levels: Tensor
     steps: Tensor
-    lows: Tensor
+    lows: Tensor | None = None
     few: Tensor | None = None
 
 
 class Whole(NamedTuple):
-    """What goes with a weight in int8.
+    """What goes with a weight in whole numbers.
 
     Attributes:
         units: ``(O,)`` float32 what 1 in a row of it is worth.
-        of_lows: ``(O,)`` float32 what a row sums up to.
+        of_lows: ``(O,)`` float32 what a row sums up to; None in int16.
         few: The weight ``(O, A)`` of the channels that are as they are, as `Kernels.packed` makes it; None with None.
     """
 
     units: Tensor
-    of_lows: Tensor
+    of_lows: Tensor | None = None
     few: Tensor | None = None
 
 
@@ -82,7 +82,7 @@ class Kernels:
     Args:
         path: Of the library.
         pairs: Whether it multiplies bfloat16.
-        levels: Whether it multiplies bytes.
+        levels: Whether it multiplies bytes, and numbers of 16 bits.
         threads: Where the function lies that begins torch's own threads; None where that is not known.
     """
 
@@ -148,7 +148,7 @@ class Kernels:
             *(
                 *(each.data_ptr() for each in qkv),
                 q.stride(0),
-                _SHORTS if whole else _KINDS[q.dtype],
+                _KINDS[torch.int16 if whole else q.dtype],
                 out.data_ptr(),
                 _KINDS[q.dtype],
             ),
@@ -203,10 +203,10 @@ class Kernels:
         """Whether it has a product with a weight ``(O, I)``, and an activation after it, by its name.
 
         Args:
-            weight: float32, bfloat16, or int8 for inputs of levels.
+            weight: float32, bfloat16, or int8 and int16 for inputs of levels.
             activation: None: none.
         """
-        known = {torch.float32: True, torch.bfloat16: self.pairs, torch.int8: self.levels}
+        known = {torch.float32: True, torch.bfloat16: self.pairs, torch.int8: self.levels, torch.int16: self.levels}
         rows, columns = weight.shape
         return (
             known.get(weight.dtype, False)
@@ -235,13 +235,13 @@ class Kernels:
         """The product with a weight, what is added to it and done to it.
 
         Args:
-            x: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8.
+            x: ``(T, I)``, or more dimensions before I, of the type that was packed; levels for int8 and int16.
             weight: As `packed` makes it.
             bias: ``(O,)`` float32.
             dtype: What comes out: float32, bfloat16 or float16.
             activation: Of product and bias; a name that it knows.
             added: ``(T, O)`` of `dtype`, afterwards.
-            whole: What goes with a weight in int8.
+            whole: What goes with a weight in int8 or int16.
 
         Returns:
             ``(T, O)``.
@@ -279,11 +279,27 @@ class Kernels:
         x_TI, rows = x_TI.contiguous(), len(x_TI)
         count = 0 if apart is None else len(apart)
         few = torch.empty(rows, count, dtype=multiplied(x_TI.dtype)) if count else None
-        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), torch.empty(rows), torch.empty(rows), few)
+        steps, lows = torch.empty(rows), torch.empty(rows)
+        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), steps, lows, few)
         self._library.rounded(
             *(x_TI.data_ptr(), _KINDS[x_TI.dtype], by.data_ptr(), shift.data_ptr()),
-            *(found.levels.data_ptr(), found.steps.data_ptr(), found.lows.data_ptr()),
+            *(found.levels.data_ptr(), steps.data_ptr(), lows.data_ptr()),
             *(_place(apart), count, _place(few), *x_TI.shape, _threads_of(x_TI)),
+        )
+        return found
+
+    def shortened(self, x_TI: Tensor, norm: float) -> Levels:
+        """A matrix in int16, no row's norm of which is above `norm`, but for its rounding.
+
+        Args:
+            x_TI: One that it `reads`.
+            norm: In steps.
+        """
+        x_TI = x_TI.contiguous()
+        found = Levels(torch.empty(x_TI.shape, dtype=torch.int16), torch.empty(len(x_TI)))
+        self._library.shortened_rows(
+            *(x_TI.data_ptr(), _KINDS[x_TI.dtype], found.levels.data_ptr(), found.steps.data_ptr(), norm),
+            *(*x_TI.shape, _threads_of(x_TI)),
         )
         return found
 

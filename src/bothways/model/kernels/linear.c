@@ -19,8 +19,8 @@ typedef struct {
 typedef struct {
     factors_t main, few; /* few: channels of x whose products are added to those of LEVELS; of no steps, if none */
     const float *bias;            /* [columns] */
-    const float *units, *of_lows; /* [columns] of LEVELS: what 1 in a weight is worth, and what all of them are */
-    const float *steps, *lows;    /* [rows] of LEVELS: what a level of x is worth, and what level 0 is */
+    const float *units, *of_lows; /* [columns] of LEVELS and SHORTS: what 1 in a weight is worth; of LEVELS: their sum */
+    const float *steps, *lows;    /* [rows] of LEVELS and SHORTS: what 1 in x is worth; of LEVELS: what level 0 is */
     const void *added;            /* [rows][columns] of `kind`, or none */
     void *out;                    /* [rows][columns] of `kind` */
     int64_t rows, columns, chunk;
@@ -80,26 +80,27 @@ INLINE __m512 activated(const int activation, const int exact, __m512 x) {
 }
 
 /* from sums to what comes out */
-INLINE void finished(const linear_t *w, const int activation, const int levels, const int kind, const float *sums,
+INLINE void finished(const linear_t *w, const int activation, const int by, const int kind, const float *sums,
                      const float *more, int rows, int blocks, int64_t row, int64_t column) {
+    const int exact = kind == FLOAT32 && by != LEVELS;
     for (int j = 0; j < blocks; j++, column += LANES) {
         const __m512 bias = _mm512_loadu_ps(w->bias + column);
         __m512 units = bias, of_lows = bias;
-        if (levels) {
+        if (by == LEVELS || by == SHORTS)
             units = _mm512_loadu_ps(w->units + column);
+        if (by == LEVELS)
             of_lows = _mm512_loadu_ps(w->of_lows + column);
-        }
         for (int r = 0; r < rows; r++) {
-            __m512 value = summed(levels ? LEVELS : FLOAT32, sums + r * PANEL + j * LANES);
+            __m512 value = summed(by, sums + r * PANEL + j * LANES);
             const int64_t place = (row + r) * w->columns + column;
-            if (levels) {
-                const __m512 unit = _mm512_mul_ps(units, _mm512_set1_ps(w->steps[row + r]));
-                value = _mm512_mul_ps(value, unit);
+            if (by == LEVELS || by == SHORTS)
+                value = _mm512_mul_ps(value, _mm512_mul_ps(units, _mm512_set1_ps(w->steps[row + r])));
+            if (by == LEVELS) {
                 value = _mm512_fmadd_ps(of_lows, _mm512_set1_ps(w->lows[row + r]), value);
                 if (w->few.steps)
                     value = _mm512_add_ps(value, _mm512_loadu_ps(more + r * PANEL + j * LANES));
             }
-            value = activated(activation, kind == FLOAT32 && !levels, _mm512_add_ps(value, bias));
+            value = activated(activation, exact, _mm512_add_ps(value, bias));
             if (w->added)
                 value = _mm512_add_ps(value, taken(w->added, kind, place));
             put(w->out, kind, place, value);
@@ -110,9 +111,11 @@ INLINE void finished(const linear_t *w, const int activation, const int levels, 
 #define FINISH(ACTIVATION, KIND)                                                                                       \
     if (w->activation == ACTIVATION && w->kind == KIND) {                                                              \
         if (w->main.kind == LEVELS)                                                                                    \
-            finished(w, ACTIVATION, 1, KIND, sums, more, rows, blocks, row, column);                                   \
+            finished(w, ACTIVATION, LEVELS, KIND, sums, more, rows, blocks, row, column);                              \
+        else if (w->main.kind == SHORTS)                                                                               \
+            finished(w, ACTIVATION, SHORTS, KIND, sums, more, rows, blocks, row, column);                              \
         else                                                                                                           \
-            finished(w, ACTIVATION, 0, KIND, sums, more, rows, blocks, row, column);                                   \
+            finished(w, ACTIVATION, FLOAT32, KIND, sums, more, rows, blocks, row, column);                             \
     }
 #define FINISHES(KIND) FINISH(NOTHING, KIND) FINISH(GELU, KIND) FINISH(GELU_TANH, KIND) FINISH(RELU, KIND)
 

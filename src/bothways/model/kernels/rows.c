@@ -88,6 +88,53 @@ void rounded(const void *x, int kind, const float *by, const float *shift, uint8
     spread(some_rounded, &what, rows, 1 + SOME / width, threads);
 }
 
+typedef struct {
+    const void *x;
+    int16_t *out;
+    float *steps;
+    int64_t width;
+    float norm;
+    int kind;
+} shortened_t;
+
+INLINE void shortened_row(const shortened_t *w, const int kind, int64_t row) {
+    __m512 most = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int64_t c = 0; c < w->width; c += LANES) {
+        const __m512 value = taken(w->x, kind, row * w->width + c);
+        most = _mm512_max_ps(most, _mm512_abs_ps(value));
+        squares = _mm512_fmadd_ps(value, value, squares);
+    }
+    const float reach = _mm512_reduce_max_ps(most), sum = _mm512_reduce_add_ps(squares);
+    /* squares may be too small or too large to be written; not so if the sum is no number */
+    const float norm = sum < 1e-20f || sum > 1e36f ? reach * sqrtf((float)w->width) : sqrtf(sum);
+    const float by_size = reach / INT16_MAX, by_norm = norm / w->norm, wanted = by_size > by_norm ? by_size : by_norm;
+    const float step = wanted < 1e-30f ? 1.0f : wanted;
+    const __m512 each = _mm512_set1_ps(1.0f / step);
+    for (int64_t c = 0; c < w->width; c += LANES) {
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(taken(w->x, kind, row * w->width + c), each));
+        _mm256_storeu_si256((__m256i *)(w->out + row * w->width + c), _mm512_cvtsepi32_epi16(whole));
+    }
+    w->steps[row] = step;
+}
+
+static void some_shortened(const void *what, int64_t first, int64_t last) {
+    const shortened_t *w = what;
+    for (int64_t row = first; row < last; row++)
+        if (w->kind == FLOAT32)
+            shortened_row(w, FLOAT32, row);
+        else if (w->kind == FLOAT16)
+            shortened_row(w, FLOAT16, row);
+        else
+            shortened_row(w, BFLOAT16, row);
+}
+
+/* x[rows][width] as step * out, of 16 bits; each row has its own step, so that its norm in steps is `norm` at most */
+void shortened_rows(const void *x, int kind, int16_t *out, float *steps, float norm, int64_t rows, int64_t width,
+                    int threads) {
+    const shortened_t what = {x, out, steps, width, norm, kind};
+    spread(some_shortened, &what, rows, 1 + SOME / width, threads);
+}
+
 /* several rows at once: what one waits for, others fill */
 INLINE void normed_rows(const int rows, const int kind, const void *x, const int out_kind, void *out, int64_t width,
                         const float *gain, const float *bias, float epsilon) {

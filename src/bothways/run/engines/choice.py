@@ -16,6 +16,8 @@ from bothways.run.engines.reference import ReferenceEngine
 
 FASTEST = {"cpu": "packed", "cuda": "gpu"}
 """The engine that runs fastest, by kind of device; plain torch elsewhere."""
+_PACKED = ("int8", "int16")
+"""Precisions of the packed engine alone."""
 ENGINES = ("auto", "reference", "packed", "gpu")
 
 
@@ -59,13 +61,13 @@ class Kept:
         """
         kind = parts.encoder.device.type
         if name == "auto":
-            name = "packed" if precision == "int8" else FASTEST.get(kind, "reference")
+            name = "packed" if precision in _PACKED else FASTEST.get(kind, "reference")
         if name == "packed" and kind != "cpu":
             raise BothwaysError(f"the engine 'packed' runs on a processor, not on {kind!r}; choose 'reference'")
         if name == "gpu" and kind != "cuda":
             raise BothwaysError(f"the engine 'gpu' runs on a GPU, not on {kind!r}; choose 'packed' or 'reference'")
-        if name != "packed" and precision == "int8":
-            raise BothwaysError(f"the engine {name!r} does not compute in int8; choose 'packed'")
+        if name != "packed" and precision in _PACKED:
+            raise BothwaysError(f"the engine {name!r} does not compute in {precision}; choose 'packed'")
         if name == "reference":
             return ReferenceEngine(parts, precision, manner)
         with self._lock:

@@ -14,19 +14,21 @@ import numpy as np
 import torch
 
 from bothways.batch import TokenBatch
-from bothways.model.kernels.compiled import kernels
+from bothways.errors import BothwaysError
+from bothways.model.kernels.compiled import describe_kernels, kernels
 from bothways.run.engines.outputs import Parts, compute
 from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import Int8Linear, Rounded
+from bothways.run.engines.packed.int16 import Int16Linear, can_int16
 from bothways.run.engines.packed.linear import PackedLinear, can_pack
 from bothways.run.engines.packed.pack import keeps_halves, pack
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
-from bothways.run.precision import resolve_precision
+from bothways.run.precision import native_bf16
 
 _BATCH_BYTES = 2048
 """Of one channel of a batch: with so many the hidden states of a block stay in a core's own cache."""
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "int16": torch.int16}
 
 
 class PackedEngine:
@@ -37,11 +39,14 @@ class PackedEngine:
 
     Args:
         parts: The model's modules, on a processor.
-        precision: ``"float32"``, ``"bf16"``, or ``"int8"`` with `rounded`.
+        precision: ``"float32"``, ``"bf16"``, ``"int16"``, or ``"int8"`` with `rounded`.
         rounded: The weights of the layers that multiply in int8 (`bothways.run.engines.packed.pack.layers`); the others
-            do in bf16 where that is native, else in float32, and then float16 passes between layers where it can.
+            do in `fast_precision`, and where that is not bf16, float16 passes between layers if it can.
         threads: How many batches are run at once; as many as torch may use when not given.
         manner: How it runs.
+
+    Raises:
+        BothwaysError: int16 is asked for, and there is no kernel for it.
     """
 
     name = "packed"
@@ -54,17 +59,24 @@ class PackedEngine:
         rounded: Mapping[str, Rounded] | None = None,
         manner: Manner | None = None,
     ) -> None:
+        if precision == "int16" and not can_int16():
+            raise BothwaysError(
+                f"int16 needs a processor with AVX-512 and VNNI, and a C compiler ({describe_kernels()}); use float32"
+            )
         self.precision, self.manner = precision, manner or Manner()
         self._rounded = sorted(rounded or ())
         self.threads = threads or torch.get_num_threads()
-        self._dtype = _DTYPES[resolve_precision("auto", "cpu").name if precision == "int8" else precision]
-        narrow = rounded and self._dtype == torch.float32 and keeps_halves(parts.encoder)
-        between = torch.float16 if narrow else self._dtype
+        self._dtype = _DTYPES[fast_precision() if precision == "int8" else precision]
+        narrow = rounded and self._dtype != torch.bfloat16 and keeps_halves(parts.encoder)
+        usual = torch.bfloat16 if self._dtype == torch.bfloat16 else torch.float32
+        between = torch.float16 if narrow else usual
         self.batch_tokens = 1 if self.manner.deterministic else _BATCH_BYTES // between.itemsize
         self._parts = pack(parts, self._dtype, rounded, between)
         self._parts.eval()
         self._any_shape = all(
-            layer.any_shape for layer in self._parts.encoder.modules() if isinstance(layer, PackedLinear | Int8Linear)
+            layer.any_shape
+            for layer in self._parts.encoder.modules()
+            if isinstance(layer, PackedLinear | Int8Linear | Int16Linear)
         )
 
     def run(self, batches: Iterable[TokenBatch], output: Output) -> Iterator[tuple[TokenBatch, np.ndarray]]:
@@ -118,12 +130,17 @@ class PackedEngine:
             "precision": self.precision,
             "device": "cpu",
             "threads": self.threads,
-            "packed": can_pack(self._dtype),
+            "packed": self._dtype == torch.int16 or can_pack(self._dtype),
             "kernels": kernels() is not None,
             "int8": self._rounded,
             "deterministic": self.manner.deterministic,
             "pinned": self.manner.pinned,
         }
+
+
+def fast_precision() -> str:
+    """The fastest precision of this processor that needs no rounded weights."""
+    return "bf16" if native_bf16("cpu")[0] else "int16" if can_int16() else "float32"
 
 
 @contextmanager

@@ -113,6 +113,7 @@ class Int8Linear(nn.Module):
         self._shift = -rounded.middles * self._by
         few = weight.detach()[:, rounded.apart].to(multiplied(dtype)).contiguous()
         units, of_lows = rounded.units, rounded.units * rounded.weight.sum(1)
+        self._of_lows = of_lows
         ours = kernels()
         self._ours = ours if ours is not None and ours.multiplies(rounded.weight, activation) else None
         if self._ours is not None:
@@ -159,7 +160,9 @@ class Int8Linear(nn.Module):
             *(levels.levels, 1.0, 0, self._weight, self._whole.units, self._zeros, None),
             *(1.0, 0, torch.float32, "none", [], ""),
         )
-        out = sums * levels.steps[..., None] + levels.lows[..., None] * self._whole.of_lows + self.bias
+        assert levels.lows is not None  # of bytes
+        out = sums * levels.steps[..., None] + self.bias
+        out += levels.lows[..., None] * self._of_lows
         if levels.few is not None and self._whole.few is not None:
             out += levels.few.float() @ self._whole.few.t()
         out = (out if activation is None else ACTIVATIONS[activation](out)).to(self.dtype)

@@ -28,6 +28,7 @@ from bothways.run.engines.packed.block import PackedPostNorm
 from bothways.run.engines.packed.calibrate import Layer
 from bothways.run.engines.packed.feed_forward import PackedFeedForward
 from bothways.run.engines.packed.int8 import Int8Linear, Rounded
+from bothways.run.engines.packed.int16 import Int16Linear, can_int16, multiplies_shorts
 from bothways.run.engines.packed.linear import FUSED, PackedLinear, can_pack
 from bothways.run.engines.packed.norm import PackedEmbeddings, PackedNorm
 
@@ -45,19 +46,21 @@ def pack(
 
     Args:
         parts: Of a model on a processor.
-        dtype: What the encoder multiplies: float32 or bfloat16; heads stay in float32.
+        dtype: What the encoder multiplies: float32, bfloat16 or int16; heads stay in float32.
         rounded: For layers that are to multiply in int8, by the names of `layers`, what their weights became.
-        between: What passes between the layers of blocks: `dtype`, or float16 where an encoder `keeps_halves`.
+        between: What passes between the layers of blocks: `dtype` (of int16 float32), or float16 where an encoder
+            `keeps_halves`.
     """
-    encoder, between = shared_copy(parts.encoder), between or dtype
+    usual = torch.float32 if dtype == torch.int16 else dtype
+    encoder, between = shared_copy(parts.encoder), between or usual
     stack = encoder.stack
     packed = [_block(block, f"block {at}", dtype, between, rounded or {}) for at, block in enumerate(stack.blocks)]
     stack.blocks = nn.ModuleList(packed)
     kernel, first = kernels(), encoder.embeddings
     if kernel is not None and type(first) is Embeddings and kernel.looks_up(first.tokens.weight):
-        encoder.embeddings = PackedEmbeddings(first, kernel, None if between == dtype else between)
+        encoder.embeddings = PackedEmbeddings(first, kernel, None if between == usual else between)
     _linears(encoder, dtype, between)
-    if between != dtype:
+    if between != usual:
         stack.norm = _Widened()
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
@@ -121,7 +124,7 @@ def _activation(feed_forward: Any) -> str:
 def _block(
     block: Any, name: str, dtype: torch.dtype, between: torch.dtype, rounded: Mapping[str, Rounded]
 ) -> nn.Module:
-    if not _usual(block) or not can_pack(dtype):
+    if not _usual(block) or not _can(dtype):
         return block
 
     def layer(part: str, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
@@ -134,7 +137,7 @@ def _block(
     feed_forward = PackedFeedForward(
         layer("inner", inner.weight, inner.bias, activation), layer("outer", outer.weight, outer.bias)
     )
-    exact = between == dtype and f"{name} queries" not in rounded  # what comes of bytes has not so many digits to lose
+    exact = between != torch.float16 and f"{name} queries" not in rounded  # bytes have not so many digits to lose
     return PackedPostNorm(
         PackedAttention(attention, queries, mixed, not exact),
         block.attention_norm,
@@ -154,22 +157,36 @@ def _layer(
     """A packed layer that multiplies in `dtype`, or in int8 where its weight was rounded, and gives `between`."""
     fused = activation if activation in FUSED else None
     layer: nn.Module = (
-        PackedLinear(weight, bias, dtype, fused, between)
+        _linear(weight, bias, dtype, between, fused)
         if rounded is None
         else Int8Linear(weight, bias, rounded, between, fused)
     )
     return layer if fused or activation is None else nn.Sequential(layer, _Activation(ACTIVATIONS[activation]))
 
 
+def _linear(
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, out: torch.dtype | None, activation: str | None = None
+) -> nn.Module:
+    if dtype != torch.int16:
+        return PackedLinear(weight, bias, dtype, activation, out)
+    if multiplies_shorts(kernels(), weight, activation):
+        return Int16Linear(weight, bias, out or torch.float32, activation)
+    return PackedLinear(weight, bias, torch.float32, activation, out)
+
+
+def _can(dtype: torch.dtype) -> bool:
+    return can_int16() if dtype == torch.int16 else can_pack(dtype)
+
+
 def _linears(module: Any, dtype: torch.dtype, out: torch.dtype | None = None) -> Any:
     """Packs every linear layer below a module that is not packed yet, and norms where there is a kernel for them."""
-    if not can_pack(dtype):
+    if not _can(dtype):
         return module
     kernel = kernels()
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
             if type(child) is nn.Linear:
-                setattr(part, name, PackedLinear(child.weight, child.bias, dtype, out=out))
+                setattr(part, name, _linear(child.weight, child.bias, dtype, out))
             elif type(child) is nn.LayerNorm and kernel is not None:
                 setattr(part, name, PackedNorm(child, kernel))
     return module
