@@ -31,7 +31,8 @@ class Job:
         measure: ``"batch"`` (the best size), ``"work"`` (throughput, latency, memory) or ``"start"`` (first vector).
         library: Who.
         engine: What of theirs; empty where they have one only.
-        precision: ``"float32"``, ``"bf16"``, ``"int8"`` or ``"auto"``; ``"int8 within 0.99"`` for a looser bound.
+        precision: ``"float32"``, ``"bf16"``, ``"int16"``, ``"int8"`` or ``"auto"``; ``"int8 within 0.99"`` for a looser
+            bound.
         model: The published folder.
         prepared: The folder of what was made of it beforehand.
         texts: A JSON list of texts.

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 LENGTH = 256
 COLOURS = {"bothways": "#c2410c", "sentence-transformers": "#1d4ed8", "ctranslate2": "#15803d", "fastembed": "#7e22ce"}
-MARKS = {"float32": "o", "bf16": "s", "int16": "D", "int8": "^"}
+MARKS = {"float32": "o", "bf16": "s", "int16": "P", "int8": "^"}
 HEAD = """# How fast it is
 
 Made by `python benchmarks/performance_page.py` from what `python benchmarks/inference.py` measured. All libraries ran

@@ -2,13 +2,13 @@
 
    Queries, keys and values of a token lie in rows, those of all heads one after another. Sequences lie one after another
    too, so there is no padding and no mask. Numbers are float32 or bfloat16; sums, scores and exponents are float32.
-   float32 and float16 may be rounded to whole numbers of 13 bits, each head's by its own largest. */
+   float32 and float16 may be rounded to whole numbers of some 14 bits, each head's by its own largest. */
 
 #include "words.h"
 
-#define REACH 4095  /* of SHORTS: 128 products of two of them have a sum within 32 bits, */
-#define WHOLE 8191  /* and so have those with shares, of which the largest is this, */
-#define TOGETHER 64 /* of so many tokens */
+#define REACH 8191  /* of shares and values that are SHORTS: then 32 bits hold the sum of their products */
+#define TOGETHER 32 /* of so many tokens */
+#define NORM 46340  /* of queries and keys that are SHORTS: then 32 bits hold the product of two */
 
 typedef struct {
     const void *q, *k, *v; /* [tokens][heads][width] */
@@ -26,13 +26,14 @@ typedef struct {
     atomic_int failed;
 } work_t;
 
-/* x[length][width] as whole numbers up to REACH; what 1 is worth */
-INLINE float shortened(const void *x, const int kind, int64_t row, int64_t length, int64_t width, uint16_t *out) {
+/* x[length][width] as whole numbers up to `end`; what 1 is worth */
+INLINE float shortened(const void *x, const int kind, int64_t row, int64_t length, int64_t width, float end,
+                       uint16_t *out) {
     __m512 most = _mm512_setzero_ps();
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < width; c += LANES)
             most = _mm512_max_ps(most, _mm512_abs_ps(taken(x, kind, i * row + c)));
-    const float reach = _mm512_reduce_max_ps(most), unit = reach > 1e-30f ? reach / REACH : 1.0f;
+    const float reach = _mm512_reduce_max_ps(most), unit = reach > 1e-30f ? reach / end : 1.0f;
     const __m512 each = _mm512_set1_ps(1.0f / unit);
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < width; c += LANES, out += LANES) {
@@ -61,7 +62,7 @@ INLINE float exponentials(const int by, float *scores, int64_t length, float sca
         const __m512 score = _mm512_sub_ps(_mm512_loadu_ps(scores + j), _mm512_set1_ps(*highest));
         __m512 raised = _mm512_maskz_mov_ps(real(j, length), power_of_two(by != FLOAT32, score));
         if (by == SHORTS) /* so that their sum is that of what is multiplied */
-            raised = _mm512_roundscale_ps(_mm512_mul_ps(raised, _mm512_set1_ps(WHOLE)), _MM_FROUND_TO_NEAREST_INT);
+            raised = _mm512_roundscale_ps(_mm512_mul_ps(raised, _mm512_set1_ps(REACH)), _MM_FROUND_TO_NEAREST_INT);
         sum = _mm512_add_ps(sum, raised);
         if (threshold) {
             const __m512i drawn = chance(_mm512_add_epi32(_mm512_set1_epi32((int)(counter + j)), counted()), key);
@@ -109,14 +110,15 @@ INLINE void mixed_head(const int by, const int kind, const work_t *work, int64_t
     const float kept = work->threshold ? 1.0f - (float)work->threshold * 0x1p-32f : 1.0f;
     float scale = work->scale, unit = 1.0f; /* of a product of query and key, and of a value */
     int64_t q_row = row;
+    const float end = floorf(NORM / sqrtf((float)width));
 
     if (by == SHORTS) {
         const int64_t number = start * row + head * width;
-        scale *= shortened(at(work->k, kind, number), kind, row, length, width, (uint16_t *)whole);
+        scale *= shortened(at(work->k, kind, number), kind, row, length, width, end, (uint16_t *)whole);
         turned(whole, words, length, words, keys);
-        unit = shortened(at(work->v, kind, number), kind, row, length, width, (uint16_t *)whole);
+        unit = shortened(at(work->v, kind, number), kind, row, length, width, REACH, (uint16_t *)whole);
         paired((const uint16_t *)whole, width, length, width, pair_values);
-        scale *= shortened(at(work->q, kind, number), kind, row, length, width, (uint16_t *)whole);
+        scale *= shortened(at(work->q, kind, number), kind, row, length, width, end, (uint16_t *)whole);
         q = whole, q_row = words;
     } else {
         turned(k, row, length, words, keys);

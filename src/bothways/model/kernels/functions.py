@@ -132,7 +132,7 @@ class Kernels:
                 to L - 1, where L is at least the longest sequence; None: nothing.
             drop: What becomes of the weights.
             logs: ``(H, T)`` float32, if given, gets the logarithms to base 2 of the sums of exponentials.
-            whole: Whether numbers are rounded to 13 bits and multiplied so, where it `mixes_whole`; there are no
+            whole: Whether numbers are rounded to 14 bits and multiplied so, where it `mixes_whole`; there are no
                 logarithms then.
 
         Returns:

@@ -82,7 +82,7 @@ INLINE __m512 activated(const int activation, const int exact, __m512 x) {
 /* from sums to what comes out */
 INLINE void finished(const linear_t *w, const int activation, const int by, const int kind, const float *sums,
                      const float *more, int rows, int blocks, int64_t row, int64_t column) {
-    const int exact = kind == FLOAT32 && by != LEVELS;
+    const int exact = by == SHORTS || (kind == FLOAT32 && by != LEVELS);
     for (int j = 0; j < blocks; j++, column += LANES) {
         const __m512 bias = _mm512_loadu_ps(w->bias + column);
         __m512 units = bias, of_lows = bias;

@@ -127,19 +127,24 @@ def _block(
     if not _usual(block) or not _can(dtype):
         return block
 
-    def layer(part: str, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
-        return _layer(weight, bias, dtype, between, rounded.get(f"{name} {part}"), activation)
+    kernel = kernels()
+    halves = dtype == torch.int16 and kernel is not None and _halves(block, kernel)  # they lose less than rounding does
+    inside = torch.float16 if halves else between
+
+    def layer(part: str, out: torch.dtype, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
+        return _layer(weight, bias, dtype, out, rounded.get(f"{name} {part}"), activation)
 
     attention, inner, outer = block.attention, block.feed_forward.inner, block.feed_forward.output
     activation = _activation(block.feed_forward)
-    queries = layer("queries", *scaled(attention))
-    mixed = layer("mixed", attention.output.weight, attention.output.bias)
+    queries = layer("queries", inside, *scaled(attention))
+    mixed = layer("mixed", between, attention.output.weight, attention.output.bias)
     feed_forward = PackedFeedForward(
-        layer("inner", inner.weight, inner.bias, activation), layer("outer", outer.weight, outer.bias)
+        layer("inner", inside, inner.weight, inner.bias, activation),
+        layer("outer", between, outer.weight, outer.bias),
     )
-    exact = between != torch.float16 and f"{name} queries" not in rounded  # bytes have not so many digits to lose
+    whole = dtype == torch.int16 or between == torch.float16 or f"{name} queries" in rounded
     return PackedPostNorm(
-        PackedAttention(attention, queries, mixed, not exact),
+        PackedAttention(attention, queries, mixed, whole),
         block.attention_norm,
         feed_forward,
         block.feed_forward_norm,
