@@ -51,7 +51,8 @@ def _found() -> tuple[Kernels | None, str]:
     flags = [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in (*_NEEDED, *more))]
     try:
         ours = Kernels(_compiled(compiler, flags), _PAIRS in more, _BYTES in more, _openmp())
-        return ours, "AVX-512" + (" with bf16" if ours.pairs else "")
+        with_what = " and ".join(["bf16"] * ours.pairs + ["VNNI"] * ours.levels)
+        return ours, f"AVX-512 with {with_what}" if with_what else "AVX-512"
     except (
         OSError,
         subprocess.SubprocessError,
