@@ -74,7 +74,7 @@ def progress(what: str, total: float | None = None, unit: str = "items", before:
     Args:
         what: What is being done, as it stands before the bar: "Reading corpus".
         total: How many units there are in all; None when unknown.
-        unit: What is counted: "documents", "tokens", "s" (a bar by time, shown in seconds).
+        unit: What is counted, in the plural: "documents", "tokens"; "s" (a bar by time, shown in seconds).
         before: Units that were finished before, by a run that this one goes on with.
     """
     if _silent:
@@ -84,7 +84,7 @@ def progress(what: str, total: float | None = None, unit: str = "items", before:
         job = Progress(what, total, unit, before)
         yield job
         tail = f"  {job.note}" if job.note else ""
-        speed = "" if unit == "s" else f"{job.done:,.0f} {unit}, {_figure(job.rate)} {unit}/s, "
+        speed = "" if unit == "s" else f"{counted(job.done, unit)}, {_figure(job.rate)} {unit}/s, "
         print(f"{what}: {speed}{job.seconds:.1f} s{tail}", file=sys.stderr, flush=True)
         return
     with _drawn(what, total, unit, before) as job:
@@ -119,10 +119,15 @@ def _drawn(what: str, total: float | None, unit: str, before: float) -> Iterator
     with display:
         yield job
     tail = f"  [dim]{job.note}[/dim]" if job.note else ""
-    amount = "" if unit == "s" else f"{job.done:,.0f} {unit} "
+    amount = "" if unit == "s" else f"{counted(job.done, unit)} "
     display.console.print(
         f"[green]✓[/green] {what:<24} {amount}[dim]in {job.seconds:,.1f} s[/dim]{tail}", highlight=False
     )
+
+
+def counted(count: float, units: str) -> str:
+    """A number of things in words: ``"1 text"``, ``"2,000 texts"``."""
+    return f"{count:,.0f} {units.removesuffix('s') if count == 1 else units}"
 
 
 def say(sentence: str) -> None:

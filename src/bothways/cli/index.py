@@ -24,6 +24,7 @@ from bothways.cli.options import (
 )
 from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
+from bothways.progress import counted
 
 BUILD_EXAMPLES = [
     "bothways index build my-index --model my-encoder --source texts.jsonl",
@@ -146,7 +147,7 @@ def delete(
     if json:
         output.as_json({"deleted": gone})
     else:
-        output.line(f"{gone:,} documents deleted")
+        output.line(f"{counted(gone, 'documents')} deleted")
 
 
 def info(place: Place, json: Json = False) -> None:
@@ -192,5 +193,8 @@ def _told(added: Any, index: Any, json: bool) -> None:
     parts = {"new": added.new, "changed": added.changed, "unchanged": added.unchanged, "copies": added.copies}
     parts |= {"empty": added.empty, "deleted": added.deleted}
     told = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
-    output.line(f"{added.documents:,} documents read: {told}; {added.passages:,} passages in {added.seconds:.1f} s")
+    output.line(
+        f"{counted(added.documents, 'documents')} read: {told}; "
+        f"{counted(added.passages, 'passages')} in {added.seconds:.1f} s"
+    )
     output.line(f'\nNext: bothways search {index.place} "what you look for"')

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bothways.progress import counted
+
 _MOST_CLASSES = 12
 """More than these make a confusion matrix too wide to read."""
 _FILE_WIDTH = 200
@@ -137,7 +139,10 @@ def bulk(result: Any, json: bool) -> None:
     notes = [f"{result.resumed:,} of them by the run before"] if result.resumed else []
     notes += [f"{cut.texts:,} were cut ({cut.tokens:,} tokens)"] if cut.texts else []
     notes += [f"{cut.windowed:,} were read in windows"] if cut.windowed else []
-    line(f"{result.texts:,} texts in {result.seconds:.1f} s: {result.out}" + "".join(f"; {note}" for note in notes))
+    line(
+        f"{counted(result.texts, 'texts')} in {result.seconds:.1f} s: {result.out}"
+        + "".join(f"; {note}" for note in notes)
+    )
 
 
 def judgement(found: Mapping[str, Any]) -> None:
