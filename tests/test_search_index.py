@@ -358,7 +358,7 @@ def test_the_whole_of_it_as_it_is_typed(folder, tmp_path, capsys):
     assert "n'8" in said(capsys, "search", place, query, "--where", "year = 1998")[1]
     assert said(capsys, "search", place, "x", "--where", "year")[0] == 2
     assert json.loads(said(capsys, "index", "info", place, "--json")[1])["documents"] == 120
-    assert said(capsys, "index", "delete", place, "n'8")[1] == "1 documents deleted\n"
+    assert said(capsys, "index", "delete", place, "n'8")[1] == "1 document deleted\n"
     assert said(capsys, "cluster", place, "--topics", 3, "--out", tmp_path / "topics.csv", "--quiet")[0] == 0
     assert (tmp_path / "topics.csv").read_text().count("\n") == 120
     assert said(capsys, "dedupe", place, "--quiet")[0] == 0
