@@ -27,6 +27,18 @@ nothing was chosen by. p is of a sign-flip test over tasks and seeds, which belo
 is to part two rows so far."""
 
 
+QUESTIONS = [
+    ("first heads that look at neighbours", "mlm", "mlm, random start"),
+    ("next sentence besides", "mlm+nsp", "mlm"),
+    ("sentence order besides", "mlm+sop", "mlm"),
+    ("sentence order instead of next sentence", "mlm+sop", "mlm+nsp"),
+    ("whole words instead of tokens", "mlm, whole words", "mlm"),
+    ("spans instead of tokens", "mlm, spans", "mlm"),
+    ("replaced tokens instead of masked ones", "rtd", "mlm"),
+]
+"""Each a row against another."""
+
+
 def cells() -> Iterator[Cell]:
     """Seven pre-trainings, and fine-tunings from all and from none."""
     return grid.cells(ROWS, TASKS, untaught=["mlm"])
@@ -36,4 +48,4 @@ def page(found: Mapping[str, Result]) -> Blocks:
     """The table and its picture."""
     rows = [*ROWS, grid.NONE]
     table = grid.lines(found, rows, TASKS, grid.NONE, grid.accuracies)
-    return TEXT, table, grid.picture("objectives", found, rows, TASKS)
+    return TEXT, table, grid.answers(found, QUESTIONS, TASKS), grid.picture("objectives", found, rows, TASKS)
