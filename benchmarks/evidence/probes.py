@@ -43,11 +43,15 @@ class Probe:
 
 PROBES = {
     "sst2": Probe("SST-2, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy", 10_000),
+    "sst2-few": Probe(
+        "SST-2 from 2,000, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy", 2_000,
+        own={"reads": "mean", "learning_rate": 5e-4, "epochs": 4},
+    ),
     "trec": Probe("TREC, accuracy", "classify", "trec/train", "trec/test", "accuracy", own={"label": "label"}),
     "sick": Probe("SICK entailment, accuracy", "pairs", "sick/train", "sick/dev", "accuracy", own={"label": "label"}),
     "conll2003": Probe("CoNLL-2003, F1", "tag", "conll2003/train", "conll2003/test", "f1", own={"label": "tags"}),
     "ud-ewt": Probe("UD-EWT tags, accuracy", "tag", "ud-ewt/train", "ud-ewt/test", "accuracy", own={"label": "tags"}),
-}
+}  # fmt: skip
 
 
 def rows(room: Room, split: str, most: int | None = None) -> list[dict[str, Any]]:

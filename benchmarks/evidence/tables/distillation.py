@@ -15,7 +15,7 @@ from figures import NOTHING, markdown, spread
 from probes import PROBES, SEEDS, probe
 
 TITLE = "7. Distillation"
-TASKS = ("sst2", "sick", "conll2003")
+TASKS = ("sst2-few", "sick", "conll2003")
 TEACHERS = ("BERT-mini", "MiniLM-L6")
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "from scratch": ("BERT-mini", {"objective": "mlm"}),
@@ -95,8 +95,8 @@ def size(row: str, room: Room) -> Result:
 
 def tuned(row: str, task: str, seed: int, room: Room) -> Result:
     """One fine-tuning."""
-    rate = 1e-4 if (row if row in TEACHERS else STUDENTS[row][0]) == "MiniLM-L6" else None
-    return probe(room, task, folder(row, room), seed, learning_rate=rate)
+    own = {"learning_rate": 1e-4} if (row if row in TEACHERS else STUDENTS[row][0]) == "MiniLM-L6" else {}
+    return probe(room, task, folder(row, room), seed, **own)
 
 
 def page(found: Mapping[str, Result]) -> Blocks:
