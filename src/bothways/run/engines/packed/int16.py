@@ -16,7 +16,7 @@ from bothways.model.kernels.compiled import kernels
 from bothways.model.kernels.functions import Kernels, Levels, Whole
 
 NORM = 46_000.0
-"""Of a row, in its own steps, before it is rounded: twice that norm, and what rounding adds to it, is below 2^31."""
+"""Of a row, in its own steps, before it is rounded: the product of two, and what rounding adds to it, is below 2^31."""
 _MOST = 32_767
 
 
@@ -28,8 +28,9 @@ def can_int16() -> bool:
 
 def multiplies_shorts(kernel: Kernels | None, weight: Tensor, activation: str | None) -> bool:
     """Whether a kernel has a product with a weight ``(O, I)`` in int16, and an activation after it."""
-    fits = kernel is not None and kernel.multiplies(weight.to(torch.int16), activation)
-    return fits and kernel is not None and kernel.reads(weight)
+    if kernel is None or not kernel.reads(weight):
+        return False
+    return kernel.multiplies(torch.empty(weight.shape, dtype=torch.int16, device="meta"), activation)
 
 
 class Int16Linear(nn.Module):
