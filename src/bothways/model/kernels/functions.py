@@ -289,7 +289,7 @@ class Kernels:
         return found
 
     def shortened(self, x_TI: Tensor, norm: float) -> Levels:
-        """A matrix in int16, no row's norm of which is above `norm`, but for its rounding.
+        """A matrix in int16, of which no 768 neighbours in a row have a norm above `norm`, but for their rounding.
 
         Args:
             x_TI: One that it `reads`.

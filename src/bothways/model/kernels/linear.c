@@ -91,7 +91,7 @@ INLINE void finished(const linear_t *w, const int activation, const int by, cons
         if (by == LEVELS)
             of_lows = _mm512_loadu_ps(w->of_lows + column);
         for (int r = 0; r < rows; r++) {
-            __m512 value = summed(by, sums + r * PANEL + j * LANES);
+            __m512 value = summed(by == LEVELS ? LEVELS : FLOAT32, sums + r * PANEL + j * LANES);
             const int64_t place = (row + r) * w->columns + column;
             if (by == LEVELS || by == SHORTS)
                 value = _mm512_mul_ps(value, _mm512_mul_ps(units, _mm512_set1_ps(w->steps[row + r])));
@@ -124,12 +124,27 @@ static void multiplied(const factors_t *of, int rows, int blocks, int64_t row, i
              of->steps, sums, PANEL);
 }
 
+/* the same of SHORTS, as numbers: what 32 bits hold of a sum is added up in float32 */
+static void multiplied_in_parts(const factors_t *of, int rows, int blocks, int64_t row, int64_t column, float *sums) {
+    _Alignas(64) float some[ROWS * PANEL];
+    for (int64_t first = 0; first < of->steps; first += PART) {
+        const int64_t steps = of->steps - first < PART ? of->steps - first : PART;
+        products(SHORTS, rows, blocks, of->x + row * of->steps + first, of->steps,
+                 of->weights + column * of->steps + first * PANEL, PANEL, LANES, steps, some, PANEL);
+        for (int r = 0; r < rows; r++)
+            for (int64_t c = r * PANEL; c < r * PANEL + blocks * LANES; c += LANES) {
+                const __m512 before = first ? _mm512_loadu_ps(sums + c) : _mm512_setzero_ps();
+                _mm512_storeu_ps(sums + c, _mm512_add_ps(before, summed(SHORTS, some + c)));
+            }
+    }
+}
+
 static void tiles(const linear_t *w, int64_t first, int64_t last, int64_t column) {
     _Alignas(64) float sums[ROWS * PANEL], more[ROWS * PANEL];
     const int blocks = w->columns - column < PANEL ? (int)(w->columns - column) / LANES : BLOCKS;
     for (int64_t row = first; row < last; row += ROWS) {
         const int rows = last - row < ROWS ? (int)(last - row) : ROWS;
-        multiplied(&w->main, rows, blocks, row, column, sums);
+        (w->main.kind == SHORTS ? multiplied_in_parts : multiplied)(&w->main, rows, blocks, row, column, sums);
         if (w->few.steps)
             multiplied(&w->few, rows, blocks, row, column, more);
         FINISHES(FLOAT32)

@@ -98,15 +98,22 @@ typedef struct {
 } shortened_t;
 
 INLINE void shortened_row(const shortened_t *w, const int kind, int64_t row) {
-    __m512 most = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-    for (int64_t c = 0; c < w->width; c += LANES) {
-        const __m512 value = taken(w->x, kind, row * w->width + c);
-        most = _mm512_max_ps(most, _mm512_abs_ps(value));
-        squares = _mm512_fmadd_ps(value, value, squares);
+    __m512 most = _mm512_setzero_ps();
+    float sum = 0.0f; /* of squares, the largest of all parts */
+    for (int64_t first = 0; first < w->width; first += 2 * PART) {
+        const int64_t end = w->width - first < 2 * PART ? w->width : first + 2 * PART;
+        __m512 squares = _mm512_setzero_ps();
+        for (int64_t c = first; c < end; c += LANES) {
+            const __m512 value = taken(w->x, kind, row * w->width + c);
+            most = _mm512_max_ps(most, _mm512_abs_ps(value));
+            squares = _mm512_fmadd_ps(value, value, squares);
+        }
+        const float own = _mm512_reduce_add_ps(squares);
+        sum = sum >= own || sum != sum ? sum : own; /* what is no number stays none */
     }
-    const float reach = _mm512_reduce_max_ps(most), sum = _mm512_reduce_add_ps(squares);
-    /* squares may be too small or too large to be written; not so if the sum is no number */
-    const float norm = sum < 1e-20f || sum > 1e36f ? reach * sqrtf((float)w->width) : sqrtf(sum);
+    const float reach = _mm512_reduce_max_ps(most);
+    /* squares may be too small or too large to be written */
+    const float norm = sum < 1e-20f || sum > 1e36f ? reach * sqrtf(2.0f * PART) : sqrtf(sum);
     const float by_size = reach / INT16_MAX, by_norm = norm / w->norm, wanted = by_size > by_norm ? by_size : by_norm;
     const float step = wanted < 1e-30f ? 1.0f : wanted;
     const __m512 each = _mm512_set1_ps(1.0f / step);
@@ -128,7 +135,7 @@ static void some_shortened(const void *what, int64_t first, int64_t last) {
             shortened_row(w, BFLOAT16, row);
 }
 
-/* x[rows][width] as step * out, of 16 bits; each row has its own step, so that its norm in steps is `norm` at most */
+/* x[rows][width] as step * out, of 16 bits; each row has its own step, so that the norm of no part is above `norm` steps */
 void shortened_rows(const void *x, int kind, int16_t *out, float *steps, float norm, int64_t rows, int64_t width,
                     int threads) {
     const shortened_t what = {x, out, steps, width, norm, kind};

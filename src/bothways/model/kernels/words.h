@@ -14,6 +14,7 @@
 #define ROWS 6   /* of queries that are computed at once */
 #define BLOCKS 4 /* of 16 columns: 6 x 4 sums fill the registers */
 #define LANES 16
+#define PART 384 /* words of SHORTS that are summed in 32 bits */
 #define INLINE static inline __attribute__((always_inline))
 
 /* kinds of numbers: a word is one, a pair, four bytes, a pair of int16; and float16, which is kept but not multiplied */

@@ -1,8 +1,8 @@
 """Linear layers in whole numbers of 16 bits: as fast as bf16 where the processor has VNNI, with the digits of float32.
 
-Each row of a weight and each token have a scale of their own: the finest with which no sum can leave 32 bits, whatever
-the numbers are, because a sum of products is at most the product of both norms (Cauchy and Schwarz). So nothing is lost
-but the rounding of what goes in, a few ten-thousandths of the usual number.
+Each row of a weight and each token have a scale of their own: the finest with which no sum of `PART` products can leave
+32 bits, whatever the numbers are, because it is at most the product of both norms (Cauchy and Schwarz); such sums are
+added up in float32. So nothing is lost but the rounding of what goes in, some ten-thousandths of the usual number.
 
 Shapes: T tokens, I inputs, O outputs.
 """
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from bothways.model.kernels.compiled import kernels
 from bothways.model.kernels.functions import Kernels, Levels, Whole
 
+PART = 768
+"""Products whose sum the kernel keeps in 32 bits."""
 NORM = 46_000.0
-"""Of a row, in its own steps, before it is rounded: the product of two, and what rounding adds to it, is below 2^31."""
+"""Of a part of a row, in steps, before it is rounded: the product of two, and what rounding adds, is below 2^31."""
 _MOST = 32_767
 
 
@@ -73,6 +75,7 @@ class Int16Linear(nn.Module):
 
 def shortened(x_RI: Tensor) -> Levels:
     """The rows of a matrix ``(R, I)`` in int16, each with a step of its own; as the kernel does it."""
-    steps = torch.maximum(x_RI.double().norm(dim=1).float() / NORM, x_RI.abs().amax(1) / _MOST)
+    norms = torch.stack([part.double().norm(dim=1) for part in x_RI.split(PART, 1)])
+    steps = torch.maximum(norms.amax(0).float() / NORM, x_RI.abs().amax(1) / _MOST)
     steps = torch.where(steps < 1e-30, torch.ones_like(steps), steps)
     return Levels((x_RI / steps[:, None]).round().to(torch.int16), steps)
