@@ -71,9 +71,12 @@ def processes(answer: Callable[..., Any], count: int) -> Iterator[Workers]:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(answer,)) as pool:
+        begun = pool._processes  # one that is begun while another is killed would be left behind, and waited for
         try:
             yield Processes(pool, count)
         except BrokenProcessPool:
+            for process in list(begun.values()):
+                process.kill()
             raise BothwaysError(
                 "a process was killed, most likely for want of memory; say the same again, perhaps with fewer workers: "
                 "it goes on where it stopped"
