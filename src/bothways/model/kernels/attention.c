@@ -6,8 +6,9 @@
 
 #include "words.h"
 
-#define REACH 8191  /* of shares and values that are SHORTS: then 32 bits hold the sum of their products */
-#define TOGETHER 32 /* of so many tokens */
+#define REACH 8191  /* of values that are SHORTS, */
+#define WHOLE 16383 /* and of shares: then 32 bits hold the sum of their products */
+#define TOGETHER 16 /* of so many tokens */
 #define NORM 46340  /* of queries and keys that are SHORTS: then 32 bits hold the product of two */
 
 typedef struct {
@@ -62,7 +63,7 @@ INLINE float exponentials(const int by, float *scores, int64_t length, float sca
         const __m512 score = _mm512_sub_ps(_mm512_loadu_ps(scores + j), _mm512_set1_ps(*highest));
         __m512 raised = _mm512_maskz_mov_ps(real(j, length), power_of_two(by != FLOAT32, score));
         if (by == SHORTS) /* so that their sum is that of what is multiplied */
-            raised = _mm512_roundscale_ps(_mm512_mul_ps(raised, _mm512_set1_ps(REACH)), _MM_FROUND_TO_NEAREST_INT);
+            raised = _mm512_roundscale_ps(_mm512_mul_ps(raised, _mm512_set1_ps(WHOLE)), _MM_FROUND_TO_NEAREST_INT);
         sum = _mm512_add_ps(sum, raised);
         if (threshold) {
             const __m512i drawn = chance(_mm512_add_epi32(_mm512_set1_epi32((int)(counter + j)), counted()), key);
