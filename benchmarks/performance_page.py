@@ -36,8 +36,8 @@ The roof is what a large product of matrices reaches on this machine, and nothin
 tokenizer. With our own kernels the products of the linear layers run at the roof (107 of 113 GFLOP/s a core
 in float32, 214 of 221 in bf16, 377 of 427 in int8, GELU and all else that follows them included). They are 87 % of the
 time in float32, 86 % in bf16, 79 % in int16 and 74 % in int8; attention is 10, 11, 12 and 16 %, norms 1 to 2 %, the
-rounding of inputs for int16 3 and for int8 5 %, and the rest are embeddings, pooling and Python. Wider models are nearer
-to the roof: their attention is a smaller share.
+rounding of inputs for int16 3 and for int8 5 %, and the rest are embeddings, pooling and Python. Wider models are
+nearer to the roof: their attention is a smaller share.
 
 A GPU has not been measured.
 """
