@@ -123,7 +123,9 @@ def test_auto_goes_on_to_int16_where_bf16_is_missing_or_too_far(monkeypatch):
 
 def opened(bound=None):
     model = Model(tiny.saved(()), precision="auto", engine="packed", bound=bound)
+    engine = model.engine
     model.embed("the river")
+    assert model.engine is engine
     return model
 
 

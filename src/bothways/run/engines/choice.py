@@ -71,9 +71,10 @@ class Kept:
         if name == "reference":
             return ReferenceEngine(parts, precision, manner)
         with self._lock:
-            now = (name, precision, self._watched.state(parts))
-            if self._engine is None or now != self._made_of:
-                self._engine, self._made_of = packed() if name == "packed" else _gpu(parts, precision, manner), now
+            state = self._watched.state(parts)
+            if self._engine is None or (name, precision, state) != self._made_of:
+                self._engine = packed() if name == "packed" else _gpu(parts, precision, manner)
+                self._made_of = (name, self._engine.precision, state)  # `auto` may have gone on to another one
             return self._engine
 
 
