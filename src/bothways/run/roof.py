@@ -39,8 +39,8 @@ def roof(precision: Precision) -> float:
 @cache
 def _measured(name: str, kind: str, threads: int) -> float:
     side = _SIDES.get(kind, _SIDE)
-    if name in ("int8", "int16"):
-        return 2 * side**3 / _seconds((_int8 if name == "int8" else _int16)(side), kind)
+    if name in _WHOLE:
+        return 2 * side**3 / _seconds(_WHOLE[name](side), kind)
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
     left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
     with torch.inference_mode():
@@ -74,6 +74,10 @@ def _int16(side: int) -> Callable[[], Tensor]:
             return layer(x)
 
     return product
+
+
+_WHOLE = {"int8": _int8, "int16": _int16}
+"""Products of whole numbers, by precision."""
 
 
 def _products(left: Tensor, right: Tensor) -> list[Callable[[], Tensor]]:

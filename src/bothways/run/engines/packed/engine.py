@@ -21,7 +21,7 @@ from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import Int8Linear, Rounded
 from bothways.run.engines.packed.int16 import Int16Linear, can_int16
 from bothways.run.engines.packed.linear import PackedLinear, can_pack
-from bothways.run.engines.packed.pack import keeps_halves, pack
+from bothways.run.engines.packed.pack import keeps_halves, pack, passed
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import native_bf16
@@ -68,8 +68,7 @@ class PackedEngine:
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[fast_precision() if precision == "int8" else precision]
         narrow = rounded and self._dtype != torch.bfloat16 and keeps_halves(parts.encoder)
-        usual = torch.bfloat16 if self._dtype == torch.bfloat16 else torch.float32
-        between = torch.float16 if narrow else usual
+        between = torch.float16 if narrow else passed(self._dtype)
         self.batch_tokens = 1 if self.manner.deterministic else _BATCH_BYTES // between.itemsize
         self._parts = pack(parts, self._dtype, rounded, between)
         self._parts.eval()

@@ -48,10 +48,10 @@ def pack(
         parts: Of a model on a processor.
         dtype: What the encoder multiplies: float32, bfloat16 or int16; heads stay in float32.
         rounded: For layers that are to multiply in int8, by the names of `layers`, what their weights became.
-        between: What passes between the layers of blocks: `dtype` (of int16 float32), or float16 where an encoder
+        between: What passes between the layers of blocks, if not what is usually `passed`: float16 where an encoder
             `keeps_halves`.
     """
-    usual = torch.float32 if dtype == torch.int16 else dtype
+    usual = passed(dtype)
     encoder, between = shared_copy(parts.encoder), between or usual
     stack = encoder.stack
     packed = [_block(block, f"block {at}", dtype, between, rounded or {}) for at, block in enumerate(stack.blocks)]
@@ -64,6 +64,11 @@ def pack(
         stack.norm = _Widened()
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
+
+
+def passed(dtype: torch.dtype) -> torch.dtype:
+    """What passes between layers that multiply in a type: the same, float32 where they multiply whole numbers."""
+    return torch.float32 if dtype == torch.int16 else dtype
 
 
 def keeps_halves(encoder: Encoder) -> bool:
