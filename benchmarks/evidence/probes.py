@@ -49,6 +49,10 @@ PROBES = {
     ),
     "trec": Probe("TREC, accuracy", "classify", "trec/train", "trec/test", "accuracy", own={"label": "label"}),
     "sick": Probe("SICK entailment, accuracy", "pairs", "sick/train", "sick/dev", "accuracy", own={"label": "label"}),
+    "conll2003-few": Probe(
+        "CoNLL-2003 from 2,000, F1", "tag", "conll2003/train", "conll2003/test", "f1", 2_000,
+        own={"label": "tags", "learning_rate": 5e-4, "epochs": 4},
+    ),
     "conll2003": Probe("CoNLL-2003, F1", "tag", "conll2003/train", "conll2003/test", "f1", own={"label": "tags"}),
     "ud-ewt": Probe("UD-EWT tags, accuracy", "tag", "ud-ewt/train", "ud-ewt/test", "accuracy", own={"label": "tags"}),
 }  # fmt: skip

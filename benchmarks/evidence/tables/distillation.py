@@ -15,7 +15,7 @@ from figures import NOTHING, markdown, spread
 from probes import PROBES, SEEDS, probe
 
 TITLE = "7. Distillation"
-TASKS = ("sst2-few", "sick", "conll2003")
+TASKS = ("sst2-few", "sick", "conll2003-few")
 TEACHERS = ("BERT-mini", "MiniLM-L6")
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "from scratch": ("BERT-mini", {"objective": "mlm"}),

@@ -9,7 +9,7 @@ from cells import Blocks, Cell, Result, results
 from encoders import BODY
 
 TITLE = "3. Families"
-TASKS = ("sst2-few", "trec", "sick", "conll2003")
+TASKS = ("sst2-few", "trec", "sick", "conll2003-few")
 ROWS = {
     "ALBERT": {"family": "albert", "objective": "mlm+sop", "body": {**BODY, "embeddings.width": "128"}},
     "DeBERTa": {"family": "deberta"},

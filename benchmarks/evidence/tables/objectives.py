@@ -8,7 +8,7 @@ import grid
 from cells import Blocks, Cell, Result
 
 TITLE = "1. Objectives"
-TASKS = ("sst2-few", "sst2", "trec", "sick", "conll2003", "ud-ewt")
+TASKS = ("sst2-few", "conll2003-few", "sst2", "trec", "sick", "conll2003", "ud-ewt")
 ROWS = {
     "mlm": {},
     "mlm, random start": {"attention_start": "random"},
@@ -22,8 +22,8 @@ ROWS = {
 TEXT = """BERT-mini (4 layers of 256, vocabulary 8,000) reads 10 million tokens of English Wikipedia and of novels, in
 sequences of 64 tokens, 2,048 a step, 30 % masked (15 % where tokens are replaced), Muon, without dropout, its first
 heads looking at neighbours from the start, but for one row: one pre-training a row. Each is then fine-tuned on five
-tasks, three epochs, with three seeds, beside the same encoder untrained; and on 2,000 examples of SST-2, four epochs,
-the mean of the tokens read. The last weights are scored on a split that nothing was chosen by. p is of a sign-flip
+tasks, three epochs, with three seeds, beside the same encoder untrained; and on 2,000 examples of SST-2 (the mean of
+the tokens read) and of CoNLL-2003, four epochs. The last weights are scored on a split that nothing was chosen by. p is of a sign-flip
 test over tasks and seeds, which belong together in pairs: how likely chance is to part two rows so far."""
 
 QUESTIONS = [

@@ -23,7 +23,7 @@ MODELS = {
     "random": "BERT-mini, random",
 }
 TWIN = {"one way": {"body": {**BODY, "attention.kind": "causal"}}}
-TASKS = ("conll2003", "ud-ewt")
+TASKS = ("conll2003-few",)
 BATCH = 64
 
 TEXT = """A word's vector is the mean of its tokens' vectors in a layer; layer 0 is before the first block, and static
