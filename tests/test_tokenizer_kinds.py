@@ -51,6 +51,14 @@ def trained(kind):
 # Training
 
 
+def test_a_tokenizer_of_another_kind_is_replaced_where_that_is_wished(kind, trained, tmp_path):
+    for before in KINDS:
+        train_tokenizer(TEXTS, kind=before, vocab_size=400, out=tmp_path, overwrite=True)
+    train_tokenizer(TEXTS, kind=kind, vocab_size=420, out=tmp_path, overwrite=True)
+    assert Tokenizer.load(tmp_path).tokens == trained.tokens
+    assert (tmp_path / "vocab.txt").exists() == (kind == "wordpiece")
+
+
 def test_the_usual_special_tokens_come_first(kind, trained):
     assert tuple(trained.tokens[:5]) == SPECIALS[kind]
     assert set(trained.roles) == {"pad", "unk", "cls", "sep", "mask"}

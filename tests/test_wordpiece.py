@@ -361,6 +361,7 @@ def test_mistakes_in_training_are_told_before_the_text_is_read(tmp_path):
         ({"vocab_size": 0}, "must be 1 or more"),
         ({"special_tokens": ("[PAD]", "[CLS]", "[SEP]")}, "UNK"),
         ({"out": tmp_path}, "holds a tokenizer already"),
+        ({"out": tmp_path, "overwrite": True}, r"more than a tokenizer \(file\)"),
         ({"out": tmp_path / "file"}, "is a file"),
     ]:
         with pytest.raises(BothwaysError, match=said):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import Json, MaxLength, Out, Source, Text, TruncationPolicy, plain
+from bothways.cli.options import Json, MaxLength, Out, Overwrite, Source, Text, TruncationPolicy, plain
 from bothways.cli.reading import named_files
 
 TRAIN_EXAMPLES = [
@@ -48,6 +48,7 @@ def train(
         plain("--score", None, "What wordpiece chooses merges by: likelihood, or ratio, which favours rare pairs."),
     ] = None,
     out: Out,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Train a vocabulary on raw text: WordPiece by likelihood, byte-level BPE or Unigram."""

@@ -15,6 +15,7 @@ from bothways.text.roles import BERT_NAMES
 if TYPE_CHECKING:
     from bothways.text.tokenizer import Tokenizer
 
+FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _AS_FILED = "PreTrainedTokenizerFast"  # the class elsewhere that takes tokenizer.json as it is
 
 
@@ -37,6 +38,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     if isinstance(tokenizer.backend.model, models.WordPiece):
         with replacing(path / "vocab.txt") as target:
             target.write_text("".join(f"{token}\n" for token in tokenizer.tokens), encoding="utf-8", newline="\n")
+    else:
+        (path / "vocab.txt").unlink(missing_ok=True)  # of a tokenizer that was there before
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:

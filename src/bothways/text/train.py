@@ -13,6 +13,7 @@ from bothways.text.documents import read_documents
 from bothways.text.normalize import Normalization, PlainNormalization
 from bothways.text.published import tokenizer_file
 from bothways.text.roles import require, role_names
+from bothways.text.saved import FILES
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.word_counts import count_words
 from bothways.text.wordpiece import SPECIAL_TOKENS, check_settings, train_wordpiece
@@ -57,6 +58,7 @@ def train_tokenizer(
     score: str | None = None,
     special_tokens: Sequence[str] | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     text: str = "text",
 ) -> Tokenizer:
     """Trains a tokenizer on raw text.
@@ -80,11 +82,12 @@ def train_tokenizer(
         special_tokens: First in the vocabulary; None takes the usual ones of the kind. BERT's names mean its template,
             RoBERTa's its own. Those beside the five are reserved: they are recognised in text.
         out: A folder that the tokenizer is saved in; it must not hold a tokenizer yet.
+        overwrite: Whether a tokenizer there is replaced, where it is alone; that of a model never is.
         text: The column that holds the text, where the source has columns.
 
     Raises:
         BothwaysError: The source cannot be read or holds no word, a setting cannot be, the vocabulary is too small for
-            the alphabet, or `out` holds a tokenizer already.
+            the alphabet, or `out` holds a tokenizer already, or more than one where it may be replaced.
     """
     if kind not in SPECIALS:
         kinds = f"{', '.join(SPECIALS)}{closest(kind, list(SPECIALS))}"
@@ -111,7 +114,7 @@ def train_tokenizer(
     roles = role_names(vocabulary.get, {})
     require(roles, vocabulary, "the list of special tokens")  # tells now, not after the work, which one is missing
     if out is not None:
-        _check_folder(Path(out))
+        _check_folder(Path(out), overwrite)
     train = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[kind]
     tokenizer = train(_paragraphs(source, text), plan)
     reserved = [token for token in plan.special_tokens if token not in roles.values()]
@@ -197,12 +200,17 @@ def fertility(
     return tokens / words
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise BothwaysError(f"{out} is a file: give a folder to save the tokenizer in")
     held = tokenizer_file(out)
-    if held is not None:
-        raise BothwaysError(f"{out} holds a tokenizer already ({held.name}): give another folder or remove it first")
+    if held is not None and not overwrite:
+        raise BothwaysError(f"{out} holds a tokenizer already ({held.name}): give another folder, or overwrite it")
+    other = min((path.name for path in out.glob("*") if path.name not in FILES), default=None)
+    if held is not None and other is not None:
+        raise BothwaysError(
+            f"{out} holds more than a tokenizer ({other}), which another vocabulary would not suit: give another folder"
+        )
 
 
 def _paragraphs(source: Source, text: str) -> Iterator[str]:
