@@ -23,15 +23,22 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 def by_chance(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """How likely a mean difference at least so large is if signs of the paired differences are chance (two-sided).
 
-    All sign patterns up to 2 to the 16th, else 100,000 drawn ones: the sign-flip test (Fisher 1935).
+    All sign patterns up to 2 to the 16th, else that which was seen and 100,000 drawn ones: the sign-flip test (Fisher
+    1935; Phipson and Smyth 2010).
     """
     differences = np.asarray(ours, float) - np.asarray(theirs, float)
     if len(differences) <= 16:
         signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
     else:
-        signs = np.random.default_rng(0).choice((1, -1), (100_000, len(differences)))
+        signs = np.random.default_rng(0).choice((1, -1), (100_001, len(differences)))
+        signs[0] = 1
     means = np.abs((signs * differences).mean(1))
     return float((means >= abs(differences.mean()) - 1e-12).mean())
+
+
+def chance(p: float) -> str:
+    """How likely, to three digits."""
+    return "p < 0.001" if p < 0.0005 else f"p {p:.3f}"
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cells import Cell, Result, Room
 from encoders import encoder, pretrained, untrained
-from figures import NOTHING, by_chance, markdown, spread
+from figures import NOTHING, by_chance, chance, markdown, spread
 from plots import dots
 from probes import PROBES, SEEDS, baselines, probe
 
@@ -103,7 +103,7 @@ def lines(
         known = found.get(f"pre-train: {row}")
         first = [] if held_out is None else [held_out(known) if known else NOTHING]
         difference = None if row == against else compared(found, row, against, tasks)
-        told = "" if difference is None else f"{difference[0]:+.1f} (p {difference[1]:.3f})"
+        told = "" if difference is None else f"{difference[0]:+.1f} ({chance(difference[1])})"
         body.append([row, *first, *(spread(scores(found, row, task)) for task in tasks), told])
     names = dict.fromkeys(name for task in tasks for name in found.get(f"baselines: {task}", {}))
     for name in names:
@@ -134,7 +134,14 @@ def answers(found: Mapping[str, Result], questions: Iterable[tuple[str, str, str
     for said, row, other in questions:
         difference = compared(found, row, other, tasks)
         body.append(
-            [said, *((NOTHING, NOTHING) if difference is None else (f"{difference[0]:+.1f}", f"{difference[1]:.3f}"))]
+            [
+                said,
+                *(
+                    (NOTHING, NOTHING)
+                    if difference is None
+                    else (f"{difference[0]:+.1f}", chance(difference[1]).removeprefix("p "))
+                ),
+            ]
         )
     return markdown(["change", "points", "p"], body)
 

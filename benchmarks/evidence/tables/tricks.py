@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from cells import Blocks, Cell, Result, Room, results
-from figures import NOTHING, by_chance, markdown, spread
+from figures import NOTHING, by_chance, chance, markdown, spread
 from finetune_sides import read_rows
 from plots import dots
 from probes import NEVER, SEEDS, rows
@@ -131,7 +131,7 @@ def page(found: Mapping[str, Result]) -> Blocks:
         told = NOTHING
         if pairs and trick != PLAIN:
             ours, theirs = zip(*pairs, strict=True)
-            told = f"{100 * np.mean(np.subtract(ours, theirs)):+.1f} (p {by_chance(ours, theirs):.3f})"
+            told = f"{100 * np.mean(np.subtract(ours, theirs)):+.1f} ({chance(by_chance(ours, theirs))})"
         body.append([trick, *(spread(scores(found, trick, name)) for name in ON), told])
     beside = results("tasks")
     randoms = [one_score(beside.get(f"{name}: random encoder")) for name in ON]

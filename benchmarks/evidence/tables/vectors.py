@@ -8,7 +8,7 @@ from functools import partial
 import vectors_quality
 from cells import Blocks, Cell, Result, Room
 from encoders import encoder, untrained
-from figures import NOTHING, by_chance, markdown, spread
+from figures import NOTHING, by_chance, chance, markdown, spread
 from plots import dots
 from probes import SEEDS, rows
 
@@ -117,5 +117,5 @@ def claims(found: Mapping[str, Result]) -> str:
         return ""
     mean, cls = zip(*both, strict=True)
     points = 100 * (sum(mean) - sum(cls)) / len(both)
-    chance = by_chance(mean, cls)
-    return f"The mean is {points:+.1f} points beside the first token over {len(both)} pairs (p {chance:.3f})."
+    told = chance(by_chance(mean, cls))
+    return f"The mean is {points:+.1f} points beside the first token over {len(both)} pairs ({told})."
