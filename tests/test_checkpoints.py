@@ -100,6 +100,28 @@ def test_a_table_that_should_be_tied_and_is_not_is_reported(path):
         read_folder(path)
 
 
+def test_a_table_of_its_own_that_is_meant_so_leaves_no_head_that_would_be_wrong(path):
+    def change(tensors):
+        table = tensors["bert.embeddings.word_embeddings.weight"]
+        return tensors | {"cls.predictions.decoder.weight": table.clone()}
+
+    rewrite(path, change)
+    rewrite_config(path, tie_word_embeddings=False)
+    assert set(read_folder(path).heads) == {"mlm", "nsp"}  # the tables are alike
+    rewrite(
+        path,
+        lambda tensors: tensors | {"cls.predictions.decoder.weight": tensors["cls.predictions.decoder.weight"] + 1},
+    )
+    with pytest.warns(BothwaysWarning, match=r"not used: cls\.predictions"):
+        assert set(read_folder(path).heads) == {"nsp"}
+
+
+def test_weights_in_whole_numbers_are_refused(path):
+    rewrite(path, lambda tensors: {name: (100 * value).to(torch.int8) for name, value in tensors.items()})
+    with pytest.raises(BothwaysError, match="are whole numbers: weights that another library quantized are not opened"):
+        read_folder(path)
+
+
 def test_counters_of_positions_are_dropped(path):
     expected = read_folder(path)
     rewrite(path, lambda tensors: tensors | {"bert.embeddings.position_ids": torch.arange(512)[None]})

@@ -62,6 +62,14 @@ def types():
 
 
 @needed
+@pytest.mark.parametrize("activation", ["relu", "gelu", None])
+def test_what_is_not_a_number_stays_so_in_a_linear_layer(activation):
+    weight = OURS.packed(torch.ones(64, 64))
+    found = OURS.linear(torch.full((2, 64), torch.nan), weight, torch.zeros(64), torch.float32, activation=activation)
+    assert found.isnan().all()
+
+
+@needed
 @pytest.mark.parametrize("lengths", [(1,), (2, 3, 5), (15, 16, 17), (1, 1, 31, 32, 33), (100, 257, 511)])
 @pytest.mark.parametrize(("heads", "width"), [(12, 32), (2, 64), (1, 96), (3, 128)])
 def test_attention_is_its_definition(lengths, heads, width):
@@ -463,6 +471,22 @@ def test_they_are_compiled_once(looked_for, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert kernels.kernels() is not None
     assert list(looked_for.iterdir()) == [made]
+
+
+@needed
+@pytest.mark.usefixtures("looked_for")
+def test_numbers_are_rounded_where_bf16_has_no_instruction(monkeypatch):
+    features = kernels._features() - {"avx512_bf16"}
+    monkeypatch.setattr(kernels, "_features", lambda: features)
+    plain = kernels.kernels()
+    assert plain is not None
+    assert not plain.pairs
+    x = torch.randn(300, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    gain, bias = torch.rand(64) + 0.5, torch.randn(64)
+    exact = functional.layer_norm(x.float(), (64,), gain, bias)
+    found = plain.normed(x, gain, bias, 1e-5)
+    assert (found == exact.bfloat16()).float().mean() > 0.999
+    assert plain.normed(x * torch.nan, gain, bias, 1e-5).isnan().all()
 
 
 @needed

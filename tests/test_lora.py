@@ -240,6 +240,15 @@ def test_peft_opens_our_adapter_and_computes_the_same(name, tmp_path):
     assert found.numpy() == pytest.approx(result.model.class_probabilities(TEXTS[:6]), abs=2e-5)
 
 
+@pytest.mark.parametrize("begun", ["pissa", "olora", "loftq", "corda"])
+def test_an_adapter_whose_base_is_not_the_published_one_is_refused(begun, adapter):
+    base, folder = adapter
+    config = json.loads((folder / CONFIG_FILE).read_text()) | {"init_lora_weights": begun}
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(BothwaysError, match=f"init_lora_weights = '{begun}', which is not supported"):
+        bw.load(base, adapter=folder)
+
+
 @pytest.mark.parametrize("name", PEFT)
 def test_we_open_peft_s_adapter_and_compute_the_same(name, tmp_path):
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")

@@ -186,6 +186,45 @@ def test_weights_that_an_optimizer_changed_are_seen(how):
     assert np.abs(found - Model(model._saved).class_probabilities(["the river"])).max() < 1e-5
 
 
+def test_weights_that_are_written_to_without_a_word_are_seen():
+    model = Model(tiny.saved(("classify",)), engine="packed")
+    for part in (model.encoder.stack.blocks[0].attention.value, model.encoder.stack.blocks[-1].feed_forward.output):
+        before = model.embed("the river")
+        part.weight.data.zero_()
+        assert not np.allclose(model.embed("the river"), before, atol=1e-4)
+        part.weight.data = torch.randn(part.weight.shape, generator=torch.Generator().manual_seed(0))
+        moved = model.embed("the river")
+        part.weight.data.zero_()  # of the new place
+        assert not np.allclose(model.embed("the river"), moved, atol=1e-4)
+
+
+def test_a_model_opened_where_nothing_is_learned_answers_and_learns_elsewhere(tmp_path):
+    import bothways as bw
+
+    folder = tiny.folder(tmp_path / "model")
+    with torch.inference_mode():
+        model = bw.load(folder, device="cpu")
+        there = model.embed("the river")
+    assert np.array_equal(model.embed("the river"), there)
+    model.encoder(model.encode(["the river"]).batch([0])).sequence.sum().backward()
+
+
+def test_a_fingerprint_tells_any_weight_from_another():
+    model = tiny.model(("classify",))
+    seen = {model.parts.fingerprint()}
+    weights = [*model.encoder.parameters(), *model.heads["classify"].parameters()]
+    for number, weight in enumerate(weights):
+        place = (number * 7919) % weight.numel()
+        with torch.no_grad():
+            weight.view(-1)[place] += 1e-3
+        seen.add(model.parts.fingerprint())
+    table = model.encoder.embeddings.tokens.weight
+    for swapped in (table.data.flip(0), table.data.flip(1)):
+        table.data = swapped
+        seen.add(model.parts.fingerprint())
+    assert len(seen) == len(weights) + 3
+
+
 @pytest.mark.usefixtures("fastest")
 def test_what_is_opened_runs_packed_and_what_is_made_in_plain_torch(tmp_path):
     import bothways as bw

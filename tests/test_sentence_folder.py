@@ -96,6 +96,42 @@ def test_a_recipe_that_is_not_supported_is_refused(tmp_path, file, content, mess
         read_folder(path)
 
 
+@pytest.mark.parametrize(("said", "limit"), [(7, 7), (10**30, None), (None, None)])
+@pytest.mark.parametrize("file", [True, False])
+def test_without_a_limit_of_its_own_it_has_the_tokenizer_s(tmp_path, said, limit, file):
+    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("cls", stated=True))
+    (path / "bothways.json").unlink()
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": None}))
+    if not file:
+        (path / "sentence_bert_config.json").unlink()
+    settings = json.loads((path / "tokenizer_config.json").read_text()) | {"model_max_length": said}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert read_folder(path).max_length == limit
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": "256"}))
+    with pytest.raises(BothwaysError, match="texts have '256' tokens at most"):
+        read_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"truncate_dim": 8}, "truncate_dim = 8, but vectors are given whole"),
+        ({"max_active_dims": 3}, "max_active_dims = 3, but all words"),
+        (
+            {"model_type": "CrossEncoder", "prompts": {"a": "b"}, "default_prompt_name": "a"},
+            "default_prompt_name = 'a', but nothing is put before",
+        ),
+        ({"prompts": {"a": "b"}, "default_prompt_name": "a"}, None),
+    ],
+)
+def test_what_is_done_only_for_those_who_ask_is_told(tmp_path, recwarn, stated, said):
+    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("cls", stated=True))
+    (path / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    load(path)
+    found = [str(one.message) for one in recwarn]
+    assert not found if said is None else said in found[0]
+
+
 TEXTS = ["the river", *tiny.sentences(7, longest=12)]
 PROMPTS = {"query": "what is ", "document": ""}
 

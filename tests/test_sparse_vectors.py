@@ -1,5 +1,9 @@
 """Sparse vectors: learned so that what belongs together shares words, the same in sentence-transformers."""
 
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +69,23 @@ def test_the_vectors_are_those_of_a_sparse_encoder_both_ways(trained, tmp_path):
     assert other.encode(texts, convert_to_sparse_tensor=False).numpy() == pytest.approx(ours, abs=1e-5)
     other.save(str(tmp_path / "theirs"))
     assert bw.load(tmp_path / "theirs").sparse_vectors(texts).toarray() == pytest.approx(ours, abs=1e-5)
+
+
+def test_threads_that_ask_at_once_leave_the_policy_as_it_was(trained, monkeypatch):
+    model, both = bw.load(trained[1], device="cpu"), threading.Barrier(2, timeout=60)
+    texts, encode = ["the river " * 100], model.encode
+
+    def together(*asked, **options):
+        both.wait()
+        return encode(*asked, **options)
+
+    monkeypatch.setattr(model, "encode", together)
+    with warnings.catch_warnings(record=True) as said, ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("always")
+        list(pool.map(model.sparse_vectors, [texts, texts]))
+    assert model.truncation == "warn"
+    assert sum("were cut" in str(one.message) for one in said) == 2
+    assert model.truncated.texts == 2
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -44,11 +44,16 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "use_dora": (False, None),
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
     "fan_in_fan_out": (False, None),
     "rank_pattern": ({}, None),
     "alpha_pattern": ({}, None),
 }
-"""What an adapter's configuration may say where it says more than a rank and a scale."""
+"""What an adapter's configuration may say where it says more than a rank and a scale.
+
+Other ways to begin, such as PiSSA's and OLoRA's, take their first product out of the base's weights, and `peft` does so
+again whenever it opens such an adapter; it can write one that needs no such base.
+"""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def read_folder(folder: Path) -> Saved:
     assign({"encoder": encoder, **heads}, tensors, report, str(folder))
     if str(report):
         warnings.warn(BothwaysWarning(f"tensors of {folder}: {report}"), stacklevel=3)
+    if advice := sentence_folder.left_to_ask(root):
+        warnings.warn(BothwaysWarning(advice), stacklevel=3)
     tokenizer = Tokenizer.load(folder) if tokenizer_file(folder) else None
     if tokenizer is not None and sentence_folder.lowercases(folder):
         tokenizer = Tokenizer(lowercasing(tokenizer.backend), tokenizer.settings)
@@ -137,7 +139,7 @@ def read_folder(folder: Path) -> Saved:
         raise BothwaysError(
             f"the tokenizer in {folder} has {tokenizer.size} tokens, but the model only {config.embeddings.vocab_size}"
         )
-    longest = own.get("max_length", sentence_folder.read_max_length(folder))
+    longest = own.get("max_length", sentence_folder.read_max_length(root))
     if longest is None and tokenizer is not None and cross_encoder_folder.is_scorer(head_configs):
         longest = tokenizer.max_length
     if late is not None and late.longest is not None:

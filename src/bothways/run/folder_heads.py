@@ -10,9 +10,10 @@ from bothways.errors import BothwaysError
 from bothways.model.config import HeadConfig
 from bothways.model.families.family import Family, FamilyHead
 from bothways.model.families.hf import HF_POOLINGS, HF_PROBLEMS, POOLINGS, PROBLEMS, Reader
+from bothways.model.families.names import NameTable
 from bothways.run import cross_encoder_folder
 from bothways.run.folder_files import OWN_FILE, own_file, read_config
-from bothways.run.weights import Tensors
+from bothways.run.weights import Tensors, same
 
 if TYPE_CHECKING:
     from bothways.run.folder import Saved
@@ -23,9 +24,10 @@ def kinds_of(folder: Path, members: Family, published: Tensors) -> list[str]:
 
     Several kinds of heads may bear the same names: ``classifier`` classifies sequences, tokens or choices. The class in
     ``config.json`` says which; a checkpoint that names no class has the first kind that fits, and a head under such
-    names in a class that is not known is left alone.
+    names in a class that is not known is left alone. So is one that guesses words by a token table of its own.
     """
-    classes = read_config(folder).get("architectures") or []
+    config = read_config(folder)
+    classes = config.get("architectures") or []
     stated = frozenset().union(*(members.kinds_of(name) or () for name in classes))
     shared = Counter(theirs for head in members.heads.values() for theirs in head.names)
     found: list[str] = []
@@ -35,7 +37,17 @@ def kinds_of(folder: Path, members: Family, published: Tensors) -> list[str]:
         fits = any(theirs in published for theirs in head.names) and not taken & head.names.keys()
         if kind in stated or (fits and (alone or not classes)):
             found.append(kind)
+    if config.get("tie_word_embeddings") is False and _has_two_tables(members.table([]), published):
+        found = [kind for kind in found if kind != "mlm"]
     return found
+
+
+def _has_two_tables(names: NameTable, published: Tensors) -> bool:
+    for repeated, table in names.tied.items():
+        own, tables = published.get(repeated), [published.get(name) for name in (table, names.prefix + table)]
+        if own is not None and not any(one is not None and same(own, one) for one in tables):
+            return True
+    return False
 
 
 def heads_of(folder: Path, tensors: Tensors, members: Family) -> dict[str, HeadConfig]:

@@ -58,7 +58,8 @@ def load(
 ) -> Model:
     """Opens a folder with weights, or a hub id; as `bothways.run.opening.load` says, which opens exported ones too."""
     folder, name = find_model(source, offline), name or str(source)
-    saved = read_folder(folder)
+    with torch.inference_mode(False):  # what is opened within such a block may be trained outside of it
+        saved = read_folder(folder)
     if adapter is not None:
         saved = with_adapter(saved, Path(adapter), name, folder)
     return Model(

@@ -172,14 +172,21 @@ class Runner(ABC):
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False) -> Encoded:
         """Texts, or pairs, as tokens within the model's limits; what is cut is counted in `truncated`."""
-        errand = current()
-        policy = "head" if errand and self.truncation == "warn" else self.truncation
-        encoded = self.tokenizer.encode(texts, pairs, max_length=self.max_length, truncation=policy, offsets=offsets)
-        if errand:
-            errand.truncation += encoded.truncation
-        with self._turns.count:
-            self.truncated += encoded.truncation
+        length, policy = self.max_length, self.policy()
+        encoded = self.tokenizer.encode(texts, pairs, max_length=length, truncation=policy, offsets=offsets)
+        self.note_cut(encoded.truncation)
         return encoded
+
+    def policy(self) -> str:
+        """What becomes of long texts now: whoever sent this thread on an errand warns of them himself."""
+        return "head" if self.truncation == "warn" and current() else self.truncation
+
+    def note_cut(self, cut: Truncation) -> None:
+        """Counts what was cut, here and for the errand that this thread is on."""
+        if errand := current():
+            errand.truncation += cut
+        with self._turns.count:
+            self.truncated += cut
 
     def mark(self, batch: TokenBatch, kind: str) -> TokenBatch:
         """A batch with the tokens marked that are global while a head is at work; most heads want none.

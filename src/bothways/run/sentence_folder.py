@@ -134,6 +134,20 @@ def read(folder: Path) -> SentenceRecipe:
     )
 
 
+def left_to_ask(folder: Path) -> str:
+    """What a folder states that is done only for those who ask for it, in a sentence for them; empty: nothing."""
+    said = _settings(folder)
+    advice = {}
+    if said.get("truncate_dim") is not None:
+        advice["truncate_dim"] = "vectors are given whole; ask for fewer values with dims"
+    if said.get("max_active_dims") is not None:
+        advice["max_active_dims"] = "all words are given; ask for fewer with top"
+    if said.get("model_type", _OURS) != _OURS and said.get("default_prompt_name") is not None:
+        advice["default_prompt_name"] = "nothing is put before texts here; put its prompt before them yourself"
+    told = (f"it says {name} = {said[name]!r}, but {what}" for name, what in advice.items())
+    return f"{folder / SETTINGS_FILE}: {'; '.join(told)}" if advice else ""
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     """What a folder says of prompts and similarity."""
     said = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
@@ -142,17 +156,27 @@ def _settings(folder: Path) -> dict[str, Any]:
     return said
 
 
-def read_max_length(folder: Path) -> int | None:
-    """The longest text in tokens that a folder of an encoder states for sentence vectors, if it does.
+def read_max_length(root: Path) -> int | None:
+    """The longest text in tokens that a folder states for sentence vectors, if it does.
 
-    `sentence-transformers` 6 leaves it to the tokenizer's settings.
+    Where a folder of `sentence-transformers` does not, that library goes by the tokenizer's settings.
+
+    Args:
+        root: The folder of the whole model.
+
+    Raises:
+        BothwaysError: What it states is no number of tokens.
     """
-    said = _text_settings(folder)
-    limit: int | None = said.get("max_seq_length")
-    if limit is None and "transformer_task" in said and (folder / "tokenizer_config.json").is_file():
-        limit = read_json(folder / "tokenizer_config.json").get("model_max_length")
-        limit = None if limit is None or limit > _NO_LIMIT else int(limit)
-    return limit
+    folder = encoder_folder(root)
+    limit, path = _text_settings(folder).get("max_seq_length"), folder / "tokenizer_config.json"
+    if limit is None and (root / MODULES_FILE).is_file() and path.is_file():
+        limit = read_json(path).get("model_max_length")
+        limit = None if isinstance(limit, int | float) and limit > _NO_LIMIT else limit
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
+        raise BothwaysError(f"{folder} says that texts have {limit!r} tokens at most; a whole number is wanted there")
+    return int(limit)
 
 
 def lowercases(folder: Path) -> bool:

@@ -138,12 +138,13 @@ def to_ours(published: Tensors, names: NameTable, report: LoadReport) -> Tensors
             report.unexpected.append(name)
         elif found not in ours:
             ours[found] = published[name]
-        elif not _same(ours[found], published[name]):
+        elif not same(ours[found], published[name]):
             report.unexpected.append(name)
     return ours
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever their types."""
     return a.shape == b.shape and torch.equal(a.float(), b.float())
 
 
@@ -187,8 +188,14 @@ def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadRepor
         where: The checkpoint, for messages.
 
     Raises:
-        BothwaysError: Shapes disagree; every tensor concerned is named.
+        BothwaysError: Shapes disagree, and every tensor concerned is named; or one does not hold floating numbers.
     """
+    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
+    if whole:
+        raise BothwaysError(
+            f"{listed(whole)} of {where} are whole numbers: weights that another library quantized are not opened; "
+            "take those that it was given"
+        )
     places = {
         f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()
     }

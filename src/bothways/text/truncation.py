@@ -43,14 +43,6 @@ class Truncation:
             self.windowed + other.windowed,
         )
 
-    def __sub__(self, other: Truncation) -> Truncation:
-        return Truncation(
-            self.texts - other.texts,
-            self.tokens - other.tokens,
-            self.all_texts - other.all_texts,
-            self.all_tokens - other.all_tokens,
-        )
-
     def sentence(self, max_length: int) -> str:
         """One sentence for the user: how much was cut, of how much, and what to do about it."""
         return (

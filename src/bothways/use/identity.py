@@ -24,7 +24,7 @@ def settings_of(model: Questions) -> dict[str, Any]:
 
 
 def identity_of(model: Questions) -> str:
-    """A hash of a model: its configuration, tokenizer, decoding, and a sample of each of its weights."""
+    """A hash of a model: its configuration, tokenizer, decoding, and weights."""
     found = hashlib.blake2b(digest_size=16)
     plain = (model.config, sorted(model.head_configs.items()), model.sentence, model.tokenizer.fingerprint)
     found.update(repr(plain).encode("utf-8", "surrogatepass"))

@@ -71,7 +71,7 @@ INLINE __m512 gelu_tanh(__m512 x) {
 
 INLINE __m512 activated(const int activation, const int exact, __m512 x) {
     if (activation == RELU)
-        return _mm512_max_ps(x, _mm512_setzero_ps());
+        return _mm512_max_ps(_mm512_setzero_ps(), x); /* NaN stays */
     if (activation == NOTHING)
         return x;
     if (!exact)

@@ -111,7 +111,12 @@ INLINE __m256i halves(__m512 values) {
 #ifdef __AVX512BF16__
     return (__m256i)_mm512_cvtneps_pbh(values);
 #else
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(values), 16));
+    const __m512i bits = _mm512_castps_si512(values);
+    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
+    const __mmask16 numbers = _mm512_cmp_ps_mask(values, values, _CMP_ORD_Q);
+    const __m512i whole = _mm512_mask_mov_epi32(_mm512_set1_epi32(0x7fc00000), numbers, rounded);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(whole, 16));
 #endif
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bothways.run.answering.parts import one_note
+from bothways.run.answering.parts import said_once
 from bothways.run.engines.protocol import Output
 from bothways.run.late_recipe import LateRecipe
 from bothways.text.encoded import Encoded, gather_index
@@ -30,17 +30,16 @@ def token_vectors(model: Runner, texts: Sequence[str], query: bool) -> list[np.n
     width = model.head("late", "token_vectors").outputs
     recipe = LateRecipe.of(model.decoding.get("late", {}))
     found: list[np.ndarray] = []
-    with one_note(model):
+    with said_once(model):
         for begin in range(0, len(texts), _TEXTS):
             found += _part(model, recipe, texts[begin : begin + _TEXTS], query, width)
     return found
 
 
 def _part(model: Runner, recipe: LateRecipe, texts: Sequence[str], query: bool, width: int) -> list[np.ndarray]:
-    encoded = recipe.encode(
-        model.tokenizer, texts, query=query, max_length=model.max_length, truncation=model.truncation
-    )
-    model.truncated += encoded.truncation
+    policy = model.policy()
+    encoded = recipe.encode(model.tokenizer, texts, query=query, max_length=model.max_length, truncation=policy)
+    model.note_cut(encoded.truncation)
     if query and recipe.expand == "unseen":
         out = _unseen(model, recipe, encoded, width)
     else:

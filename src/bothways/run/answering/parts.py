@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import BothwaysWarning
-from bothways.text.truncation import Truncation
+from bothways.run.errand import current, on_errand
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
@@ -25,7 +25,7 @@ def by_parts(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None, a
     """``(texts, ...)`` what `answer` says of texts, or pairs of texts; what is cut of them is said once."""
     if len(texts) <= _TEXTS and sum(map(len, texts)) <= _LETTERS:
         return answer(texts, pairs)
-    with one_note(model):
+    with said_once(model):
         return np.concatenate([answer(*part) for part in _parts(texts, pairs)])
 
 
@@ -45,14 +45,12 @@ def _parts(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[tuple[
 
 
 @contextmanager
-def one_note(model: Runner) -> Iterator[Truncation]:
-    """Collects what is cut while a model is asked several times, and says it once; yields what was cut before."""
-    before, policy = model.truncated, model.truncation
-    model.truncation = "head" if policy == "warn" else policy
-    try:
-        yield before
-    finally:
-        model.truncation = policy
-    cut = model.truncated - before
-    if policy == "warn" and cut.texts and model.max_length is not None:
-        warnings.warn(cut.sentence(model.max_length), BothwaysWarning, stacklevel=2)
+def said_once(model: Runner) -> Iterator[None]:
+    """Collects what is cut while a model is asked several times, and says it once, if nobody else does."""
+    if current() is not None:
+        yield
+        return
+    with on_errand() as errand:
+        yield
+    if model.truncation == "warn" and errand.truncation.texts and model.max_length is not None:
+        warnings.warn(errand.truncation.sentence(model.max_length), BothwaysWarning, stacklevel=2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bothways.errors import BothwaysError, need
-from bothways.run.answering.parts import one_note
+from bothways.run.answering.parts import said_once
 from bothways.run.engines.protocol import SPARSE, Output
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def sparse_vectors(model: Runner, texts: Sequence[str], top: int | None = None) 
     need("scipy", "torch", "Sparse vectors")
     from scipy.sparse import csr_array, vstack
 
-    with one_note(model):
+    with said_once(model):
         parts = [_part(model, texts[begin : begin + _TEXTS], top) for begin in range(0, len(texts), _TEXTS)]
     return (
         vstack(parts, format="csr") if parts else csr_array((0, model.config.embeddings.vocab_size), dtype=np.float32)

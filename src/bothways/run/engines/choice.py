@@ -7,6 +7,8 @@ from collections.abc import Callable
 from operator import is_
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from bothways.errors import BothwaysError, closest
@@ -18,6 +20,8 @@ FASTEST = {"cpu": "packed", "cuda": "gpu"}
 """The engine that runs fastest, by kind of device; plain torch elsewhere."""
 _PACKED = ("int8", "int16")
 """Precisions of the packed engine alone."""
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers as wide as others."""
 ENGINES = ("auto", "reference", "packed", "gpu")
 
 
@@ -92,29 +96,38 @@ class _Watched:
         self._values: list[nn.Parameter] = []
         self._of: list[nn.Module] = []
         self._walks = 0
+        self._pointers: list[int] = []
+        self._some: list[Any] = []
 
     def state(self, parts: Parts) -> tuple[object, ...]:
         """Differs when a weight was changed in its place, or a module by another one.
 
-        Not every optimizer tells a tensor that it was changed, so some numbers are looked at as well.
+        Not everything that changes a tensor tells so, such as some optimizers and whoever writes to its ``data``: so
+        some numbers of each weight are looked at as well.
         """
         modules = [parts.encoder, *parts.heads.values()]
         same = len(modules) == len(self._of) and all(map(is_, modules, self._of))
         if not same or any(held.get(name) is not value for held, name, value in self._places):
             self._walk(modules)
             self._of, self._walks = modules, self._walks + 1
-        changes = sum(value._version for value in self._values)
-        some = self._values[:: len(self._values) // 8 or 1]
-        return (
-            self._walks,
-            changes,
-            *(value.data_ptr() for value in some),
-            *(float(value.detach().flatten()[-1]) for value in some),
-        )
+        pointers = [value.data_ptr() for value in self._values]
+        if pointers != self._pointers:
+            self._pointers, self._some = pointers, _some(self._values)
+        changes = sum(0 if value.is_inference() else value._version for value in self._values)
+        numbers = [some.tobytes() if isinstance(some, np.ndarray) else some.tolist() for some in self._some]
+        return self._walks, changes, pointers, numbers
 
     def _walk(self, modules: list[nn.Module]) -> None:
-        self._places, self._values = [], []
+        self._places, self._values, self._pointers = [], [], []
         for module in (inner for outer in modules for inner in outer.modules()):
             for held in (module._modules, module._parameters):
                 self._places += [(held, name, value) for name, value in held.items()]
             self._values += [value for value in module._parameters.values() if value is not None]
+
+
+def _some(values: list[nn.Parameter]) -> list[Any]:
+    """Views of a few numbers of each value; of a few values where each has to be waited for."""
+    if any(value.device.type != "cpu" for value in values):
+        return [value.detach().flatten()[-1:] for value in values[:: len(values) // 8 or 1]]
+    flat = [value.detach().view(-1) for value in values if value.is_contiguous()]
+    return [one[:: len(one) // 8 | 1].view(_BITS[one.element_size()]).numpy() for one in flat]

@@ -24,6 +24,7 @@ from bothways.run.engines.packed.linear import PackedLinear, can_pack
 from bothways.run.engines.packed.pack import keeps_halves, pack, passed
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
+from bothways.run.machine import wanted_threads
 from bothways.run.precision import native_bf16
 
 _BATCH_BYTES = 2048
@@ -137,6 +138,9 @@ class PackedEngine:
         }
 
 
+_STARTING = threading.Lock()
+
+
 def fast_precision() -> str:
     """The fastest precision of this processor that needs no rounded weights."""
     return "bf16" if native_bf16("cpu")[0] else "int16" if can_int16() else "float32"
@@ -149,14 +153,17 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     They end with the block: while they exist, OpenMP lets threads that share a batch sleep sooner, and a short text
     takes twice as long.
     """
-    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "bothways-engine", lambda: torch.set_num_threads(1))
     try:
-        ready = threading.Barrier(count + 1)
-        for _ in range(count):
-            pool.submit(ready.wait)
-        ready.wait()
-        torch.set_num_threads(threads)  # what a worker says of itself, torch takes for all new threads
+        with _STARTING:
+            # what a worker says of itself, torch takes for all new threads: also for this one, if it began meanwhile
+            threads = torch.get_num_threads()
+            threads = threads if threads > 1 else min(count, wanted_threads())
+            ready = threading.Barrier(count + 1)
+            for _ in range(count):
+                pool.submit(ready.wait)
+            ready.wait()
+            torch.set_num_threads(threads)
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
