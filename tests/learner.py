@@ -114,7 +114,7 @@ def held_out(model, items=4):
     return Evaluation(names, lambda: evaluate_items(model, NextAndParity(), items))
 
 
-def run(out=None, model=None, stream=None, callbacks=(), objective=None, **changes):
+def run(out=None, model=None, stream=None, callbacks=(), objective=None, force=False, **changes):
     """Trains; returns the model and the history."""
     model = model or Network()
     history = train(
@@ -125,6 +125,7 @@ def run(out=None, model=None, stream=None, callbacks=(), objective=None, **chang
         out=out,
         evaluate=held_out(model),
         callbacks=callbacks,
+        force=force,
     )
     return model, history
 

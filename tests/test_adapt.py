@@ -149,6 +149,22 @@ def test_how_it_learns_is_a_setting(tmp_path):
 FEW = {"steps": 2, "batch_tokens": 256, "max_length": 32, "precision": "float32"}
 
 
+def test_what_it_reads_is_not_thrown_away(tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    adapt(base, DOMAIN, out=out, **FEW)
+    (out / "prepared" / "more.txt").write_text("\n\n".join(DOMAIN))
+    before = sorted(out.rglob("*"))
+    for given in ({"base": out}, {"base": out / "model"}, {"corpus": out / "prepared" / "more.txt"}):
+        with pytest.raises(BothwaysError, match="is what this run reads, and --overwrite would remove it"):
+            adapt(**{"base": base, "corpus": DOMAIN, "out": out, "overwrite": True, **FEW, **given})
+    assert sorted(out.rglob("*")) == before
+    (tmp_path / "other" / "prepared").mkdir(parents=True)
+    with pytest.raises(BothwaysError, match="holds something else than what was prepared"):
+        adapt(base, DOMAIN, out=tmp_path / "other", overwrite=True, **FEW)
+    adapt(base, DOMAIN, out=out, overwrite=True, **FEW)
+    assert not (out / "prepared" / "more.txt").exists()
+
+
 def test_before_and_after_are_of_the_same_text(tmp_path):
     """Else a second call would subtract what was measured on one text from what was measured on another."""
     base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"

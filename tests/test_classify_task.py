@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bothways as bw
 import tiny
@@ -174,6 +176,29 @@ def test_a_split_keeps_the_share_of_rare_labels():
     kept, held = stratified_split(Classify().read(rows), 0.2, seed=1)
     assert (len(kept), len(held)) == (160, 40)
     assert sum("rare" in labels for labels in held.labels) == 4
+
+
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=2, max_size=30),
+    share=st.sampled_from([0.05, 0.1, 0.2, 0.5]),
+    seed=st.integers(0, 9),
+)
+def test_a_split_holds_its_share_of_all_and_no_class_is_only_there(sizes, share, seed):
+    rows = [{"text": f"{c} {n}", "label": f"c{c}"} for c, size in enumerate(sizes) for n in range(size)]
+    kept, held = stratified_split(Classify().read(rows), share, seed)
+    assert sorted([*kept.texts, *held.texts]) == sorted(row["text"] for row in rows)
+    shared = [size for size in sizes if size > 1]
+    if shared:
+        assert set(kept.labels) == {row["label"] for row in rows}
+    wanted = round(share * len(rows))
+    assert 1 <= len(held) <= max(1, wanted)
+    if min(sizes) > 2:
+        assert len(held) == max(1, wanted)
+
+
+def test_numbers_come_first_and_what_is_none_is_a_name():
+    rows = [{"text": f"t {label}", "label": label} for label in ("nan", "10", "inf", "2", "b", "1")]
+    assert class_names(Classify().read(rows)) == ("1", "2", "10", "b", "inf", "nan")
 
 
 def test_a_balanced_epoch_holds_every_group_as_often_as_the_largest():

@@ -179,6 +179,14 @@ def test_training_data_that_changed_are_not_taken_for_those_of_the_run(run, tmp_
     assert any("are not what they were in training" in note for note in told["notes"])
 
 
+def test_a_run_that_was_given_its_dev_set_in_memory_is_known_too(run, tmp_path):
+    folder, _ = run
+    given = {"base": folder / "base", "train": str(folder / "train.jsonl"), "dev": rows(20, 9), **SETTINGS}
+    bw.finetune("classify", out=tmp_path / "run", **given | {"report": False})
+    told = bw.evaluate(tmp_path / "run", str(folder / "test.jsonl"), device="cpu")
+    assert [row["role"] for row in told["contenders"]] == ["model", "before", "baseline", "baseline"]
+
+
 def test_a_classifier_that_others_trained_is_evaluated():
     model = tiny.model(("classify",))
     told = bw.evaluate(model, [{"text": text, "label": "good"} for text in tiny.sentences(8)])

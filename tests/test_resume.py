@@ -113,6 +113,32 @@ def test_another_run_is_refused_by_the_setting_that_differs(stopped, changes, sa
     assert "--out or --overwrite" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("steps", 2.5, "a whole number"),
+        ("steps", float("inf"), "a whole number"),
+        ("evaluate_every", float("inf"), "steps or a share"),
+        ("seed", 0.5, "a whole number"),
+    ],
+)
+def test_numbers_that_would_never_come_up_are_refused(setting, value, said):
+    with pytest.raises(BothwaysError, match=f"{setting} must be {said}"):
+        learner.run(None, **{setting: value})
+
+
+def test_a_rate_that_was_lowered_once_is_forgotten_with_the_rate(stopped):
+    state = stopped / "checkpoint" / (stopped / "checkpoint" / "current").read_text().strip() / "state.json"
+    content = json.loads(state.read_text())
+    content["loop"]["rate_share"] = 0.5
+    state.write_text(json.dumps(content))
+    rates = []
+    learner.run(stopped, learning_rate=2e-2, force=True, callbacks=[lambda event: rates.append(event.values["rate"])])
+    expected = []
+    learner.run(None, learning_rate=2e-2, callbacks=[lambda event: expected.append(event.values["rate"])])
+    assert rates == expected[-len(rates) :]
+
+
 def test_how_often_is_saved_may_change(stopped):
     model, _ = learner.run(stopped, save_every=7)
     assert_same_bits(own_tensors(model), own_tensors(learner.run()[0]))

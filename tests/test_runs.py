@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import bothways as bw
 import learner
+import tiny
 from bothways.errors import BothwaysError
 from bothways.learn import runs
 from bothways.learn.runs import check_out, fingerprint, read_run, write_run
@@ -120,6 +122,32 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     write_run(tmp_path, command="pretrain", settings={}, seed=0)
     (tmp_path / "log.jsonl").write_text("")
     assert check_out(tmp_path) is False
+
+
+PRETRAINING = {"objective": "mlm", "max_length": 16, "steps": 1, "batch_tokens": 64}
+
+
+@pytest.mark.parametrize("verb", ["finetune", "pretrain"])
+def test_after_a_mistake_in_what_is_read_the_run_to_be_replaced_is_there_again(verb, tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    rows = [{"text": f"the river {n}", "label": "ab"[n % 2]} for n in range(40)]
+
+    def run(**given):
+        if verb == "finetune":
+            return bw.finetune("classify", base=base, train=rows, out=out, **{"steps": 1, **given})
+        return bw.pretrain([row["text"] for row in rows * 9], base=base, out=out, **PRETRAINING | given)
+
+    run()
+    (out / "notes.txt").write_text("mine")
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    mistakes = {"finetune": {"text": "nosuch"}, "pretrain": {"batch_tokens": 10**7}}[verb]
+    with pytest.raises(BothwaysError):
+        run(overwrite=True, **mistakes)
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    run(overwrite=True, seed=1)
+    assert json.loads((out / "run.json").read_text())["seed"] == 1
+    assert not (out / ".replaced").exists()
+    assert (out / "notes.txt").exists()
 
 
 def test_a_model_that_no_run_wrote_is_not_touched(tmp_path):

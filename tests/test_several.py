@@ -99,6 +99,18 @@ def test_without_dev_all_seeds_are_judged_on_the_same_examples(place, tmp_path):
     assert len(found.rows) == 6
 
 
+@pytest.mark.parametrize("verb", ["finetune_seeds", "cross_validate"])
+def test_the_best_of_several_is_evaluated_beside_its_baselines_and_its_beginning(verb, place, tmp_path):
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    unseen = [{"text": f"{text} river", "label": "a"} for text in tiny.sentences(24, seed=8, longest=9)]
+    for path, content in ((train, rows()), (test, [*unseen, {"text": "so unlike it winter garden", "label": "b"}])):
+        path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    times = {"finetune_seeds": {"seeds": 2}, "cross_validate": {"folds": 2}}[verb]
+    getattr(bw, verb)("classify", base=place / "base", train=str(train), out=tmp_path / "o", **times, **CHEAP)
+    told = bw.evaluate(tmp_path / "o", str(test), device="cpu")
+    assert [row["role"] for row in told["contenders"]] == ["model", "before", "baseline", "baseline"]
+
+
 def test_finished_seeds_are_not_run_again_and_more_of_them_may_follow(place, tmp_path, counted):
     given = {"base": place / "base", "train": rows(), "out": tmp_path / "o", **CHEAP}
     two = bw.finetune_seeds("classify", seeds=2, **given)

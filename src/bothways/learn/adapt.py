@@ -27,7 +27,7 @@ from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.pretrain import pretrain
 from bothways.learn.processes import in_one_process
 from bothways.learn.protocol import Callback
-from bothways.learn.runs import one_at_a_time, read_run
+from bothways.learn.runs import as_typed, check_unread, one_at_a_time, read_run, replaced
 from bothways.learn.settings import picked
 from bothways.learn.start import check_training, configuration, suited_rate
 from bothways.progress import say
@@ -170,7 +170,8 @@ def adapt(
     measured = {name: passages(texts) for name, texts in held.items()}
     identity = {"base": start.name, "vocabulary": vocabulary, "new_tokens": new_tokens, "replay": replay, **given}
     identity |= {setting: _digest(measured.get(name)) for name, setting in _MEASURED_ON.items()}
-    prepared = _begin(folder, identity, overwrite)
+    reads = [as_typed(one) for one in (base, corpus, general, held_out, general_held_out)]
+    prepared = _begin(folder, identity, overwrite, reads)
     before = _kept(prepared / "before.json", lambda: _scores(start, measured, "before", seed))
     tokenizer, check, model = _vocabulary(start, sides, held, vocabulary, new_tokens, prepared)
     say(str(check["verdict"]))
@@ -233,12 +234,15 @@ def _digest(texts: Sequence[str] | None) -> str | None:
     return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _begin(folder: Path, identity: dict[str, Any], overwrite: bool) -> Path:
+def _begin(folder: Path, identity: dict[str, Any], overwrite: bool, reads: Sequence[Any]) -> Path:
     """The folder of what is prepared, once it is sure that it belongs to the same adaptation."""
     prepared = folder / _PREPARED
-    if overwrite:
-        shutil.rmtree(prepared, ignore_errors=True)
     known = prepared / "identity.json"
+    if overwrite:
+        check_unread([prepared, *replaced(folder)], reads)
+        if prepared.exists() and not known.is_file():
+            raise BothwaysError(f"{prepared} holds something else than what was prepared: choose another --out")
+        shutil.rmtree(prepared, ignore_errors=True)
     before = read_json(known) if known.is_file() else identity
     other = [name for name in identity if before.get(name) != identity[name]]
     if other:

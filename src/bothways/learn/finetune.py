@@ -20,8 +20,8 @@ from bothways.learn.parallel import Alone, Summed
 from bothways.learn.processes import here, in_all_processes
 from bothways.learn.protocol import Callback, Evaluation, Objective
 from bothways.learn.report import leave_report
-from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
-from bothways.learn.settings import LoopSettings, picked
+from bothways.learn.runs import as_typed, check_out, one_at_a_time, throw_away, write_run
+from bothways.learn.settings import LoopSettings, check_whole, picked
 from bothways.learn.stream import Stream
 from bothways.learn.tasks import measured_on, settings_of
 from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
@@ -151,7 +151,7 @@ def finetune(
     given |= {"task": chosen.name, "metric": metric or "none"}  # as the record is typed again
     folder = None if out is None else Path(out)
     if folder is not None:
-        may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values())
+        may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values(), aside=True)
         here().first_says(may)  # the others wait: what is thrown away is gone before they look
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learns_on = chosen.name == "embed" and start.sentence.stated
@@ -201,6 +201,8 @@ def finetune(
     )
     if hint := mean_told(start, model, getattr(chosen, "reads", None)):
         say(hint)
+    if folder is not None and here().first:
+        throw_away(folder)
     history = loop.train(
         trained,
         wrap_objective(objective if isinstance(objective, Objective) else Together([objective]), tuning),
@@ -254,6 +256,7 @@ def _identity(
         "base": start.name,
         "model": model.config.to_dict(),
         "max_length": given["max_length"],
+        "truncation": given["truncation"],
         "batch_size": given["batch_size"],
         "own": {name: getattr(task, name) for name in settings_of(task.name)},
         "tuning": tuning.identity(),
@@ -279,9 +282,10 @@ def _check_numbers(given: dict[str, Any]) -> None:
     for name in ("epochs", "steps", "max_length", "learning_rate", "evaluate_every"):
         if given[name] is not None and not given[name] > 0:
             raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
-    for name in ("batch_size", "micro_tokens"):
-        if not given[name] >= 1:
-            raise BothwaysError(f"{name} must be 1 or more, not {given[name]!r}")
+    check_whole(**{name: given[name] for name in ("steps", "max_length", "batch_size", "micro_tokens", "seed")})
+    for name, least in (("batch_size", 1), ("micro_tokens", 1), ("seed", 0)):
+        if not given[name] >= least:
+            raise BothwaysError(f"{name} must be {least} or more, not {given[name]!r}")
 
 
 def _check_processes(batch_size: int, sources: Collection[Any]) -> None:

@@ -264,6 +264,8 @@ def _decide_anew(state: LoopState, settings: LoopSettings, changed: Collection[s
         state.interval = settings.evaluation_interval(state.steps)
     if "metric" in changed or "better" in changed:
         state.best, state.best_step, state.stale = None, None, 0  # values of two metrics cannot be compared
+    if "learning_rate" in changed or "precision" in changed:
+        state.rate_share = 1.0  # what was lowered was another rate
     if state.step < state.steps:
         state.stopped = None
 

@@ -261,7 +261,7 @@ def _measured(model: nn.Module, run: Callable[[], dict[str, T]], precision: Prec
 
 def _end(state: LoopState, settings: LoopSettings, event: StepEvent) -> str | None:
     """Why the run ends after this step; None if it does not."""
-    if state.step == state.steps:
+    if state.step >= state.steps:
         return "all steps taken"
     if settings.patience is not None and state.stale >= settings.patience:
         return "no better metric"

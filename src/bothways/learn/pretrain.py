@@ -23,7 +23,7 @@ from bothways.learn.portions import check_enough, divide, steps_of
 from bothways.learn.processes import here, in_all_processes
 from bothways.learn.protocol import Callback, Evaluation, Item
 from bothways.learn.report import leave_report
-from bothways.learn.runs import as_typed, check_out, one_at_a_time, write_run
+from bothways.learn.runs import as_typed, check_out, one_at_a_time, throw_away, write_run
 from bothways.learn.settings import LoopSettings, picked
 from bothways.learn.start import (
     USUAL_FAMILY,
@@ -230,7 +230,8 @@ def pretrain(
     learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
     check_start(attention_start, start, shape)
     reads = (*sources.values(), tokenizer)
-    goes_on = here().first_says(here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=reads))
+    may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=reads, aside=True)
+    goes_on = here().first_says(may)
     prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members, on_corrupt)
     config = with_vocabulary(shape, start, prepared.tokenizer)
     lesson = lesson_of(master, config, precision)
@@ -266,6 +267,8 @@ def pretrain(
     typed["family"] = config.family if start is None else None
     if here().first and not goes_on:
         record(settings=typed)
+    if here().first:
+        throw_away(folder)
     say(
         f"{name}: {model.parameters:,} parameters, "
         f"{learned.objective}, {len(train_numbers):,} sequences of up to {max_length} tokens{passes.told}"

@@ -23,6 +23,7 @@ from bothways.learn.record import METRICS
 from bothways.run.files import alone, read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
+from bothways.text.shards import SHARDS
 from bothways.whole import replace_text
 
 P = ParamSpec("P")
@@ -33,6 +34,8 @@ _TRACES = ("run.json", "log.jsonl", "checkpoint", "best")
 _RESULTS = ("adapter", "generator", "tensorboard", "report.html", METRICS)
 _REST = ("model", "tokenizer", "corpus", *_RESULTS)
 """What a run writes besides, but others may too."""
+_ASIDE = ".replaced"
+"""Where what is to be thrown away waits until the run that takes its place has begun."""
 _works_in: ContextVar[Path | None] = ContextVar("works_in", default=None)
 """The folder that a verb around this one has to itself: the verbs that it calls may work there too."""
 _WHOLE = 64 << 20
@@ -110,7 +113,9 @@ def as_typed(source: Any) -> Any:
     return None
 
 
-def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads: Iterable[Any] = ()) -> bool:
+def check_out(
+    out: Path, *, overwrite: bool = False, resume: bool = True, reads: Iterable[Any] = (), aside: bool = False
+) -> bool:
     """Makes sure that a run may use a folder, before any work is done.
 
     Args:
@@ -118,6 +123,8 @@ def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads:
         overwrite: Whether a run that it holds is thrown away, with all that it wrote.
         resume: Whether an interrupted run that it holds goes on. Whether that is the same run, the loop checks.
         reads: What the run is made from: paths, also in lists; anything else is passed over.
+        aside: Whether what is thrown away only waits aside: for `throw_away`, or for a mistake in what is read, after
+            which `one_at_a_time` puts it back.
 
     Returns:
         Whether there is a checkpoint to continue.
@@ -128,9 +135,12 @@ def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads:
     """
     _check_writable(out)
     if overwrite:
-        holds_run = any((out / name).exists() for name in _TRACES)
-        thrown = [out / name for name in (*_TRACES, *_REST) if holds_run]
+        thrown = replaced(out)
         check_unread(thrown, reads)
+        if aside and thrown and not (out / _ASIDE).exists():
+            (out / _ASIDE).mkdir()
+            for path in thrown:
+                path.rename(out / _ASIDE / path.name)
         _remove(thrown)
         return False
     ways = "choose another --out or --overwrite"
@@ -147,8 +157,39 @@ def check_out(out: Path, *, overwrite: bool = False, resume: bool = True, reads:
     return False
 
 
+def replaced(out: Path) -> list[Path]:
+    """What a folder holds that is thrown away where a run in it is overwritten; nothing where it holds none."""
+    holds_run = any((out / name).exists() for name in _TRACES)
+    return [out / name for name in (*_TRACES, *_REST) if holds_run and os.path.lexists(out / name)]
+
+
+def throw_away(out: Path) -> None:
+    """Throws away what `check_out` put aside: the run that takes its place begins."""
+    shutil.rmtree(out / _ASIDE, ignore_errors=True)
+
+
+def _put_back(out: Path, stopped: bool) -> None:
+    """What was put aside is there again, unless the run that was to take its place has begun.
+
+    Where it was only stopped while its text was prepared, which may have taken hours, it has.
+    """
+    if not (out / _ASIDE).is_dir():
+        return
+    prepared = stopped and any((out / "corpus").glob(SHARDS))
+    if prepared or any((out / name).exists() for name in _TRACES):
+        throw_away(out)
+        return
+    _remove(out / name for name in _REST)
+    for path in (out / _ASIDE).iterdir():
+        path.rename(out / path.name)
+    (out / _ASIDE).rmdir()
+
+
 def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
-    """Lets a verb work in a folder, its `out`, only while no other run does."""
+    """Lets a verb work in a folder, its `out`, only while no other run does.
+
+    Where it fails before its run has begun, the run that it was to replace is there again.
+    """
 
     @wraps(verb)
     def run(*arguments: P.args, **settings: P.kwargs) -> T:
@@ -161,6 +202,9 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
             before = _works_in.set(place)
             try:
                 return verb(*arguments, **settings)
+            except BaseException as problem:
+                _put_back(place, stopped=not isinstance(problem, BothwaysError))
+                raise
             finally:
                 _works_in.reset(before)
 

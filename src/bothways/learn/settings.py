@@ -80,6 +80,7 @@ class LoopSettings:
         check_precision(self.precision)
         if self.steps is None and self.minutes is None:
             raise BothwaysError("training needs an end: give steps or minutes")
+        check_whole(steps=self.steps, warmup_steps=self.warmup_steps, seed=self.seed)
         self._not_both("warmup", "warmup_steps")
         self._not_both("save_every", "save_minutes")
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
@@ -99,7 +100,8 @@ class LoopSettings:
         self._check("seed", self.seed >= 0, "0 or more")
         self._check("log_every", self.log_every >= 1, "1 or more")
         every = self.evaluate_every
-        self._check("evaluate_every", every is None or 0 < every < 1 or every == int(every) >= 1, "steps or a share")
+        counted = every is None or 0 < every < 1 or (1 <= every < math.inf and every == int(every))
+        self._check("evaluate_every", counted, "steps or a share")
         self._check("better", self.better in (None, "higher", "lower"), "'higher' or 'lower'")
         self._check("patience", self.patience is None or self.patience >= 1, "1 or more")
         self._check("save_every", self.save_every is None or self.save_every >= 1, "1 or more")
@@ -139,6 +141,17 @@ class LoopSettings:
     def _not_both(self, first: str, second: str) -> None:
         if getattr(self, first) is not None and getattr(self, second) is not None:
             raise BothwaysError(f"{first} and {second} say the same in two ways: give one of them")
+
+
+def check_whole(**given: float | None) -> None:
+    """Refuses numbers with a fraction, or without an end, where whole ones are counted; None is none.
+
+    Raises:
+        BothwaysError: One of them is.
+    """
+    for name, value in given.items():
+        if value is not None and not (math.isfinite(value) and value == int(value)):
+            raise BothwaysError(f"{name} must be a whole number, not {value!r}")
 
 
 def picked(kind: type[T], given: Mapping[str, Any], **own: Any) -> T:

@@ -124,7 +124,8 @@ def tune(
     for name in space:
         if name in settings:
             raise BothwaysError(f"{name} is given and searched: do one of them")
-    fixed = {"evaluate_every": 1 / _EVALUATIONS, "metric": metric, "seed": seed, **settings}
+    fixed = {"metric": metric, "seed": seed, **settings}
+    fixed["evaluate_every"] = settings.get("evaluate_every") or 1 / _EVALUATIONS
     identity = {
         "task": task,
         "train": train_data.describe(),

@@ -48,6 +48,10 @@ class LeftOutError(BothwaysError):
     """What was asked for lies in a shard that is corrupt and, as was asked for too, left out."""
 
 
+SHARDS = "tokens-*.bin"
+"""Those that a folder holds."""
+
+
 def shard_name(number: int) -> str:
     """The file that holds the tokens of a shard."""
     return f"tokens-{number:05d}.bin"

@@ -54,8 +54,8 @@ def find_origin(name: str, task: Task) -> Origin:
         if not paths or not all(Path(path).exists() for path in paths):
             return Origin(settings, missing=f"The training data ({told.get('name', 'unknown')}) are not at hand")
         train: Data = task.read(source)
-        if settings.get("dev") is None:
-            train, _ = with_dev(task, train, None, int(run["seed"]))
+        if settings.get("dev") is None and train.describe()["sha256"] != told.get("sha256"):
+            train, _ = with_dev(task, train, None, int(run["seed"]))  # dev was a part of it, if not in memory
     except BothwaysError as error:
         return Origin(settings, missing=f"The training data cannot be read: {error}")
     if train.describe()["sha256"] != told.get("sha256"):
@@ -67,6 +67,8 @@ def before_training(origin: Origin, device: Any) -> Model | None:
     """The model as it was before its first step, made again; None if what it was made from is not at hand."""
     settings, base = origin.settings, origin.settings.get("base")
     if origin.train is None or not isinstance(base, str) or not Path(base).exists():
+        return None
+    if "task" not in settings:  # a folder of several runs whose own folders are gone
         return None
     task = make_task(settings["task"], _own(settings, settings["task"]))
     chosen = {name: settings[name] for name in ("dropout", "max_length", "truncation", "seed")}
@@ -87,5 +89,13 @@ def _run(name: str) -> dict[str, Any]:
     for folder in (path, path.parent) if path.name in ("model", "adapter") else (path,):
         if (folder / "run.json").is_file():
             run = read_run(folder)
-            return run if str(run["command"]).startswith("finetune ") else {}
+            return _whole(run, folder) if str(run["command"]).startswith("finetune ") else {}
     return {}
+
+
+def _whole(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The record of several runs with all settings: it has those that were given, the first of its runs the others."""
+    parts = [part for name in ("seed-*", "fold-*") for part in sorted(folder.glob(f"{name}/run.json"))]
+    if "task" in run["settings"] or not parts:
+        return run
+    return run | {"settings": read_run(parts[0].parent)["settings"] | run["settings"]}

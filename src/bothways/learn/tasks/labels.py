@@ -5,6 +5,7 @@ Shapes: N texts, C classes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -76,8 +77,9 @@ def class_flags(data: LabelledTexts, classes: Sequence[str]) -> np.ndarray:
 def stratified_split(data: LabelledTexts, share: float, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
     """Splits texts so that every class keeps its share on both sides; the same split for the same seed.
 
-    Where a text has several labels the rarest of them counts, of scores the tenth of the range that they fall in when
-    they are put in order.
+    The second part has its share of all, as nearly as whole texts allow, and never the last text of a class. Where a
+    text has several labels the rarest of them counts, of scores the tenth of the range that they fall in when they are
+    put in order.
 
     Args:
         data: At least two texts.
@@ -86,11 +88,14 @@ def stratified_split(data: LabelledTexts, share: float, seed: int) -> tuple[Labe
     """
     _, groups = np.unique(strata(data), return_inverse=True)
     draw = generator("split", seed)
-    held: list[int] = []
-    for group in range(groups.max(initial=-1) + 1):
-        places = np.flatnonzero(groups == group)
-        held += draw.permutation(places)[: round(share * len(places))].tolist()
-    held = sorted(held) or [0]
+    sizes = np.bincount(groups)
+    order = draw.permutation(len(data))
+    order = order[np.argsort(groups[order], kind="stable")]  # group after group
+    order = order[sizes[groups[order]] > 1] if sizes.max() > 1 else order
+    count = min(max(1, round(share * len(data))), len(order) - 1)
+    held = order[((np.arange(count) + draw.random()) * len(order) / count).astype(int)]  # evenly spaced among them
+    emptied = np.flatnonzero((np.bincount(groups[held], minlength=len(sizes)) == sizes) & (sizes > 1))
+    held = np.sort(np.setdiff1d(held, [held[groups[held] == group][0] for group in emptied]))
     kept = np.setdiff1d(np.arange(len(data)), held)
     return data.take(kept, data.name), data.take(held, f"the part of {data.name} held out")
 
@@ -162,7 +167,6 @@ def _known(number: dict[str, int], name: str, data: LabelledTexts, place: int) -
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True

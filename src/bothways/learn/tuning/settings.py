@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from bothways.errors import BothwaysError, closest
+from bothways.learn.settings import check_whole
 
 Adversarial = Literal["sift", "fgm"]
 
@@ -63,6 +64,7 @@ class TuningSettings:
             near = closest(str(self.adversarial), kinds)
             raise BothwaysError(f"adversarial must be {' or '.join(kinds)}, not {self.adversarial!r}{near}")
         self._check("unfreeze", self.unfreeze is None or 0 < self.unfreeze <= 1, "a share above 0, at most 1")
+        check_whole(reinit_layers=self.reinit_layers, lora=self.lora)
         self._check("reinit_layers", self.reinit_layers >= 0, "0 or more")
         self._check("mixout", 0 <= self.mixout < 1, "a share from 0 to below 1")
         for name in ("adversarial_size", "lora_alpha"):
