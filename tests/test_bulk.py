@@ -114,6 +114,30 @@ def test_a_folder_is_read_in_order_of_names(tmp_path, model, right, ending):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
 
 
+@pytest.mark.parametrize(("column", "named"), [("text", None), ("review", None), ("said", "said")])
+def test_texts_beside_tables_are_rows_of_their_column(tmp_path, model, right, column, named):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text(f"{column},score_\n" + "".join(f"{text},1\n" for text in TEXTS[:20]))
+    (folder / "b.txt.gz").write_bytes(gzip.compress("\n".join(TEXTS[20:30]).encode()))
+    np.save(folder / "c.npy", np.array(TEXTS[30:40]))
+    (folder / "d.jsonl").write_text("".join(json.dumps({column: text, "score_": 1}) + "\n" for text in TEXTS[40:]))
+    (folder / ".hidden").mkdir()
+    np.save(folder / ".hidden" / "c.npy", np.array(["no"]))
+    assert bulk.embed(model, folder, tmp_path / "out.npy", text=named).texts == len(TEXTS)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), right, atol=1e-5)
+    assert rows_of(folder) == pytest.approx(len(TEXTS), abs=3)
+
+
+def test_texts_beside_tables_of_pairs_are_told_not_left_out(tmp_path):
+    from test_predict import model_for
+
+    (tmp_path / "a.csv").write_text("premise,hypothesis\nthe river,the stone\n")
+    (tmp_path / "b.txt").write_text("the river\n")
+    with pytest.raises(BothwaysError, match=r"b\.txt, line 1: there is no text in the column 'hypothesis'"):
+        bulk.predict(model_for("pairs"), tmp_path, tmp_path.with_name("out.csv"))
+
+
 def test_a_blank_line_is_a_text_so_that_lines_and_vectors_keep_step(tmp_path, model):
     (tmp_path / "in.txt").write_text("the river\n\nthe stone\n")
     bulk.embed(model, tmp_path / "in.txt", tmp_path / "out.npy")
@@ -158,6 +182,49 @@ def test_a_folder_is_replaced_only_when_told_so(tmp_path, model):
     bulk.embed(model, TEXTS, tmp_path / "empty")
     assert len(vectors(tmp_path / "empty")) == len(TEXTS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out"]
+
+
+def test_overwriting_replaces_shards_and_nothing_else(tmp_path, model):
+    out = tmp_path / "out"
+    bulk.embed(model, TEXTS, out, shard_rows=10)
+    for name in (".state.json", ".lock"):  # as a kill right before the end leaves them
+        (out / name).touch()
+    bulk.embed(model, TEXTS[:5], out, overwrite=True)
+    assert len(vectors(out)) == 5
+    before = content(out)
+    for name in ("thesis.txt", "part-1.npy", "part-00001"):
+        (out / name).write_text("mine")
+        with pytest.raises(BothwaysError, match=rf"out holds something else than shards \({name}\), which is not"):
+            bulk.embed(model, TEXTS, out, overwrite=True)
+        assert content(out) == before | {name: b"mine"}
+        (out / name).unlink()
+    (out / "part-00001.npy").mkdir()
+    with pytest.raises(BothwaysError, match="holds something else than shards"):
+        bulk.embed(model, TEXTS, out, overwrite=True)
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("source", ["out", "out/part-00000.jsonl", ["out/part-00000.jsonl"]])
+@pytest.mark.parametrize("job", [bulk.embed, bulk.predict])
+def test_what_is_read_is_not_overwritten(tmp_path, model, monkeypatch, source, job):
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    as_jsonl(Path("out/part-00000.jsonl"))
+    before = content(Path("out"))
+    with pytest.raises(BothwaysError, match=r"is to be read, and overwriting \S*out would remove it"):
+        job(model, source, tmp_path / "out", overwrite=True)
+    with pytest.raises(BothwaysError, match=r"is to be read, and overwriting \S*0\.jsonl would remove it"):
+        job(model, "out/part-00000.jsonl", "out/part-00000.jsonl", overwrite=True)
+    assert content(Path("out")) == before
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "inner/..", "/"])
+def test_an_output_without_a_name_is_refused(tmp_path, model, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    Path("inner").mkdir()
+    with pytest.raises(BothwaysError, match="names nothing that could be written"):
+        bulk.embed(model, TEXTS, out, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["inner"]
 
 
 # -- windows and iterators

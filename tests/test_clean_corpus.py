@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -331,6 +332,33 @@ def test_what_is_to_be_read_is_not_overwritten(tmp_path):
         with pytest.raises(BothwaysError, match="is to be read, and overwriting"):
             verb(out / "cleaned" / "text", folder, overwrite=True)
     assert content(out) == before
+
+
+@pytest.mark.parametrize("made_by", [clean_corpus, lambda *typed, **more: prepared(*typed, **more)])
+@pytest.mark.parametrize("kind", ["file", "files", "rows", "pipe"])
+def test_a_corpus_stays_until_the_next_one_can_be_read(tmp_path, made_by, kind):
+    out, source = tmp_path / "out", tmp_path / "rows.jsonl"
+    made_by(messy.documents(3), out)
+    before = content(out)
+    table = [{"words": text, "year": 1990} for text in messy.documents(4)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in table))
+    note = messy.write(tmp_path / "note.jsonl", messy.documents(1, seed=9))
+
+    def given():
+        if kind == "pipe":
+            pipe = tmp_path / "pipe"
+            pipe.unlink(missing_ok=True)
+            os.mkfifo(pipe)
+            threading.Thread(target=pipe.write_bytes, args=(source.read_bytes(),), daemon=True).start()
+            return pipe
+        return {"file": source, "files": [note, source], "rows": iter(table)}[kind]
+
+    with pytest.raises(BothwaysError, match=r"'txet'|it is not clear which column"):
+        made_by(given(), out, overwrite=True, **({} if kind == "files" else {"text": "txet"}))
+    assert content(out) == before
+    if kind != "files":
+        made_by(given(), out, overwrite=True, text="words")
+        assert json.loads((out / "card.json").read_text())["documents"] == 4
 
 
 def test_two_preparations_of_one_folder_are_refused(tmp_path):

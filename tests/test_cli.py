@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import itertools
 import json
 import os
@@ -372,8 +373,52 @@ def test_words_are_filled_in_with_their_probabilities(said):
 
 
 def test_lines_of_standard_input_are_filled_in(said, monkeypatch):
-    monkeypatch.setattr("sys.stdin", iter(["the [MASK] ran\n", "\n", "a [MASK]\n"]))
+    data = b"\xef\xbb\xbfthe [MASK] ran\r\n\r\na [MASK]\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert [one["text"] for one in in_json(said, "fill", "bert", "-")] == ["the [MASK] ran", "a [MASK]"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"a [MASK]\ncaf\xe9 [MASK]\n", "standard input, line 2: not UTF-8"),
+        (b"a [MASK] \0\n", "NUL"),
+        (b" \n\n", "standard input holds no text"),
+        (b"a [MASK]\nno gap\n", "text 2 has no [MASK]"),
+        (b"a [MASK]\n" + b"a [MASK] " * 20, "text 2 has "),
+        (None, "standard input is closed"),
+    ],
+)
+def test_standard_input_that_cannot_be_read_is_one_sentence(said, monkeypatch, data, told):
+    monkeypatch.setattr("sys.stdin", None if data is None else io.TextIOWrapper(io.BytesIO(data)))
+    status, out, err = said("fill", "bert", "-", "--quiet")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+
+
+def test_streams_that_the_shell_has_closed_end_no_command(place):
+    for closed, status in (("<&-", 2), (">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)):
+        typed = "predict classifier -" if closed == "<&-" else "info classifier --json"
+        command = f"{shlex.quote(sys.executable)} -m bothways {typed} {closed}"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=place)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("standard input is closed" in done.stderr) is (closed == "<&-")
+
+
+@pytest.mark.parametrize("module", ["bothways.cli.entry", "typer", "bothways.cli.commands", "bothways.cli.families"])
+def test_ctrl_c_while_modules_are_imported_ends_as_ever(module):
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from bothways.cli import main\n"
+        "sys.exit(main(['families']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "bothways: stopped\n")
 
 
 def test_predictions_stand_in_the_order_of_the_input(said, place):

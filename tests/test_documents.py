@@ -118,6 +118,33 @@ def test_standard_input_is_text_or_json_lines(kind, monkeypatch, tmp_path):
     assert paragraphs("-") == PARAGRAPHS
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_what_no_name_tells_is_a_table_where_a_column_is_named(kind, mark, monkeypatch, tmp_path):
+    data = mark + write(tmp_path / f"a.{kind}", "Story").read_bytes()
+    (tmp_path / "nameless").write_bytes(data)
+    for source in ("-", tmp_path / "nameless"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert paragraphs(source, text="Story") == PARAGRAPHS
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(BothwaysError, match=r"has no column 'nosuch' \(columns: id, Story\)"):
+            paragraphs(source, text="nosuch")
+
+
+def test_a_byte_order_mark_hides_no_json_lines(monkeypatch, tmp_path):
+    data = b"\xef\xbb\xbf\n" + write(tmp_path / "a.jsonl").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert paragraphs("-") == PARAGRAPHS
+
+
+def test_a_column_of_plain_lines_is_refused(monkeypatch):
+    for data in (b"The river is old.\n\nThe house is new.\n", b"First, some.\nThen more, and more, and more.\n"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(BothwaysError, match=r"standard input.*column") as caught:
+            paragraphs("-", text="body")
+        assert "\n" not in str(caught.value)
+
+
 def test_a_folder_is_read_in_order_of_name(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "one.txt").write_text("b1\n\nb2")

@@ -199,6 +199,9 @@ def test_the_command_prints_writes_and_escapes(taught, tmp_path, capsys):
     assert told["said"] == "good"
     assert main(["explain", str(tmp_path / "m"), text, "--out", str(page)]) == 2, "what is there is not replaced"
     assert "exists already" in capsys.readouterr().err
+    for out, said in (("page.txt", "should end in .html"), ("nodir/page.html", "there is no folder")):
+        assert main(["explain", "no-such-model", text, "--out", str(tmp_path / out)]) == 2
+        assert said in capsys.readouterr().err
     assert told["texts"] == [text]
 
 

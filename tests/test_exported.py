@@ -1,10 +1,13 @@
 """An exported folder answers as its model does, without torch; what does not fit is told in one sentence."""
 
+import gzip
+import io
 import json
 import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import bothways as bw
 import tiny
 from bothways.batch import make_batch
 from bothways.cli import main
+from bothways.cli.comparing import texts_of
 from bothways.errors import BothwaysError
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
@@ -431,6 +435,43 @@ def test_the_command_exports_and_says_how_like_it_is(tmp_path, capsys):
     assert (said["to"], said["precision"], said["check"]["texts"]) == ("onnx", "float32", 4)
     assert said["check"]["classify"]["equal"] == 1.0
     assert near(bw.load(tmp_path / "out").embed(TEXTS), bw.load(tmp_path / "model").embed(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b"one\n\n two\xe2\x80\xa8still two\n   \n"),
+        ("a.txt.gz", gzip.compress("one\n\n two\u2028still two\n".encode())),
+        ("a.csv", "text,label\none,x\n,x\n two\u2028still two,y\n".encode()),
+        ("a.jsonl", '{"text": "one"}\n{"text": " two\u2028still two"}\n'.encode()),
+    ],
+    ids=["lines", "gzip", "csv", "jsonl"],
+)
+def test_texts_to_compare_on_are_read_as_everywhere(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert texts_of(tmp_path / name) == ["one", " two\u2028still two"]
+    assert texts_of(None) is None
+
+
+def test_texts_to_compare_on_come_from_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one text\nand another\n")))
+    assert texts_of(Path("-")) == ["one text", "and another"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.txt", b"", "a.txt is empty"),
+        ("a.txt", b"\n \n", "a.txt holds no text; give a table of texts"),
+        ("a.txt", b"caf\xe9\n", "line 1: not UTF-8"),
+    ],
+    ids=["empty", "blank", "latin"],
+)
+def test_texts_to_compare_on_that_are_none_are_one_sentence(tmp_path, capsys, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    for verb in ("quantize", "export"):
+        assert main([verb, "none", str(tmp_path / "out"), "--texts", str(tmp_path / name)]) == 2
+        assert told in capsys.readouterr().err
 
 
 # -- likeness

@@ -56,6 +56,12 @@ def test_standard_input_is_read_and_left_open(monkeypatch):
         assert not stream.closed
 
 
+def test_standard_input_that_is_closed_is_told(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(BothwaysError, match="standard input is closed"):
+        read("-")
+
+
 @pytest.mark.parametrize("longest", [8, 9, 10, 13, 64])
 def test_long_lines_come_in_pieces_that_lose_nothing(longest, tmp_path):
     text = "words of a line that does not end " * 5 + "\nshort\n" + "長い行" * 20
@@ -82,6 +88,8 @@ def bad_files():
         (b"PK\x03\x04rest", "zip archive"),
         (b"%PDF-1.7", "PDF"),
         (b"PAR1....", "parquet"),
+        (b"\n <!DOCTYPE html><p>text", "an HTML page"),
+        (b"\xef\xbb\xbf<!DOCTYPE html><p>text", "an HTML page"),
         (packed[:-300], "cut off"),
         (gzip.compress(plain)[:-4], "cut off"),
         (zstd(plain)[:-4], "cut off"),

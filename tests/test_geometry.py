@@ -104,6 +104,14 @@ def test_models_are_looked_at_side_by_side(tmp_path, capsys):
     assert {"spearman", "alignment", "uniformity"} <= found[0].keys()
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "there.html").write_text("mine")
+    pages = (("page.txt", "should end in .html"), ("nodir/page.html", "there is no folder"), ("there.html", "exists"))
+    for out, said in pages:
+        with pytest.raises(BothwaysError, match=said):
+            inspect_vectors("no-such-model", "no-such-file.csv", out=tmp_path / out)
+
+
 @pytest.mark.parametrize(
     ("data", "asked", "message"),
     [

@@ -161,7 +161,7 @@ def test_rows_of_the_table_without_a_token_are_never_answers():
     ("text", "message"),
     [
         ("no gap", r"the text has no \[MASK\] to fill in; write \[MASK\] where a word is missing"),
-        (["a [MASK]", "no gap"], r"text 1 has no \[MASK\]"),
+        (["a [MASK]", "no gap"], r"text 2 has no \[MASK\]"),
         ("[MASK] " + "the " * 600, "has 601 tokens where 510 fit beside the special tokens"),
     ],
 )

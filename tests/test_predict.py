@@ -14,6 +14,7 @@ from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.run import stream
 from bothways.run.model import Model
+from bothways.text.rows import PEEKED, read_rows
 from bothways.use import bulk
 
 TEXTS = tiny.sentences(30, seed=3)
@@ -241,7 +242,78 @@ def test_half_of_a_character_goes_through(tmp_path):
     for suffix in ("jsonl", "parquet", "csv"):
         bulk.predict(model, rows, tmp_path / f"out.{suffix}")
     assert [row["text"] for row in lines(tmp_path / "out.jsonl")] == [row["text"] for row in rows]
-    assert parquet.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["the ? river", rows[1]["text"]]
+    whole = ["the \ufffd river", rows[1]["text"]]
+    assert parquet.read_table(tmp_path / "out.parquet")["text"].to_pylist() == whole
+    assert [row["text"] for row in read_rows(tmp_path / "out.csv")] == whole
+    write(tmp_path / "in.jsonl", [{**row, "note": None if place else "\udc00"} for place, row in enumerate(rows)])
+    for suffix in ("jsonl", "parquet", "csv"):
+        bulk.predict(model, tmp_path / "in.jsonl", tmp_path / f"read.{suffix}", keep=True)
+        assert [row["text"] for row in read_rows(tmp_path / f"read.{suffix}")] == whole
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_every_text_can_be_read_back_from_separated_values(tmp_path, suffix):
+    texts = ["one\rtwo", "\r", "a\nb\r\tc", 'a "quoted"\r, one', "plain"]
+    bulk.predict(model_for("classify"), texts, tmp_path / f"out.{suffix}")
+    assert [row["text"] for row in read_rows(tmp_path / f"out.{suffix}")] == texts
+    with (tmp_path / f"out.{suffix}").open(newline="", encoding="utf-8") as file:
+        read = csv.DictReader(file, delimiter="\t" if suffix == "tsv" else ",", strict=True)
+        assert [row["text"] for row in read] == texts
+    assert (tmp_path / f"out.{suffix}").read_bytes().endswith(b"\n")
+    assert b"\r\n" not in (tmp_path / f"out.{suffix}").read_bytes()
+
+
+def test_words_with_tabs_and_line_ends_stay_on_their_line(tmp_path):
+    model = model_for("tag", labels=NAMES)
+    bulk.predict(model, [{"tokens": ["new\tyork", "red\r\nriver"]}], tmp_path / "out.conll")
+    found = (tmp_path / "out.conll").read_text().split("\n")
+    assert [line.split("\t")[0] for line in found] == ["new york", "red  river", "", ""]
+    assert [line.count("\t") for line in found[:2]] == [1, 1]
+
+
+LATE = {
+    "classify": {"text": "the river"},
+    "tag": {"tokens": ["the", "river"]},
+    "answer": {"question": "who", "context": "the river"},
+    "choose": {"prompt": "the", "choices": ["river", "stone"]},
+    "rerank": {"query": "the", "text": "river"},
+}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("task", LATE)
+def test_a_column_that_comes_late_is_refused_and_not_left_out(tmp_path, task, suffix):
+    model = model_for("regress" if task == "rerank" else task)
+    model.task = task
+    rows = [{**LATE[task], "n": place} for place in range(PEEKED + 5)]
+    rows[PEEKED + 2]["note"] = "here"
+    source, out = write(tmp_path / "in.jsonl", rows), tmp_path / (f"out.{suffix}" if task != "tag" else "out.jsonl")
+    with pytest.raises(BothwaysError, match=r"in.jsonl, line 103: has a column 'note' that the first 100 rows do not"):
+        bulk.predict(model, source, out, keep=True)
+    assert not out.exists()
+    assert bulk.predict(model, source, out, resume=False).texts == len(rows)
+
+
+@pytest.mark.parametrize("task", ["classify", "zero-shot", "choose", "rerank", "embed"])
+def test_a_text_that_is_too_long_is_told_by_its_place_in_the_file(tmp_path, task):
+    long = "river " * 600
+    if task == "choose":
+        rows = [{"prompt": "the", "choices": ["river", "stone"]} for _ in range(40)]
+        rows[33] = {"prompt": "the", "choices": ["river", "stone", long]}
+    elif task == "rerank":
+        rows = [{"query": "the", "texts": ["river", "stone", "house"]} for _ in range(40)]
+        rows[33] = {"query": "the", "texts": ["river", long]}
+    else:
+        rows = [{"text": "the river"} for _ in range(40)]
+        rows[33] = {"text": long}
+    kinds = {"zero-shot": "pairs", "rerank": "regress", "embed": "classify"}
+    model = model_for(kinds.get(task, task), labels=("contradiction", "entailment", "neutral"))
+    model.task, model.truncation = "rerank" if task == "rerank" else model.task, "error"
+    source = write(tmp_path / "in.jsonl", rows)
+    labels = {"labels": ["river", "stone"]} if task == "zero-shot" else {}
+    ask = bulk.embed if task == "embed" else bulk.predict
+    with pytest.raises(BothwaysError, match=r"in\.jsonl, line 34 has 60\d tokens where \d+ fit.*28 rows are kept"):
+        ask(model, source, tmp_path / "out.jsonl", **labels)
 
 
 def test_long_texts_are_answered_fewer_at_a_time(tmp_path, monkeypatch):

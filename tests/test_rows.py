@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from bothways.errors import BothwaysError
 from bothways.text.columns import Columns, infer_columns, read_examples
+from bothways.text.question_files import read_objects
 from bothways.text.rows import read_rows
 from shared import SHARED, needs_shared
 
@@ -83,6 +84,20 @@ def test_bare_quotes_in_a_tsv_are_characters(tmp_path):
     (tmp_path / "glue.tsv").write_text("\n".join(lines) + "\n")
     found = [tuple(row.values()) for row in read_rows(tmp_path / "glue.tsv")]
     assert found == [("1", '" an open quote'), ("0", 'the end"'), ("1", "two\nlines"), ("0", "x")]
+
+
+def test_halves_of_characters_in_json_become_whole_ones(tmp_path):
+    lines = [
+        r'{"text": "a \ud800 b", "more": ["\uD83D\uDE00", {"k\udfff": "\uDC00"}]}',
+        r'{"text": "\\ud800 \ud83d\ude00"}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    found = list(read_rows(tmp_path / "a.jsonl"))
+    assert found[0] == {"text": "a \ufffd b", "more": ["\U0001f600", {"k\ufffd": "\ufffd"}]}
+    assert found[1] == {"text": "\\ud800 \U0001f600"}
+    (tmp_path / "b.json").write_text("[" + ",\n".join(lines) + "]")
+    for name in ("a.jsonl", "b.json"):
+        assert [row for _, row, _ in read_objects(tmp_path / name)] == found
 
 
 @pytest.mark.parametrize("mark", [";", "|", "\t"])

@@ -92,6 +92,9 @@ def test_a_table_brings_ids_titles_texts_and_the_rest(tmp_path):
     assert [each.text for each in notes] == ["A note.\nIts end.", "Another note."]
     assert notes[1].metadata == {"source": f"{tmp_path / 'notes.txt'}, line 4"}
     assert len(list(read_entries(tmp_path / "notes.txt", lines=True))) == 4
+    (tmp_path / "nameless").write_bytes(b"\xef\xbb\xbfid,body\nx,A note.\ny,Another.\n")
+    told = [(each.document, each.text) for each in read_entries(tmp_path / "nameless", text="body")]
+    assert told == [("x", "A note."), ("y", "Another.")]
 
 
 def test_only_what_is_new_or_has_changed_is_computed_again(index, model):
@@ -324,6 +327,10 @@ def test_a_map_is_one_page_that_holds_every_text_and_no_script_of_theirs(model, 
     index = Index.make(None, model)
     evil = "</script><script>alert(1)</script> \u2028 river"
     index.add([*told_apart(), {"id": "evil", "text": evil}])
+    (tmp_path / "there.html").write_text("mine")
+    for out, told in (("map.txt", "end in .html"), ("nodir/map.html", "there is no folder"), ("there.html", "exists")):
+        with pytest.raises(BothwaysError, match=told):
+            draw_map(None, tmp_path / out)  # nothing of it is looked at
     drawn = draw_map(index, tmp_path / "map.html", topics=2)
     page = (tmp_path / "map.html").read_text()
     assert drawn.documents == 61
@@ -364,6 +371,62 @@ def test_the_whole_of_it_as_it_is_typed(folder, tmp_path, capsys):
     assert said(capsys, "dedupe", place, "--quiet")[0] == 0
     assert said(capsys, "map", place, tmp_path / "map.html", "--color", "topic", "--quiet")[0] == 0
     assert said(capsys, "index", "build", tmp_path / "x", "--model", folder)[2].count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "told"),
+    [
+        ("id,body\na,the river\n", ["--text", "txet"], "has no column 'txet'"),
+        ("", [], "is empty"),
+        ("id,text\n", [], "holds no rows"),
+        ("id,text\na,\nb, \n", [], "holds no text to index"),
+    ],
+)
+def test_what_cannot_be_read_makes_no_index_and_throws_none_away(folder, tmp_path, capsys, content, options, told):
+    source, wrong, place = tmp_path / "rows.jsonl", tmp_path / "wrong.csv", tmp_path / "index"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    wrong.write_text(content)
+    build = ["index", "build", place, "--model", folder]
+    status, _, err = said(capsys, *build, "--source", wrong, *options)
+    assert (status, told in err) == (2, True)
+    assert not place.exists()
+    assert said(capsys, *build, "--source", source)[0] == 0
+    status, _, err = said(capsys, *build, "--source", wrong, *options, "--overwrite", "--dims", 8)
+    assert (status, told in err) == (2, True)
+    assert json.loads(said(capsys, "index", "info", place, "--json")[1])["documents"] == 120
+
+
+def test_the_first_document_of_an_iterator_is_not_lost(model):
+    index, added = Index.build(None, model, iter(rows()), **HOW)
+    assert (added.new, index.held().documents) == (120, 120)
+
+
+def test_a_list_that_cannot_be_written_deletes_nothing(index, tmp_path, capsys):
+    index.add([{"id": f"{row['id']}-again", "text": row["text"]} for row in rows()[:5]])
+    twins = tmp_path / "twins"
+    for command in (["dedupe", index.place, "--similarity", 0.999, "--delete"], ["cluster", index.place]):
+        for out in (twins, "-"):
+            status, _, err = said(capsys, *command, "--out", out)
+            assert status == 2
+            assert f"{out} should be a file that ends in one of .csv, .jsonl, .parquet, .tsv" in err
+    assert index.held().documents == 125
+    assert not twins.exists()
+
+
+def test_the_list_is_written_before_anything_is_deleted(index, tmp_path, capsys, monkeypatch):
+    index.add([{"id": f"{row['id']}-again", "text": row["text"]} for row in rows()[:5]])
+    typed = ["dedupe", index.place, "--similarity", 0.999, "--delete", "--quiet", "--out", tmp_path / "twins.csv"]
+
+    def full(*_, **__):
+        raise BothwaysError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bothways.use.search.whole.write_rows", full)
+        assert said(capsys, *typed)[0] == 2
+    assert index.held().documents == 125
+    assert said(capsys, *typed)[1].splitlines()[0].endswith("documents were deleted, 5 with an equal text")
+    listed = (tmp_path / "twins.csv").read_text().splitlines()[1:]
+    assert index.held().documents == 125 - len(listed)
 
 
 # -- the documentation of this Python

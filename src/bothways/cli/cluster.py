@@ -29,11 +29,10 @@ def cluster(
     """Group the documents of an index into topics, each told by its keywords."""
     from bothways.use.search.index import Index
     from bothways.use.search.topics import cluster as group
-    from bothways.use.search.whole import TABLES, write_rows
-    from bothways.use.target import find_target
+    from bothways.use.search.whole import find_table, write_rows
 
     if out is not None:
-        find_target(out, TABLES, overwrite=overwrite)
+        find_table(out, overwrite=overwrite)
     found = group(Index.open(place), topics=topics, keywords=keywords, examples=examples, seed=seed)
     if out is not None:
         columns = {"document": found.documents, "topic": found.numbers.tolist()}

@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError
+from bothways.text.files import shown
 
 if TYPE_CHECKING:
     from bothways.run.model import Model
 
 
 def texts_of(file: Path | None) -> list[str] | None:
-    """The lines of a file that hold something; None without one.
+    """The texts of a file that are not blank, read as every command reads them; None without one.
 
     Raises:
-        BothwaysError: None does.
+        BothwaysError: It holds none, or cannot be read.
     """
     if file is None:
         return None
-    lines = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    if not lines:
-        raise BothwaysError(f"{file} holds no text; give a file with a text on each line")
-    return lines
+    from bothways.use.predictions.shared import Wish, ask_texts
+
+    read = (asked.inputs[0] for asked in ask_texts(str(file), Wish(), pairs=False))
+    texts: list[str] = [text for text in read if text.strip()]
+    if not texts:
+        raise BothwaysError(f"{shown(file)} holds no text; give a table of texts, or a .txt with one a line")
+    return texts
 
 
 def metric_of(model: Model, labelled: str | None) -> Callable[[Model], float] | None:

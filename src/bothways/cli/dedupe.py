@@ -28,17 +28,20 @@ def dedupe(
 ) -> None:
     """Find documents of an index whose texts are equal or nearly so."""
     from bothways.use.search.duplicates import dedupe as find
+    from bothways.use.search.duplicates import delete_twins
     from bothways.use.search.index import Index
-    from bothways.use.search.whole import TABLES, write_rows
-    from bothways.use.target import find_target
+    from bothways.use.search.whole import find_table, write_rows
 
     if out is not None:
-        find_target(out, TABLES, overwrite=overwrite)
-    found = find(Index.open(place), similarity=similarity, delete=delete)
+        find_table(out, overwrite=overwrite)
+    index = Index.open(place)
+    found = find(index, similarity=similarity)
     if out is not None:
         names = ("document", "kept", "similarity", "text", "kept_text")
         columns = {name: [getattr(twin, name) for twin in found.twins] for name in names}
         write_rows(out, columns, overwrite=overwrite)
+    if delete:  # only now, so that the list is there whatever happens
+        delete_twins(index, found)
     if json:
         output.as_json(found)
         return

@@ -61,12 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if "RANK" in os.environ:  # or else each process of a run tells on stderr how torch adds up gradients
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from bothways.cli.commands import application
-
+    _open_closed()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in typed
     with _notes():
         try:
+            from bothways.cli.commands import application
+
             status = typer.main.get_command(application()).main(typed, prog_name="bothways", standalone_mode=False)
             sys.stdout.flush()
             if status == INTERRUPTED:  # typer has met the KeyboardInterrupt
@@ -125,6 +126,13 @@ def _usage(error: Any) -> str:
         if sentence.endswith("?")
         else (f"{sentence}; see {context.command_path} --help")
     )
+
+
+def _open_closed() -> None:
+    """Gives what is written to a stream that the shell has closed (``>&-``) to nobody, rather than failing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _stop_writing() -> None:

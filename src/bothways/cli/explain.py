@@ -23,7 +23,6 @@ from bothways.cli.options import (
     plain,
     written,
 )
-from bothways.errors import BothwaysError
 
 EXAMPLES = [
     'bothways explain my-classifier "Not bad at all, though a little long."',
@@ -58,12 +57,11 @@ def explain(
     import bothways as bw
     from bothways.cli.reading import lines_or_texts
     from bothways.report.explanation_page import write_explanations
+    from bothways.report.writing import check_page
     from bothways.use.explain.explain import explain as explained
 
-    if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise BothwaysError(f"{out} should end in .html, which is what is written")
-    if out is not None and out.exists() and not overwrite:
-        raise BothwaysError(f"{out} exists already; choose another --out or --overwrite")
+    if out is not None:
+        check_page(out, overwrite)
     loaded, found = bw.load(model, device=device), []
     for text in lines_or_texts(texts):
         told = dataclasses.asdict(explained(loaded, text, pair, target=target, at=at, way=way))

@@ -50,12 +50,13 @@ def export(
     """Write a model as a graph that runs without torch: tokens in, vectors and the answers of all heads out."""
     import bothways as bw
 
+    compared = texts_of(texts)
     loaded = bw.load(model, device="cpu", adapter=adapter)
     made = loaded.export(
         out,
         to=to,
         precision=precision,
-        texts=texts_of(texts),
+        texts=compared,
         metric=metric_of(loaded, labelled),
         allowed_loss=allowed_loss,
         worst_cosine=worst_cosine,

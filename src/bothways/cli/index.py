@@ -92,10 +92,15 @@ def build(
     """
     from bothways.use.search.index import Index
 
-    documents = _documents(source, python_docs)
-    index = Index.make(
+    index, added = Index.build(
         place,
         model,
+        _documents(source, python_docs),
+        id=id,
+        text=text,
+        title=title,
+        lines=lines,
+        prune=prune,
         vectors=vectors,
         dims=dims,
         passage_tokens=passage_tokens,
@@ -106,7 +111,7 @@ def build(
         engine=engine,
         precision=precision,
     )
-    _told(index.add(documents, id=id, text=text, title=title, lines=lines, prune=prune), index, json)
+    _told(added, index, json)
 
 
 def add(

@@ -153,7 +153,7 @@ Labelled = Annotated[
 ]
 AllowedLoss = Annotated[float | None, data("--allowed-loss", "SHARE", "How much of that metric may be lost; 0.005.")]
 Compared = Annotated[
-    Path | None, data("--texts", "FILE", "Texts, one a line, to compare with MODEL on; English ones of any length.")
+    Path | None, data("--texts", "FILE", "Texts to compare with MODEL on: a table, a .txt, or -; else English ones.")
 ]
 AnyPrecision = Annotated[
     Literal["float32", "bf16", "int16", "int8"] | None, machine("--precision", None, "Only this one.")

@@ -54,10 +54,11 @@ def quantize(
     from bothways.run.folder import refuse_folder
 
     refuse_folder(out, overwrite=overwrite)
+    compared = texts_of(texts)
     loaded = bw.load(model, device="cpu", adapter=adapter)
     found = loaded.quantize(
         precision,
-        texts=texts_of(texts),
+        texts=compared,
         metric=metric_of(loaded, labelled),
         allowed_loss=allowed_loss,
         worst_cosine=worst_cosine,

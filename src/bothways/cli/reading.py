@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bothways.errors import BothwaysError
-from bothways.text.files import check_exists, is_stdin
+from bothways.text.files import check_exists, is_stdin, open_text
 
 
 def lines_or_texts(texts: list[str]) -> list[str]:
     """The texts as typed; a single ``-`` stands for the lines of standard input.
 
     Raises:
-        BothwaysError: Standard input holds no line.
+        BothwaysError: Standard input holds no line, or no text that can be read.
     """
     if texts != ["-"]:
         return texts
-    lines = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    with open_text("-") as numbered:
+        lines = [line for _, line in numbered if line.strip()]
     if not lines:
         raise BothwaysError("standard input holds no text; pipe lines into it or type texts instead of -")
     return lines

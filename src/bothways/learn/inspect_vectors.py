@@ -18,6 +18,7 @@ from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
 from bothways.report.page import write_page
 from bothways.report.vectors_page import inspected_page
+from bothways.report.writing import check_page
 from bothways.run.model import Model, load
 from bothways.run.pooling import check_pooling
 from bothways.run.sentence_folder import SentenceRecipe
@@ -61,7 +62,7 @@ def inspect_vectors(
             their scores.
         dims: How many directions whitening keeps; None for all.
         save: A folder that gets the first model with whitening as its dense layer.
-        out: The page to write: an HTML file.
+        out: The page to write, a ``.html`` file.
         overwrite: Whether `out` and `save` are replaced.
         seed: Of what is drawn where there are many texts.
         device: Where it is computed.
@@ -73,8 +74,8 @@ def inspect_vectors(
     Raises:
         BothwaysError: There are too few texts, or something cannot be read or written.
     """
-    if out is not None and Path(out).exists() and not overwrite:
-        raise BothwaysError(f"{out} exists already; choose another --out or --overwrite")
+    if out is not None:
+        check_page(out, overwrite)
     if not whiten and (dims is not None or save is not None):
         raise BothwaysError("dims and save are for whitened vectors: say --whiten too (in Python whiten=True)")
     read = _own_texts() if data is None else read_vectors(data, text, text_pair, None, label)

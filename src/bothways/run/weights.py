@@ -190,12 +190,6 @@ def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadRepor
     Raises:
         BothwaysError: Shapes disagree, and every tensor concerned is named; or one does not hold floating numbers.
     """
-    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
-    if whole:
-        raise BothwaysError(
-            f"{listed(whole)} of {where} are whole numbers: weights that another library quantized are not opened; "
-            "take those that it was given"
-        )
     places = {
         f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()
     }
@@ -206,6 +200,16 @@ def assign(modules: Mapping[str, nn.Module], tensors: Tensors, report: LoadRepor
     ]
     if wrong:
         raise BothwaysError(f"the tensors of {where} do not fit its configuration: {listed(wrong)}")
+    whole = [
+        name
+        for name, place in places.items()
+        if name in tensors and place.is_floating_point() and not tensors[name].is_floating_point()
+    ]
+    if whole:
+        raise BothwaysError(
+            f"{listed(whole)} of {where} are whole numbers: weights that another library quantized are not opened; "
+            "take those that it was given"
+        )
     with torch.no_grad():
         for name, place in places.items():
             if name in tensors:

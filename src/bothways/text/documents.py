@@ -10,10 +10,11 @@ from typing import Any
 
 from bothways.errors import BothwaysError, closest
 from bothways.text.columns import check_column, find_text, is_missing
-from bothways.text.files import find_files, kind_of, numbered, open_bytes, shown
+from bothways.text.files import beginning, find_files, kind_of, numbered, open_bytes, shown
 from bothways.text.rows import Rows, are_files, is_table, read_rows, stream_rows
 from bothways.text.tables import parse_table
 
+USUAL = "text"  # the column that is meant where none is named
 LONGEST_PARAGRAPH = 1 << 20  # bytes, and
 LONGEST_DOCUMENT = 4_000_000  # characters: what is longer is read in parts, so that memory stays constant
 
@@ -33,14 +34,15 @@ class Document:
     name: str = ""
 
 
-def read_documents(source: Source, text: str = "text") -> Iterator[Document]:
+def read_documents(source: Source, text: str = USUAL) -> Iterator[Document]:
     """Reads documents as a stream, in constant memory.
 
     Args:
         source: A file, a folder or a list of files (``.txt``: a blank line ends a document, every other line is a
             paragraph; ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``: a row is a document; gzip or zstd of them), "-" for
             standard input, a frame of pandas or polars, a ``datasets.Dataset``, or an iterable of strings, `Document`
-            or dicts.
+            or dicts. Standard input and files whose names say nothing are read like ``.txt``, but as a table where they
+            begin like JSON lines or `text` names a column.
         text: The column that holds the text. Where there is no column "text" and none other is named, it is told from
             usual names.
 
@@ -88,8 +90,9 @@ def _from_file(path: str | Path, text: str) -> Iterator[Document]:
         yield from _from_rows(read_rows(path), text)
         return
     with open_bytes(path) as stream:
-        if kind is None and stream.peek(1).lstrip().startswith(b"{"):  # standard input, or a name that says nothing
-            table = parse_table(numbered(stream, name), name, "jsonl")
+        # standard input, or a name that says nothing: only tables have columns
+        if kind is None and (text != USUAL or beginning(stream).startswith(b"{")):
+            table = parse_table(numbered(stream, name), name, None)
             yield from _from_rows(stream_rows(table, name), text)
         else:
             yield from _from_lines(numbered(stream, name, LONGEST_PARAGRAPH), name)
@@ -112,7 +115,7 @@ def _from_lines(lines: Iterable[tuple[int, str]], name: str) -> Iterator[Documen
 
 
 def _from_rows(rows: Rows, text: str) -> Iterator[Document]:
-    if text != "text":
+    if text != USUAL:
         check_column(rows, text)
     column = text if text in rows.columns else find_text(rows)
     for where, row in rows.located([column]):

@@ -42,6 +42,7 @@ FOREIGN = {  # first bytes of what people pass by mistake
     PARQUET: "a parquet file; its name should end in .parquet",
 }
 PAGES = (b"<!doctype html", b"<html")
+MARK = b"\xef\xbb\xbf"  # the byte order mark that some programs begin UTF-8 with
 NEIGHBOURS = 2000  # names compared with one that is missing
 BLOCK = 1 << 18
 SIP = 1 << 10  # compressed bytes at a time; a zstd block of four bytes may hold 128 KiB
@@ -162,7 +163,7 @@ def _decoded(raw: bytes, name: str, number: int) -> str:
     if b"\0" in raw:
         raise BothwaysError(f"{name} is a binary file, not text (line {number} holds a NUL byte)")
     if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        raw = raw.removeprefix(MARK)
     try:
         return raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -189,7 +190,7 @@ def open_bytes(path: PathLike, binary: bool = False) -> Iterator[io.BufferedRead
             if not head:
                 raise BothwaysError(f"{name} is empty")
             foreign = [what for magic, what in FOREIGN.items() if head.startswith(magic)]
-            if stream.peek(64).lstrip()[:14].lower().startswith(PAGES):
+            if beginning(stream)[:14].lower().startswith(PAGES):
                 foreign.append("an HTML page; extract its text first (as trafilatura does)")
             if foreign and not binary:
                 raise BothwaysError(f"{name} is {foreign[0]}")
@@ -200,9 +201,16 @@ def open_bytes(path: PathLike, binary: bool = False) -> Iterator[io.BufferedRead
             raise BothwaysError(f"{name} is damaged and cannot be uncompressed ({error})") from None
 
 
+def beginning(stream: io.BufferedReader) -> bytes:
+    """What a stream begins with, after a byte order mark and white space; it is looked at, not read."""
+    return stream.peek(64).removeprefix(MARK).lstrip()
+
+
 @contextmanager
 def _raw(path: PathLike) -> Iterator[io.BufferedReader]:
     if is_stdin(path):
+        if sys.stdin is None:  # as the shell's <&- leaves it
+            raise BothwaysError("standard input is closed; pipe texts into it, or name a file")
         yield io.BufferedReader(_Unclosed(cast(io.BufferedReader, sys.stdin.buffer)), BLOCK)
         return
     file = Path(path)

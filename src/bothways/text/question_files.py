@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from bothways.errors import BothwaysError
 from bothways.text.files import find_files, is_stdin, kind_of, open_text, shown
 from bothways.text.rows import are_files, read_rows
-from bothways.text.tables import Located, Row
+from bothways.text.tables import Located, Row, parse_json
 
 
 def name_of(source: Any) -> str:
@@ -48,7 +47,7 @@ def _json_objects(path: str | Path) -> Iterator[Located]:
     with open_text(path) as lines:
         number, first = next(((number, line) for number, line in lines if line.strip()), (0, ""))
         try:
-            begun = json.loads(first)
+            begun = parse_json(first)
         except (ValueError, RecursionError):
             begun = None
         if isinstance(begun, dict):
@@ -71,7 +70,7 @@ def _json_objects(path: str | Path) -> Iterator[Located]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except (ValueError, RecursionError) as error:
         raise BothwaysError(f"{where}: not JSON ({error}); write one object, or one object a line") from None
 

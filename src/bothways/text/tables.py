@@ -27,6 +27,7 @@ LONGEST_FIELD = 1 << 24  # characters, and
 LONGEST_QUOTE = 1000  # lines; a quote that never closes would otherwise swallow the file
 PARQUET_ROWS = 1024
 _JSON = re.compile(r"\s*(\{|\[\s*(\{|$))")  # an array too, so that it is told what is not read
+_HALVES = re.compile("[\ud800-\udfff]")
 _NO_ARRAY = "a JSON array is not read, write one object a line"
 
 
@@ -84,7 +85,7 @@ def _jsonl(lines: Lines, name: str) -> Iterator[Located]:
             continue
         where = f"{name}, line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             hint = f"; {_NO_ARRAY}" if line.strip().startswith("[") else ""
             raise BothwaysError(f"{where}: not JSON ({_reason(error)}){hint}") from None
@@ -94,6 +95,23 @@ def _jsonl(lines: Lines, name: str) -> Iterator[Located]:
             kind = _NO_ARRAY if isinstance(row, list) else f"not {type(row).__name__}"
             raise BothwaysError(f"{where}: should be a JSON object with a value a column; {kind}")
         yield where, row
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds. Halves of surrogate pairs, which no file can, become U+FFFD; raises as `json.loads`."""
+    found = json.loads(text)
+    return without_halves(found) if "\\ud" in text or "\\uD" in text else found
+
+
+def without_halves(value: Any) -> Any:
+    """Plain data with U+FFFD in the place of half a surrogate pair, which has no UTF-8, in every text of it."""
+    if isinstance(value, str):
+        return _HALVES.sub("\ufffd", value)
+    if isinstance(value, list | tuple):
+        return [without_halves(each) for each in value]
+    if isinstance(value, dict):
+        return {without_halves(key): without_halves(each) for key, each in value.items()}
+    return value
 
 
 def _reason(error: ValueError) -> str:

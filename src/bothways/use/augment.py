@@ -112,7 +112,7 @@ def augment(
 def _distinct(source: Any, column: str | None, lines: bool) -> Texts:
     """The texts, each once, without blank ones."""
     found, seen = Texts(), set()
-    rows = read_texts(source, lines=True if lines else None)
+    rows = read_texts(source, lines=True if lines else None, text=column)
     for example in read_examples(rows, Columns(column or find_text(rows))):
         number = int(text_ids([example.text])[0])
         if number not in seen and example.text.strip():

@@ -21,6 +21,7 @@ from bothways.use.job import BulkResult, How, run_job
 from bothways.use.predictions import ENDINGS
 from bothways.use.predictions import question as ask
 from bothways.use.predictions.shared import Question, Wish, ask_texts
+from bothways.use.target import find_target
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
@@ -80,12 +81,13 @@ def predict(
         shard_rows: Makes `out` a folder of files with so many rows each. A name without an ending is such a folder too.
         on: ``"ray"`` to answer on a cluster of Ray's; None answers here.
         workers: How many processes of the cluster.
-        overwrite: Whether an output that is there already is replaced.
+        overwrite: Whether an output that is there already is replaced; of folders those of shards alone, and never what
+            is read.
         resume: Whether a job that was interrupted is gone on with; else what it answered is thrown away.
 
     Raises:
         BothwaysError: The model was not fine-tuned, a column is absent, a row does not do, the output cannot be
-            written, or an interrupted job had other settings.
+            written or would replace something else, or an interrupted job had other settings.
     """
     wish = Wish(
         text=text,
@@ -102,6 +104,7 @@ def predict(
         keep=keep,
     )
     how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
+    find_target(out, PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
     settings = {"job": "predict", **asdict(wish), **settings_of(model)}
     return run_job(model, ask(model, source, wish), out, settings, how)
 
@@ -156,6 +159,7 @@ def embed(
     pooling = check_pooling(pooling or recipe.pooling)
     scaled = recipe.normalize if normalize is None else normalize
     vectors.check(model, vectors.Wish(pooling, scaled, prompt, dims))
+    find_target(out, VECTORS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
 
     def answer(texts: list[str]) -> Slice:
         return {"vector": model.embed(texts, pooling, normalize=scaled, prompt=prompt, dims=dims)}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +30,7 @@ from bothways.text.cleaning.recipe import Recipe
 from bothways.text.cleaning.sift import judge, write
 from bothways.text.cleaning.wash import Washer
 from bothways.text.documents import Document, Source, read_documents
-from bothways.text.files import shown
+from bothways.text.files import passes_once, shown
 from bothways.text.prepare import disk_explained
 from bothways.text.rows import are_files
 from bothways.text.shards import digest
@@ -100,7 +101,7 @@ def clean_corpus(
         decontaminate: Whether documents with such an overlap are left out.
         workers: How many processes; None for this one, or on a cluster for one a processor.
         on: ``"ray"`` for a cluster of Ray's.
-        overwrite: Whether what stands in `out` is thrown away.
+        overwrite: Whether what stands in `out` is thrown away, once the first document of each source was read.
 
     Returns:
         Where it is, and its card.
@@ -131,8 +132,9 @@ def clean_corpus(
     }
     folder = Path(out)
     with disk_explained(folder), alone(folder):
+        read = begun(sources, text) if overwrite else sources
         _begin(folder, overwrite, [*sources, *evaluation])
-        documents = ((document, number) for number, one in enumerate(sources) for document in read_documents(one, text))
+        documents = ((document, number) for number, one in enumerate(read) for document in read_documents(one, text))
         if (folder / CARD).is_file():
             return _again(folder, identity, documents)
         with Draft(folder / WORK, identity) as draft:
@@ -147,6 +149,30 @@ def clean_corpus(
 def sources_of(source: Source) -> list[Source]:
     """The sources that are told apart: the members of a list of files and folders, else the one."""
     return list(source) if isinstance(source, list | tuple) and are_files(source) else [source]
+
+
+def begun(sources: Sequence[Source], text: str) -> list[Source]:
+    """The same sources, of each of which the first document was read: what is wrong is told before any work.
+
+    Args:
+        sources: Those that are told apart.
+        text: The column that holds the text.
+
+    Raises:
+        BothwaysError: As `read_documents` says.
+    """
+    return [_begun(one, text) for one in sources]
+
+
+def _begun(source: Source, text: str) -> Source:
+    documents = read_documents(source, text)
+    first = next(documents)
+    return source if reads_again(source) else chain([first], documents)
+
+
+def reads_again(source: Source) -> bool:
+    """Whether reading some of a source takes nothing from those who read after."""
+    return isinstance(source, str | Path) and (Path(source).is_dir() or not passes_once(source))
 
 
 def _check_weights(weights: Sequence[float] | None, sources: list[Source]) -> None:

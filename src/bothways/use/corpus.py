@@ -11,11 +11,10 @@ from typing import Any, Literal
 from bothways.run.files import alone
 from bothways.text.cleaning.languages import check_language
 from bothways.text.documents import Source, read_documents
-from bothways.text.files import passes_once
 from bothways.text.prepare import CLEANED, disk_explained, prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-from bothways.use.clean import clean_corpus, sources_of, write_card
+from bothways.use.clean import begun, clean_corpus, reads_again, sources_of, write_card
 from bothways.use.corpus_card import with_tokens
 from bothways.use.corpus_folder import throw_away
 
@@ -77,7 +76,7 @@ def prepare_corpus(
         decontaminate: Whether documents with such an overlap are left out.
         workers: How many processes.
         on: ``"ray"`` for a cluster of Ray's.
-        overwrite: Whether what stands in `out` is thrown away.
+        overwrite: Whether what stands in `out` is thrown away, once the first document of each source was read.
 
     Returns:
         The corpus, and its card, which lies in ``out/card.json`` and ``out/card.html``.
@@ -87,10 +86,12 @@ def prepare_corpus(
     """
     folder = Path(out)
     with disk_explained(folder), alone(folder):
-        if overwrite:
-            throw_away(folder, [*sources_of(source), *(evaluation or ())])
-        if not any_language and _can_taste(source):
+        if not any_language and all(map(reads_again, sources_of(source))):
             check_language(list(islice(read_documents(source, text), _TASTE)), tokenizer)
+        if overwrite:
+            reads = [*sources_of(source), *(evaluation or ())]
+            source = _begun(source, text)
+            throw_away(folder, reads)
         card: dict[str, Any] = {}
         if clean:
             cleaned = clean_corpus(
@@ -115,7 +116,10 @@ def prepare_corpus(
         return Prepared(corpus, card)
 
 
-def _can_taste(source: Source) -> bool:
-    """Whether reading some of it takes nothing from those who read after."""
-    one = sources_of(source)
-    return all(isinstance(each, str | Path) and (Path(each).is_dir() or not passes_once(each)) for each in one)
+def _begun(source: Source, text: str) -> Source:
+    """The same source, whose first document was read, of several files that of each."""
+    sources = sources_of(source)
+    if len(sources) == 1:
+        return begun(sources, text)[0]
+    begun([one for one in sources if reads_again(one)], text)  # standard input among files keeps its place
+    return source

@@ -21,11 +21,11 @@ from bothways.progress import say
 from bothways.run.files import locked, replace_folder
 from bothways.text.truncation import Truncation
 from bothways.use.formats import Slice, make_format
-from bothways.use.target import Target
+from bothways.use.target import LOCK, STATE, Target
 from bothways.whole import replace_text, sync
 
 _VERSION = 1
-_DRAFT, _STATE, _LOCK = "draft", ".state.json", ".lock"
+_DRAFT = "draft"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Draft:
                 shutil.rmtree(target.work, ignore_errors=True)
             else:
                 replace_folder(target.work, target.path, target.work.with_suffix(".old"))
-                for name in (_STATE, _LOCK):
+                for name in (STATE, LOCK):
                     (target.path / name).unlink(missing_ok=True)
 
     def _finish_shard(self) -> None:
@@ -174,7 +174,7 @@ class Draft:
 
     def _remember(self, state: State) -> None:
         told = json.dumps({"version": _VERSION, **asdict(state)}, ensure_ascii=False)
-        replace_text(self.target.work / _STATE, told)
+        replace_text(self.target.work / STATE, told)
         self.state = state
 
     @contextmanager
@@ -210,10 +210,10 @@ def open_draft(target: Target, settings: Mapping[str, Any], *, resume: bool = Tr
     """
     try:
         target.work.mkdir(exist_ok=True)
-        (target.work / _LOCK).touch()
+        (target.work / LOCK).touch()
     except OSError as error:
         raise BothwaysError(f"cannot write {target.path}: {error.strerror or error}; nothing was left there") from error
-    with locked(target.work / _LOCK) as free:
+    with locked(target.work / LOCK) as free:
         if not free:
             raise BothwaysError(f"another run is writing {target.path}; wait for it, or choose another name")
         if not resume:
@@ -232,12 +232,12 @@ def open_draft(target: Target, settings: Mapping[str, Any], *, resume: bool = Tr
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name != _LOCK:
+        if path.name != LOCK:
             path.unlink()
 
 
 def _read_state(target: Target, settings: Mapping[str, Any]) -> State:
-    path = target.work / _STATE
+    path = target.work / STATE
     if not path.exists():
         _empty(target.work)  # it was stopped before anything was kept
         return State(settings)

@@ -11,13 +11,15 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from bothways.errors import BothwaysError
+from bothways.text.tables import without_halves
 
 Slice = Mapping[str, Sequence[Any] | np.ndarray]
 """Columns of equal length by name; an array of two axes is a column of vectors."""
@@ -55,7 +57,11 @@ class JsonLines:
 
 
 class Separated:
-    """Separated values with a heading; lists and the like stand in their cells as JSON."""
+    """Separated values with a heading; lists and the like stand in their cells as JSON.
+
+    A row ends with a line feed. It is written with a carriage return before it, which is then left out, because the
+    module `csv` quotes only cells with characters of its line end, and other readers end rows at a bare return too.
+    """
 
     def __init__(self, delimiter: str = ",") -> None:
         self._delimiter, self._begun = delimiter, False
@@ -66,17 +72,23 @@ class Separated:
 
     def piece(self, columns: Slice) -> bytes:
         """As `Format.piece` says; the first one has the heading."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
+        lines: list[str] = []
+        writer = csv.writer(_Writes(lines.append), delimiter=self._delimiter, lineterminator="\r\n")
         if not self._begun:
             writer.writerow(columns)
             self._begun = True
         writer.writerows(map(_in_cell, row.values()) for row in _rows(columns))
-        return text.getvalue().encode("utf-8", "replace")
+        return _encoded("".join(line[:-2] + "\n" for line in lines))
 
     def finish(self, draft: Path, rows: int) -> Path:
         """As `Format.finish` says."""
         return draft
+
+
+class _Writes(NamedTuple):
+    """What `csv` takes for a file."""
+
+    write: Callable[[str], object]
 
 
 class Parquet:
@@ -167,7 +179,10 @@ def _npy_head(rows: int, width: int) -> bytes:
 
 
 class Conll:
-    """A line a word, its columns between tabs, a blank line after each text; tags come last, as scorers want them."""
+    """A line a word, its columns between tabs, a blank line after each text; tags come last, as scorers want them.
+
+    A tab or line end within a word becomes a space: the form knows no quotes.
+    """
 
     def go_on(self, draft: Path) -> None:
         """Nothing depends on what was before."""
@@ -175,10 +190,10 @@ class Conll:
     def piece(self, columns: Slice) -> bytes:
         """As `Format.piece` says: the columns hold lists of equal length, an entry a word."""
         blocks = (
-            "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*row.values(), strict=True))
+            "".join("\t".join(map(_in_line, cells)) + "\n" for cells in zip(*row.values(), strict=True))
             for row in _rows(columns)
         )
-        return "".join(block + "\n" for block in blocks).encode("utf-8", "replace")
+        return _encoded("".join(block + "\n" for block in blocks))
 
     def finish(self, draft: Path, rows: int) -> Path:
         """As `Format.finish` says."""
@@ -254,6 +269,17 @@ def _in_cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list | tuple | dict) else value
 
 
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return without_halves(text).encode("utf-8")
+
+
+def _in_line(value: Any) -> str:
+    return _PARTING.sub(" ", str(value))
+
+
 def _rows(columns: Slice) -> Iterator[dict[str, Any]]:
     lists = [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()]
     for cells in zip(*lists, strict=True):
@@ -268,12 +294,13 @@ def _arrow(name: str, values: Any) -> Any:
     try:
         return pyarrow.array(values)
     except UnicodeEncodeError:
-        return pyarrow.array([value.encode("utf-8", "replace").decode() for value in values])
+        return pyarrow.array(without_halves(list(values)))
     except pyarrow.ArrowException as error:
         reason = str(error).split("\n")[0]
         raise BothwaysError(f"the column {name!r} does not fit into Parquet ({reason}); write .jsonl instead") from None
 
 
+_PARTING = re.compile(r"[\t\r\n]")
 COMPRESSIBLE = (".csv", ".tsv", ".jsonl")
 COMPRESSIONS = (".gz", ".zst")
 _KINDS: dict[str, Callable[[], Format]] = {

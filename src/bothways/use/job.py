@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -20,8 +21,8 @@ from bothways.errors import BothwaysError
 from bothways.progress import progress, say
 from bothways.run import stream
 from bothways.run.memory import give_back
-from bothways.run.stream import Done, Threads, Workers, in_order
-from bothways.text.truncation import Truncation
+from bothways.run.stream import Done, Threads, Workers, done, in_order
+from bothways.text.truncation import TooLongError, Truncation
 from bothways.use.amount import expected, rows_of
 from bothways.use.draft import NotWrittenError, State, kept, open_draft
 from bothways.use.formats import JsonLines, Slice, make_format
@@ -141,27 +142,56 @@ def _answer(
     with progress("Reading both ways", total, "texts", before=output.state.rows) as job:
         first = next(parts, None)
         if target is not None and first is not None and total is not None and total > len(first.rows):
-            row_bytes = _row_bytes(first.rows[:_TASTE], workers, shape, target)
+            row_bytes = _row_bytes(asked, first.rows[:_TASTE], workers, shape, target)
             say(expected(total, row_bytes, target.path))
-        for part, done in in_order(chain([] if first is None else [first], parts), workers, _inputs):
-            columns = shape(together(part.rows, done.answers))
-            output.append(columns, len(part.rows), part.digest, done.tokens, done.truncation)
+        for part, found in _answered(asked, chain([] if first is None else [first], parts), workers):
+            columns = shape(together(part.rows, found.answers))
+            output.append(columns, len(part.rows), part.digest, found.tokens, found.truncation)
             computed = output.state.tokens - tokens
             give_back()
             job.reach(output.state.rows, f"{computed / max(job.seconds, 1e-9):,.0f} tokens/s")
 
 
-def _inputs(part: Part) -> tuple[list[Any], ...]:
-    return _columns(part.rows)
+def _answered(asked: Question, parts: Iterable[Part], workers: Workers) -> Iterator[tuple[Part, Done]]:
+    """Windows with their answers, as `in_order` gives them; of a text that is too long it is told where its row is."""
+    under_way: deque[list[Asked]] = deque()
+
+    def inputs(part: Part) -> tuple[list[Any], ...]:
+        under_way.append(part.rows)
+        return _columns(part.rows)
+
+    try:
+        for part, found in in_order(parts, workers, inputs):
+            under_way.popleft()
+            yield part, found
+    except TooLongError as error:
+        raise _placed(error, under_way[0], asked.answer) from None
 
 
-def _columns(rows: list[Asked]) -> tuple[list[Any], ...]:
+def _placed(error: TooLongError, rows: Sequence[Asked], answer: Callable[..., Slice]) -> BothwaysError:
+    """The error with the place of a row that is too long.
+
+    The error counts what the model made of rows, which may be several texts each. So rows are asked alone, first the
+    one that it would be if they were single texts, then the longest ones; one that is too long is refused at once.
+    """
+    longest = sorted(rows, key=lambda row: -sum(map(_letters, row.inputs)))
+    for row in (*rows[error.place : error.place + 1], *longest):
+        try:
+            done(answer, _columns([row]))
+        except TooLongError as alone:
+            return BothwaysError(alone.told(row.where)) if row.where else alone
+    return error
+
+
+def _columns(rows: Sequence[Asked]) -> tuple[list[Any], ...]:
     return tuple(list(column) for column in zip(*(row.inputs for row in rows), strict=True))
 
 
-def _row_bytes(rows: list[Asked], workers: Workers, shape: Callable[[Slice], Slice], target: Target) -> float:
+def _row_bytes(
+    asked: Question, rows: list[Asked], workers: Workers, shape: Callable[[Slice], Slice], target: Target
+) -> float:
     """About how many bytes a row of the output takes."""
-    found: Done = workers.submit(*_columns(rows)).result()
+    ((_, found),) = _answered(asked, [Part(rows, "")], workers)
     piece = make_format(target.kind, target.compression).piece(shape(together(rows, found.answers)))
     return len(piece) / len(rows)
 

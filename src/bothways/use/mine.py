@@ -252,7 +252,7 @@ def _distinct(pairs: VectorData, corpus: Any, column: str | None) -> Texts:
         for begin in pairs.starts[:-1]:
             add(pairs.texts[begin + 1])
         return found
-    rows = read_texts(corpus)
+    rows = read_texts(corpus, text=column)
     for example in read_examples(rows, TextColumns(column or find_text(rows))):
         add(example.text)
     return found

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bothways.errors import BothwaysError, closest
+from bothways.text.files import is_stdin
+from bothways.text.rows import are_files
 from bothways.use.formats import COMPRESSIBLE, COMPRESSIONS
 
 SHARD_ROWS = 1_000_000
 """Of a folder, where nobody says how many."""
 STDOUT = "-"
+STATE, LOCK = ".state.json", ".lock"
+"""Files of the folder of work; a kill right before the end leaves them beside the shards."""
+_SHARD = re.compile(r"part-\d{5,}\.\w+(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,12 @@ class Target:
 
 
 def find_target(
-    out: str | Path, kinds: Sequence[str], *, shard_rows: int | None = None, overwrite: bool = False
+    out: str | Path,
+    kinds: Sequence[str],
+    *,
+    shard_rows: int | None = None,
+    overwrite: bool = False,
+    reads: Any = None,
 ) -> Target | None:
     """Refuses an output that could not be written, before any work is done for it.
 
@@ -49,13 +61,15 @@ def find_target(
         out: A file, or a folder of shards: a name without an ending, or any with `shard_rows`; or ``-``.
         kinds: The endings that make sense here, such as ``(".csv", ".jsonl")``.
         shard_rows: Rows of a shard.
-        overwrite: Whether what is there already is replaced.
+        overwrite: Whether what is there already is replaced; of folders those that hold shards and nothing else.
+        reads: What the answers are made from: a path or a list of them; anything else is passed over.
 
     Returns:
         The output, or None for standard output.
 
     Raises:
-        BothwaysError: The ending is not one of `kinds`, its folder is missing, or it is there already.
+        BothwaysError: It has no name, the ending is not one of `kinds`, its folder is missing, it is there already, or
+            what would be replaced is to be read or is something else.
     """
     if shard_rows is not None and shard_rows < 1:
         raise BothwaysError(f"a shard should have at least one row, not shard_rows={shard_rows}")
@@ -64,6 +78,8 @@ def find_target(
             raise BothwaysError("standard output has no shards; name a folder to write them in")
         return None
     path = Path(out)
+    if path.name in ("", ".."):
+        raise BothwaysError(f"{str(out)!r} names nothing that could be written; give a file or a folder with a name")
     target = _named(path, kinds, shard_rows)
     if not path.parent.is_dir():
         raise BothwaysError(f"there is no folder {path.parent} to write {path.name} in; make it first")
@@ -73,7 +89,25 @@ def find_target(
     if path.exists() and path.is_dir() != (target.shard_rows is not None):
         is_now = "a folder" if path.is_dir() else "a file"
         raise BothwaysError(f"{path} is {is_now}, which what is written now cannot replace; choose another name")
+    if path.exists():
+        _check_replaced(path, reads)
     return target
+
+
+def _check_replaced(path: Path, reads: Any) -> None:
+    """Refuses to replace what is to be read, and a folder that holds more than shards."""
+    listed = reads if isinstance(reads, list | tuple) and are_files(reads) else [reads]
+    for one in listed:
+        read = Path(one).resolve() if isinstance(one, str | Path) and not is_stdin(one) else None
+        if read is not None and path.resolve() in (read, *read.parents):
+            raise BothwaysError(f"{one} is to be read, and overwriting {path} would remove it; choose another name")
+    if not path.is_dir():
+        return
+    for entry in path.iterdir():
+        if entry.name not in (STATE, LOCK) and not (_SHARD.fullmatch(entry.name) and entry.is_file()):
+            raise BothwaysError(
+                f"{path} holds something else than shards ({entry.name}), which is not replaced; choose another folder"
+            )
 
 
 def _named(path: Path, kinds: Sequence[str], shard_rows: int | None) -> Target:

@@ -11,6 +11,7 @@ from bothways.errors import BothwaysError
 from bothways.run.answers import Fill, as_list, fill_in
 from bothways.run.engines.protocol import Output
 from bothways.run.numbers import softmax
+from bothways.text.truncation import TooLongError
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
@@ -28,9 +29,12 @@ def fill_mask(model: Runner, text: str | Sequence[str], top: int) -> Any:
         raise BothwaysError(f"fill_mask gives at least one token for a mask; top cannot be {top}")
     for place, one in enumerate(texts):
         if mask not in one:
-            which = "the text" if isinstance(text, str) else f"text {place}"
+            which = _called(text, place)
             raise BothwaysError(f"{which} has no {mask} to fill in; write {mask} where a word is missing")
-    encoded = tokenizer.encode(texts, max_length=model.max_length, truncation="error")
+    try:
+        encoded = tokenizer.encode(texts, max_length=model.max_length, truncation="error")
+    except TooLongError as error:
+        raise BothwaysError(error.told(_called(text, error.place))) from None
     found: list[list[list[Fill]]] = [[] for _ in texts]
     for batch, logits in model.run(encoded, Output("mlm", token=mask_id)):
         where, shares = np.flatnonzero(batch.token_ids == mask_id), softmax(logits)[:, :known]
@@ -41,6 +45,10 @@ def fill_mask(model: Runner, text: str | Sequence[str], top: int) -> Any:
             found[row].append(_fills(tokenizer, texts[row], len(found[row]), values, ids))
     answers = [fills[0] if len(fills) == 1 else fills for fills in found]
     return answers[0] if isinstance(text, str) else answers
+
+
+def _called(text: str | Sequence[str], place: int) -> str:
+    return "the text" if isinstance(text, str) else f"text {place + 1}"
 
 
 def _fills(tokenizer: Tokenizer, text: str, which: int, values: list[float], ids: list[int]) -> list[Fill]:

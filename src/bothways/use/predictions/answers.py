@@ -56,7 +56,8 @@ def _from_rows(rows: Rows, wish: Wish) -> Iterator[Asked]:
     for example in read_examples(rows, Columns(question, context)):
         if not example.text.strip():
             raise BothwaysError(f"{example.where}: the question in the column {question!r} is empty")
-        yield Asked((example.text, example.text_pair), beside(rows, example.row, [*numbers, question], wish.keep))
+        given = beside(rows, example.row, [*numbers, question], wish.keep, example.where)
+        yield Asked((example.text, example.text_pair), given, example.where)
 
 
 def _by_id(columns: Slice) -> Slice:

@@ -40,5 +40,5 @@ def _rows(rows: Rows, wish: Wish) -> Iterator[Asked]:
 
     watching = Rows(rows.columns, rows.name, watched)
     for one in read_choices(watching, wish.prompt, wish.choices, labelled=False):
-        given = beside(rows, passed, [], wish.keep)
-        yield Asked((one.prompt, one.choices), given if wish.keep else {"prompt": one.prompt})
+        given = beside(rows, passed, [], wish.keep, one.where)
+        yield Asked((one.prompt, one.choices), given if wish.keep else {"prompt": one.prompt}, one.where)

@@ -7,8 +7,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bothways.text.rankings import Ranking, read_rankings
+from bothways.text.rows import Rows, read_rows
 from bothways.use.formats import Slice
-from bothways.use.predictions.shared import Asked, Question, Wish
+from bothways.use.predictions.shared import Asked, Question, Wish, beside
 
 if TYPE_CHECKING:
     from bothways.run.questions import Questions
@@ -20,8 +21,9 @@ def rerank(model: Questions, source: Any, wish: Wish) -> Question:
     For rows of a query and a list of texts the ``prediction`` is the list with the best first, and beside it their
     ``places`` in the row and their ``scores``.
     """
-    rows = read_rankings(source, wish.text, wish.text_pair, labelled=False)
-    first = next(rows, None)
+    table = read_rows(source)
+    rankings = read_rankings(table, wish.text, wish.text_pair, labelled=False)
+    first = next(rankings, None)
     listed = first is not None and first.listed
 
     def score(queries: list[str], texts: list[tuple[str, ...]]) -> Slice:
@@ -35,15 +37,15 @@ def rerank(model: Questions, source: Any, wish: Wish) -> Question:
             "scores": [[one.score for one in own] for own in ranked],
         }
 
-    asked = _asked(rows if first is None else chain([first], rows), wish.keep, listed)
+    asked = _asked(table, rankings if first is None else chain([first], rankings), wish.keep, listed)
     return Question(asked, order if listed else score, table=source)
 
 
-def _asked(rows: Iterator[Ranking], keep: bool, listed: bool) -> Iterator[Asked]:
-    for one in rows:
-        texts: Any = list(one.texts) if listed else one.texts[0]
-        beside = one.row if keep else {"query": one.query} | ({} if listed else {"text": texts})
-        yield Asked((one.query, one.texts), beside)
+def _asked(rows: Rows, rankings: Iterator[Ranking], keep: bool, listed: bool) -> Iterator[Asked]:
+    for one in rankings:
+        given = beside(rows, one.row, [], keep, one.where)
+        asked = {"query": one.query} if listed else {"query": one.query, "text": one.texts[0]}
+        yield Asked((one.query, one.texts), given if keep else asked, one.where)
 
 
 late = sparse = rerank

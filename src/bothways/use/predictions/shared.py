@@ -10,7 +10,7 @@ from bothways.errors import BothwaysError
 from bothways.progress import say
 from bothways.text.columns import Columns, infer_columns, is_missing, read_examples
 from bothways.text.markers import find_marking
-from bothways.text.rows import Rows
+from bothways.text.rows import PEEKED, Rows
 from bothways.text.tables import Row
 from bothways.use.formats import Slice
 from bothways.use.texts import read_texts
@@ -28,10 +28,12 @@ class Asked:
     Attributes:
         inputs: What the model reads of it, such as a question and a context.
         beside: What stands beside the answer in the output, by column.
+        where: Its place in the source, for messages; empty where nobody knows it.
     """
 
     inputs: tuple[Any, ...]
     beside: Mapping[str, Any]
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,18 @@ class Wish:
     keep: bool = False
 
 
-def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool) -> dict[str, Any]:
-    """The columns of a row that stand beside its answer: some of them, or all to `keep`."""
+def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool, where: str) -> dict[str, Any]:
+    """The columns of a row that stand beside its answer: some of them, or all to `keep`.
+
+    Raises:
+        BothwaysError: All are to be kept, and the row has one that was not there when the columns were told.
+    """
+    late = next((name for name in row if name not in rows.columns), None) if keep else None
+    if late is not None:
+        raise BothwaysError(
+            f"{where}: has a column {late!r} that the first {PEEKED} rows do not have; give it to one of them too "
+            "(null will do), or do not keep the other columns"
+        )
     return {name: None if is_missing(row.get(name)) else row[name] for name in (rows.columns if keep else columns)}
 
 
@@ -100,7 +112,7 @@ def ask_texts(
     Raises:
         BothwaysError: A column is absent or unclear, or a row holds no text.
     """
-    rows = read_texts(source, lines=True if wish.lines else None if wish.text is None else False)
+    rows = read_texts(source, lines=True if wish.lines else None if wish.text is None else False, text=wish.text)
     found = infer_columns(rows, wish.text, wish.text_pair, need_label=False)
     if pairs and found.text_pair is None:
         raise BothwaysError(
@@ -117,7 +129,8 @@ def ask_texts(
         for example in read_examples(rows, Columns(found.text, second)):
             texts = marking.apply(example.row, (example.text, example.text_pair), example.where)
             inputs = texts[:1] if second is None else texts
-            yield Asked(inputs, beside(rows, example.row, names, wish.keep))
+            where = example.where
+            yield Asked(inputs, beside(rows, example.row, names, wish.keep, where), where)
 
     return read()
 

@@ -48,7 +48,8 @@ def _is_columns(source: Any) -> bool:
 def _from_columns(source: str | Path, wish: Wish) -> Iterator[Asked]:
     with open_text(source) as lines:
         for sentence in read_conll(lines, shown(source), tagged=False):
-            yield Asked((sentence.words,), {"tags": sentence.tags} if wish.keep and any(sentence.tags) else {})
+            kept = {"tags": sentence.tags} if wish.keep and any(sentence.tags) else {}
+            yield Asked((sentence.words,), kept, sentence.where)
 
 
 def _from_rows(source: Any, wish: Wish) -> Iterator[Asked]:
@@ -57,13 +58,13 @@ def _from_rows(source: Any, wish: Wish) -> Iterator[Asked]:
     for where, row in rows.located():
         words: Any = row.get(column)
         words = words.tolist() if hasattr(words, "tolist") else words
-        given = beside(rows, row, [column], wish.keep)
+        given = beside(rows, row, [column], wish.keep, where)
         if not isinstance(words, str):
             if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
                 held = "nothing" if is_missing(words) else f"{words!r:.40}"
                 raise BothwaysError(f"{where}: the column {column!r} should hold a text or a list of words, not {held}")
             del given[column]  # they stand among the answers
-        yield Asked((words,), given)
+        yield Asked((words,), given, where)
 
 
 def _lines(columns: Slice) -> Slice:

@@ -79,10 +79,26 @@ def read_entries(
         yield from _from_items(source, named)
 
 
+def begun(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """The same documents, read up to the first with text: what is wrong with the source is told before any work.
+
+    Raises:
+        BothwaysError: None has text, or as for `read_entries`.
+    """
+    read: list[Entry] = []
+    for entry in entries:
+        read.append(entry)
+        if entry.text.strip() or entry.title.strip():
+            return chain(read, entries)
+    raise BothwaysError("the source holds no text to index")
+
+
 def _from_path(path: str | Path, named: Mapping[str, str | None], lines: bool) -> Iterator[Entry]:
     files = [path] if is_stdin(path) else find_files(path)
     for file in files:
-        if lines or is_stdin(file) or kind_of(file) not in ("text", None):
+        kind = kind_of(file)
+        table = kind not in ("text", None) or (kind is None and any(named.values()))  # only tables have columns
+        if lines or is_stdin(file) or table:
             yield from _from_rows(read_texts(file, lines=lines or None), named)
             continue
         for document in read_documents(file):

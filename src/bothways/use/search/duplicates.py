@@ -77,9 +77,16 @@ def dedupe(index: Index, *, similarity: float = 0.95, delete: bool = False) -> D
             gone.add(place)
             equal += _plain(whole.texts[place]) == _plain(whole.texts[-other])
             twins.append(_twin(whole, place, -other, cosine))
-    if delete and twins:
-        index.delete([twin.document for twin in twins])
-    return Duplicates(len(whole.documents), twins, equal)
+    found = Duplicates(len(whole.documents), twins, equal)
+    if delete:
+        delete_twins(index, found)
+    return found
+
+
+def delete_twins(index: Index, found: Duplicates) -> None:
+    """Deletes the documents that are one too many from the index they were found in."""
+    if found.twins:
+        index.delete([twin.document for twin in found.twins])
 
 
 def _near(vectors_NE: np.ndarray, similarity: float) -> Iterator[tuple[int, list[tuple[int, float]]]]:

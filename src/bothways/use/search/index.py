@@ -20,7 +20,7 @@ from bothways.run.pooling import normalize
 from bothways.use.identity import identity_of
 from bothways.use.search.adding import Added, add_entries
 from bothways.use.search.asking import DEPTH, WAYS, Wanted, answer
-from bothways.use.search.documents import read_entries
+from bothways.use.search.documents import begun, read_entries
 from bothways.use.search.filters import Filter, parse
 from bothways.use.search.memory import MemoryStore
 from bothways.use.search.settings import Settings, difference, other_model, settle
@@ -97,6 +97,43 @@ class Index:
         if wrong := difference(index.place, (index.settings, store.shape), (settings, shape)):
             raise wrong
         return index
+
+    @classmethod
+    def build(
+        cls,
+        place: str | Path | None,
+        model: Questions | str | Path,
+        source: Any,
+        *,
+        id: str | None = None,
+        text: str | None = None,
+        title: str | None = None,
+        lines: bool = False,
+        prune: bool = False,
+        **how: Any,
+    ) -> tuple[Index, Added]:
+        """Makes an index of documents; until the first of them is read nothing is made, and nothing is thrown away.
+
+        Args:
+            place: As for `make`, and so is `model`.
+            model: What makes the vectors.
+            source: As for `add`, and so are the next ones.
+            id: The column of ids.
+            text: The column of texts.
+            title: The column of titles.
+            lines: Whether each line of a file is a document.
+            prune: Whether documents that this source does not hold are deleted.
+            how: Anything else that `make` takes.
+
+        Returns:
+            The index, and what was added.
+
+        Raises:
+            BothwaysError: As for `make` and `add`.
+        """
+        entries = begun(read_entries(source, id=id, text=text, title=title, lines=lines))
+        index = cls.make(place, model, **how)
+        return index, add_entries(index, entries, source, prune)
 
     @classmethod
     def open(

@@ -12,6 +12,7 @@ from bothways.chance import derived_seed, generator
 from bothways.errors import BothwaysError, closest
 from bothways.progress import progress, say
 from bothways.report.map_page import write_map
+from bothways.report.writing import check_page
 from bothways.use.search.index import Index
 from bothways.use.search.topics import cluster
 from bothways.use.search.whole import Whole, read_whole
@@ -64,10 +65,7 @@ def draw_map(
         BothwaysError: The index holds too few documents, the metadata has no such name, or the page cannot be written.
     """
     path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise BothwaysError(f"{out} should end in .html, which is what is written")
-    if path.exists() and not overwrite:
-        raise BothwaysError(f"{out} is there already; choose another name or --overwrite")
+    check_page(path, overwrite)
     fields = index.settings.fields
     if color is not None and color not in fields:
         raise BothwaysError(f"no document says {color!r}; there are {', '.join(fields)}{closest(color, fields)}")

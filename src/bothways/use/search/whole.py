@@ -15,7 +15,7 @@ from bothways.run.pooling import normalize
 from bothways.text.truncation import Truncation
 from bothways.use.draft import open_draft
 from bothways.use.search.index import Index
-from bothways.use.target import find_target
+from bothways.use.target import Target, find_target
 
 TABLES = (".csv", ".jsonl", ".parquet", ".tsv")
 _LETTERS = 400
@@ -68,20 +68,34 @@ def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
     return Whole(names, [first[name][0] for name in names], [first[name][1] for name in names], vectors_NE)
 
 
-def write_rows(out: str | Path, columns: Mapping[str, Sequence[Any]], *, overwrite: bool) -> None:
-    """Writes a table, whole or not at all.
+def find_table(out: str | Path, *, overwrite: bool) -> Target:
+    """Refuses a table that could not be written, before any work is done for it.
 
     Args:
         out: A file whose ending is one of `TABLES`.
-        columns: Its columns, equally long.
         overwrite: Whether a file of that name is replaced.
 
     Raises:
-        BothwaysError: The ending is another one, the file is there already, or it cannot be written.
+        BothwaysError: The ending is another one, its folder is missing, or the file is there already.
     """
     target = find_target(out, TABLES, overwrite=overwrite)
     if target is None or target.shard_rows is not None:
         raise BothwaysError(f"{out} should be a file that ends in one of {', '.join(TABLES)}")
+    return target
+
+
+def write_rows(out: str | Path, columns: Mapping[str, Sequence[Any]], *, overwrite: bool) -> None:
+    """Writes a table, whole or not at all.
+
+    Args:
+        out: As `find_table` takes it, and so is `overwrite`.
+        columns: Its columns, equally long.
+        overwrite: Whether a file of that name is replaced.
+
+    Raises:
+        BothwaysError: As for `find_table`, or it cannot be written.
+    """
+    target = find_table(out, overwrite=overwrite)
     rows = len(next(iter(columns.values())))
     with open_draft(target, {"job": "table"}, resume=False) as draft:
         draft.append({name: list(values) for name, values in columns.items()}, rows, "", 0, Truncation())
