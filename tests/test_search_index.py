@@ -204,12 +204,14 @@ def test_a_reranker_orders_what_was_found(index, monkeypatch):
 
 def test_an_index_asks_only_the_model_that_made_it(index, model, tmp_path):
     other = tiny.model((), seed=3)
-    for wrong in (
-        lambda: Index.make(index.place, other, **HOW),
-        lambda: Index.open(index.place, other).search("river"),
-    ):
-        with pytest.raises(BothwaysError, match="another one, whose vectors do not compare"):
-            wrong()
+    for name, said in (("other", "another one, whose vectors do not compare"), (model.name, "when that was another")):
+        other.name = name
+        for wrong in (
+            lambda: Index.make(index.place, other, **HOW),
+            lambda: Index.open(index.place, other).search("river"),
+        ):
+            with pytest.raises(BothwaysError, match=said):
+                wrong()
     with pytest.raises(BothwaysError, match="was made with vectors 'float32', not 'int8'"):
         Index.make(index.place, model, vectors="int8", **HOW)
     with pytest.raises(BothwaysError, match=r"which cannot be opened.*name it with --model"):

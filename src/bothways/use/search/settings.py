@@ -86,6 +86,11 @@ def difference(place: str | None, then: tuple[Settings, Shape], now: tuple[Setti
 
 def other_model(place: str | None, made: str, asked: str) -> BothwaysError:
     """What to say of vectors that another model made."""
+    if made == asked:
+        return BothwaysError(
+            f"the index {place} was made by {made} when that was another model, or by an older Bothways; build it anew "
+            "(--overwrite)"
+        )
     return BothwaysError(
         f"the index {place} was made by the model {made}, and {asked} is another one, whose vectors do not compare "
         "with its own; ask with that one, or build an index for this one"
