@@ -232,6 +232,20 @@ def test_rankings_are_those_of_a_search_over_all():
     assert found.resampled(np.arange(10))["mrr@10"] == pytest.approx(np.mean(reciprocal[:10]))
 
 
+def test_texts_that_differ_in_the_size_of_letters_have_vectors_of_their_own():
+    data = read_vectors(
+        [{"text_a": "US growth", "text_b": "us growth", "label": 1}, {"text_a": "a", "text_b": "b", "label": 0}]
+    )
+    asked = []
+
+    def embed(texts):
+        asked.extend(texts)
+        return np.eye(4)[: len(texts)]
+
+    assert guesses_of(data, embed) == [0.0, 0.0]
+    assert sorted(asked) == ["US growth", "a", "b", "us growth"]
+
+
 def test_average_precision_and_thresholds_are_those_of_scikit_learn():
     from sklearn.metrics import average_precision_score, f1_score
 

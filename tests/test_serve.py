@@ -18,11 +18,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
-from bothways.use.serve import desk, running
+from bothways.use.serve import desk, running, wishes
 from bothways.use.serve.desk import Limits
 
 JSON = {"Content-Type": "application/json"}
@@ -212,6 +213,8 @@ def test_what_is_cut_is_told(all_heads):
         ("/fill", {"texts": "[MASK]", "top": 101}, 400, "the field 'top' of /fill is not as it should be: How many"),
         ("/classify", {"texts": ["a", "b"], "pairs": ["c"]}, 400, "2 entries and 1"),
         ("/choose", {"prompt": ["a", "b"], "choices": ["c", "d"]}, 400, "a list of choices for each prompt"),
+        ("/choose", {"prompt": "a", "choices": [["c"]]}, 400, "a list of texts for a single prompt"),
+        ("/embed", {f"x{n}": 1 for n in range(99)}, 400, "should be a JSON object with fields of /embed: model, texts"),
         ("/answer", {"question": "", "context": "a"}, 400, "empty"),
         ("/fill", {"texts": "no mask here"}, 400, "[MASK]"),
         ("/rerank", {"query": "a", "texts": ["b"]}, 404, "no model here answers /rerank; there are"),
@@ -223,6 +226,23 @@ def test_mistakes_are_one_sentence(caller, path, wish, status, said):
     got, sentence = caller.refusal(path, **wish)
     assert got == status
     assert said in sentence
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        (wishes.EmbedWish, {"texts": [1] * 1000}),
+        (wishes.TagWish, {"texts": [[1]] * 1000}),
+        (wishes.ChooseWish, {"prompt": "a", "choices": [[1] * 1000] * 10}),
+        (wishes.DocumentsWish, {"query": "a", "documents": [1] * 1000}),
+        (wishes.EmbeddingsWish, {"input": [1] * 1000}),
+        (wishes.EmbedWish, {"texts": "a", **{f"x{n}": 1 for n in range(1000)}}),
+    ],
+)
+def test_many_mistakes_cost_no_more_than_a_few(form, body):
+    with pytest.raises(ValidationError) as error:
+        form.model_validate(body)
+    assert error.value.error_count() < 10
 
 
 def test_what_is_no_json_is_told(caller):

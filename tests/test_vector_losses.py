@@ -9,7 +9,7 @@ import torch
 from bothways.errors import BothwaysError
 from bothways.learn.vectors.data import read_vectors
 from bothways.learn.vectors.losses import LOSSES, USUAL, loss_kind, named_losses
-from bothways.learn.vectors.losses.angle import nearness
+from bothways.learn.vectors.losses.angle import Angle, nearness
 from bothways.learn.vectors.losses.contrastive import Contrastive
 from bothways.learn.vectors.losses.cosent import CoSent
 from bothways.learn.vectors.losses.cosine import Cosine
@@ -117,7 +117,33 @@ def test_the_angle_of_a_vector_with_itself_is_the_same_for_all_and_turns_with_th
     a = torch.tensor([[1.0, 0.0]])  # 1 + 0i
     angles = [nearness(a, torch.tensor([[math.cos(t), math.sin(t)]])).item() for t in (0.0, 0.3, 0.6)]
     # the sum of the parts of exp(-it): cos t - sin t
-    assert angles == pytest.approx([-abs(math.cos(t) - math.sin(t)) for t in (0.0, 0.3, 0.6)], abs=1e-6)
+    assert angles == pytest.approx([abs(math.cos(t) - math.sin(t)) for t in (0.0, 0.3, 0.6)], abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [Angle, CoSent])
+def test_what_is_scored_high_comes_nearer(loss):
+    """Of free vectors in pairs that are half alike, of which every second one belongs together."""
+    draw = torch.Generator().manual_seed(0)
+    begun = torch.randn(16, 1, 16, generator=draw) + torch.randn(16, 2, 16, generator=draw)
+    free = torch.nn.Parameter(begun.flatten(0, 1))
+    right = torch.tensor([1.0, 0.0] * 8)
+    optimizer = torch.optim.Adam([free], 0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss().loss(Step(free, np.arange(33)[::2], np.arange(32), right), None).loss.backward()
+        optimizer.step()
+    cosines = torch.cosine_similarity(free[::2], free[1::2])
+    assert cosines[right > 0].mean() > cosines[right == 0].mean() + 0.2
+
+
+def test_a_text_that_is_labelled_wrong_for_its_query_is_a_negative_of_it():
+    given = step(3, ids=[0, 1, 0, 2, 3, 4], right=[1.0, 0.0, 1.0])  # of the query 0 text 1 is right and text 2 wrong
+    InBatch().loss(given, None).loss.backward()
+    v = given.vectors.detach()
+    wanted = [math.exp(20 * cosine(v[0], v[n])) for n in (1, 3, 5)]
+    other = [math.exp(20 * cosine(v[4], v[n])) for n in (5, 1, 3)]
+    expected = -np.mean([math.log(each[0] / sum(each)) for each in (wanted, other)])
+    assert InBatch().loss(given, None).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_cosine_contrastive_and_distillation_are_their_formulas():

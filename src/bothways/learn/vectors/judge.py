@@ -65,14 +65,22 @@ def guesses_of(data: VectorData, embed: Embed) -> list[Any]:
         raise BothwaysError("there is nothing to score: the data hold no example")
     if data.form == "texts":
         data = halves(data)
-    _, first, number_S = np.unique(text_ids(data.texts), return_index=True, return_inverse=True)
+    compared = data.form in ("scored", "labelled")  # else texts that differ in the size of letters belong together
+    ids = _exact(data.texts) if compared else text_ids(data.texts)
+    _, first, number_S = np.unique(ids, return_index=True, return_inverse=True)
     vectors_UE = embed([data.texts[place] for place in first])
-    if data.form in ("scored", "labelled"):
+    if compared:
         one, other = vectors_UE[number_S[data.starts[:-1]]], vectors_UE[number_S[data.starts[:-1] + 1]]
         found: list[Any] = [float(value) for value in _row_products(one, other)]
         return found
     texts = [data.texts[place] for place in first]
     return (_neighbours if data.form == "classes" else _ranks)(data, vectors_UE, number_S, texts)
+
+
+def _exact(texts: Sequence[str]) -> np.ndarray:
+    """``(S,)`` numbers that are equal where texts are."""
+    known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return np.array([known[text] for text in texts])
 
 
 def judged(data: VectorData, guesses: Sequence[Any]) -> Examined:

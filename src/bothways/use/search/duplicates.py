@@ -75,7 +75,7 @@ def dedupe(index: Index, *, similarity: float = 0.95, delete: bool = False) -> D
         if stays:
             cosine, other = max(stays)
             gone.add(place)
-            equal += _plain(whole.texts[place]) == _plain(whole.texts[-other])
+            equal += whole.prints[place] == whole.prints[-other]
             twins.append(_twin(whole, place, -other, cosine))
     found = Duplicates(len(whole.documents), twins, equal)
     if delete:
@@ -104,10 +104,6 @@ def _near(vectors_NE: np.ndarray, similarity: float) -> Iterator[tuple[int, list
             for row, near in enumerate(found):
                 yield begin + row, near
             job.reach(end)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _twin(whole: Whole, place: int, kept: int, cosine: float) -> Twin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bothways.run.pooling import normalize
 from bothways.text.truncation import Truncation
 from bothways.use.draft import open_draft
 from bothways.use.search.index import Index
+from bothways.use.search.store import Passage
 from bothways.use.target import Target, find_target
 
 TABLES = (".csv", ".jsonl", ".parquet", ".tsv")
@@ -31,12 +33,14 @@ class Whole:
         texts: The beginning of each: its first passage, whole or cut.
         metadata: What is known of each.
         vectors: ``(N, E)`` float32 of length 1: the mean of the document's passages.
+        prints: What tells whole texts apart, but for spaces and the size of letters.
     """
 
     documents: list[str]
     texts: list[str]
     metadata: list[Mapping[str, Any]]
     vectors: np.ndarray
+    prints: list[int]
 
 
 def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
@@ -51,6 +55,7 @@ def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
     """
     sums: dict[str, np.ndarray] = {}
     first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    prints: dict[str, int] = {}
     with progress("Reading the index", index.held().passages, "passages") as job:
         for passages, vectors in index.store.vectors():
             for each, vector in zip(passages, normalize(vectors), strict=True):
@@ -58,6 +63,7 @@ def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
                     sums[each.document] += vector
                 else:
                     sums[each.document] = vector.astype(np.float32)
+                prints[each.document] = prints.get(each.document, 0) ^ _print(each)
                 if not each.number:
                     first[each.document] = (each.text[:letters], each.metadata)
             job.advance(len(passages))
@@ -65,7 +71,13 @@ def read_whole(index: Index, *, letters: int | None = _LETTERS) -> Whole:
         raise BothwaysError(f"the index {index.place} holds no documents")
     names = sorted(name for name in sums if name in first)
     vectors_NE = normalize(np.stack([sums[name] for name in names]))
-    return Whole(names, [first[name][0] for name in names], [first[name][1] for name in names], vectors_NE)
+    texts, metadata = zip(*(first[name] for name in names), strict=True)
+    return Whole(names, list(texts), list(metadata), vectors_NE, [prints[name] for name in names])
+
+
+def _print(passage: Passage) -> int:
+    plain = f"{passage.number} {' '.join(passage.text.casefold().split())}"
+    return int.from_bytes(blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def find_table(out: str | Path, *, overwrite: bool) -> Target:

@@ -128,6 +128,8 @@ def choose(wish: wishes.ChooseWish, _: Questions) -> Call:
     """Which of several texts goes best with a prompt."""
     prompts, choices = _listed(wish.prompt), list(wish.choices)
     if isinstance(wish.prompt, str):
+        if not all(isinstance(each, str) for each in choices):
+            raise BothwaysError("choices should be a list of texts for a single prompt")
         choices = [choices]  # type: ignore[list-item]
     if any(isinstance(each, str) for each in choices):
         raise BothwaysError("choices should be a list of choices for each prompt")

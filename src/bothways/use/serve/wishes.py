@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Texts = str | list[str]
+Listed = Annotated[list[str], Field(fail_fast=True)]
+"""Strings; the first entry that is none ends the reading, so that a million of them are not a million errors."""
+Lists = Annotated[list[Listed], Field(fail_fast=True)]
+Texts = str | Listed
+_FIELDS = 64
+"""That no request has."""
 
 
-class Wish(BaseModel):
+class Form(BaseModel):
+    """Any request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > _FIELDS:
+            raise ValueError(f"a request has {_FIELDS} fields at most, not {len(given):,}")
+        return given
+
+
+class Wish(Form):
     """What every request may say."""
 
     model_config = ConfigDict(extra="forbid")
@@ -41,7 +57,7 @@ class PairWish(TextWish):
 class ZeroShotWish(TextWish):
     """Texts, and the classes that they may belong to."""
 
-    labels: list[str] = Field(min_length=1, description="The classes in words.")
+    labels: Listed = Field(min_length=1, description="The classes in words.")
     template: str = Field(default="This text is about {}.", description="A sentence with {} where a class goes.")
     several: bool = Field(default=False, description="Whether a text may have several classes.")
 
@@ -49,7 +65,7 @@ class ZeroShotWish(TextWish):
 class TagWish(Wish):
     """Texts whose words are tagged."""
 
-    texts: str | list[str] | list[list[str]] = Field(description="One text, a list of them, or lists of words.")
+    texts: Texts | Lists = Field(description="One text, a list of them, or lists of words.")
 
 
 class AnswerWish(Wish):
@@ -64,14 +80,14 @@ class ChooseWish(Wish):
     """Prompts, each with the texts to choose from."""
 
     prompt: Texts = Field(description="One prompt, or a list of them.")
-    choices: list[str] | list[list[str]] = Field(description="The choices; of several prompts a list of such lists.")
+    choices: Listed | Lists = Field(description="The choices; of several prompts a list of such lists.")
 
 
 class RerankWish(Wish):
     """A query, and texts to put in order."""
 
     query: str = Field(description="What is looked for.")
-    texts: list[str] = Field(description="The texts to put in order.")
+    texts: Listed = Field(description="The texts to put in order.")
     top: int | None = Field(default=None, ge=1, description="How many are wanted; all.")
 
 
@@ -87,7 +103,7 @@ class SparseWish(TextWish):
     top: int = Field(default=5, ge=1, le=1000, description="How many words of each text, heaviest first.")
 
 
-class ForeignWish(BaseModel):
+class ForeignWish(Form):
     """What a client of another interface sends: fields that mean nothing here are left alone."""
 
     model_config = ConfigDict(extra="ignore")
@@ -98,7 +114,7 @@ class ForeignWish(BaseModel):
 class EmbeddingsWish(ForeignWish):
     """As OpenAI's clients ask for vectors."""
 
-    input: str | list[str] = Field(
+    input: Texts = Field(
         description="A text or a list of texts; token ids of another vocabulary mean nothing here (LangChain sends "
         "texts with check_embedding_ctx_length=False)."
     )
@@ -110,6 +126,8 @@ class DocumentsWish(ForeignWish):
     """As Cohere's and Jina's clients ask for an order."""
 
     query: str = Field(description="What is looked for.")
-    documents: list[str | dict[str, Any]] = Field(description="Texts, or objects with a text each.")
+    documents: Annotated[list[str | dict[str, Any]], Field(fail_fast=True)] = Field(
+        description="Texts, or objects with a text each."
+    )
     top_n: int | None = Field(default=None, ge=1, description="How many are wanted; all.")
     return_documents: bool = Field(default=False, description="Whether texts are sent back.")

@@ -30,10 +30,12 @@ class Angle(CoSent):
 
 
 def nearness(one_GE: Tensor, other_GE: Tensor) -> Tensor:
-    """``(G,)`` minus the absolute difference of two vectors' angles (equations 5 to 7), the higher the nearer.
+    """``(G,)`` how near two vectors' angles are, the higher the nearer (equations 5 to 7).
 
-    The first half of a vector is the real part, the second the imaginary one; of an odd number of values the last is
-    left out.
+    It is the absolute sum of the parts of their quotient of length 1: 1 for a vector and itself, about 0 for vectors
+    that have nothing in common. The paper calls it a difference of angles; its authors' program, and
+    sentence-transformers after it, bring it into the order of the scores, as is done here. The first half of a vector
+    is the real part, the second the imaginary one; of an odd number of values the last is left out.
     """
     half = one_GE.shape[1] // 2
     a, b = one_GE[:, :half], one_GE[:, half : 2 * half]
@@ -41,4 +43,4 @@ def nearness(one_GE: Tensor, other_GE: Tensor) -> Tensor:
     size = (c.square() + d.square()).sum(1, keepdim=True)
     real, imaginary = (a * c + b * d) / size, (b * c - a * d) / size
     scale = (a.square() + b.square()).sum(1, keepdim=True).sqrt() / size.sqrt()
-    return -(torch.cat([real, imaginary], dim=1) / scale).sum(1).abs()
+    return (torch.cat([real, imaginary], dim=1) / scale).sum(1).abs()

@@ -74,7 +74,8 @@ class InBatch:
         every = torch.arange(len(asked), device=asked.device)
         logits_GC = self._likeness(step.vectors[asked], step.vectors[candidates]) * self._scale
         asked_G, own_G, ids_C = (step.ids[places.cpu().numpy()] for places in (asked, own, candidates))
-        left_out_GC = torch.from_numpy(never(asked_G, ids_C, own_G)).to(logits_GC.device)
+        belongs_G = None if step.right is None else (step.right > 0.5).cpu().numpy()
+        left_out_GC = torch.from_numpy(never(asked_G, ids_C, own_G, belongs_G)).to(logits_GC.device)
         if self.false_negatives is not None:
             with torch.no_grad():
                 judged = step.vectors if step.taught is None else step.taught
@@ -93,16 +94,20 @@ class InBatch:
         return unit(one_GE) @ unit(other_CE).T if self.similarity == "cosine" else one_GE @ other_CE.T
 
 
-def never(asked_G: np.ndarray, candidates_C: np.ndarray, own_G: np.ndarray) -> np.ndarray:
+def never(
+    asked_G: np.ndarray, candidates_C: np.ndarray, own_G: np.ndarray, belongs_G: np.ndarray | None = None
+) -> np.ndarray:
     """``(G, C)`` which candidates are no negatives of a text: itself, what belongs to it, what belongs to its equals.
 
     Args:
         asked_G: Ids of the texts that look for theirs.
         candidates_C: Ids of the candidates.
-        own_G: Ids of what belongs to them.
+        own_G: Ids of what stands beside them.
+        belongs_G: Whether it belongs to them; what does not is a negative also where their equals ask. None: it does.
     """
     found = (candidates_C[None, :] == asked_G[:, None]) | (candidates_C[None, :] == own_G[:, None])
+    belongs_G = np.ones(len(asked_G), bool) if belongs_G is None else belongs_G
     values, counts = np.unique(asked_G, return_counts=True)
     for twice in values[counts > 1]:
-        found[np.ix_(asked_G == twice, np.isin(candidates_C, own_G[asked_G == twice]))] = True
+        found[np.ix_(asked_G == twice, np.isin(candidates_C, own_G[(asked_G == twice) & belongs_G]))] = True
     return found
