@@ -116,6 +116,22 @@ def test_what_the_source_does_not_hold_goes_when_told_so(index):
     assert (added.deleted, index.held().documents) == (70, 50)
 
 
+def test_names_that_others_have_added_meanwhile_stay(index, model):
+    other = Index.open(index.place, model)
+    index.add([{"id": "first", "text": "the river", "length": 7}])
+    other.add([{"id": "second", "text": "the bridge", "stone": "old"}])
+    assert [hit.document for hit in other.search("river", where="length = 7")] == ["first"]
+
+    def source():
+        now = other.store.settings()
+        other.store.remember({**now, "fields": [*now["fields"], "late"]})
+        yield {"id": "third", "text": "a letter", "color": "red"}
+
+    index.add(source())
+    wanted = ("year", "topic", "length", "stone", "late", "color")
+    assert set(index.settings.fields) == set(Index.open(index.place, model).settings.fields) == set(wanted)
+
+
 def test_documents_are_deleted_by_id_and_by_filter(index):
     assert index.delete(["n'5", "n'6"]) == 2
     assert index.delete(where="year = 1990") == 6
@@ -226,6 +242,32 @@ def test_an_index_that_was_made_anew_by_another_model_is_noticed(index):
         index.search("river")
 
 
+def test_an_index_that_another_model_made_anew_takes_nothing_from_the_first(index):
+    anew = Index.make(index.place, tiny.model((), seed=3), overwrite=True, **HOW)
+    anew.add(rows()[:50])
+    with pytest.raises(BothwaysError, match="was made anew with another model"):
+        index.add([{"id": "late", "text": "the river"}])
+    assert anew.held().documents == 50
+
+
+def test_an_index_that_is_damaged_can_be_made_anew(index, model):
+    for each in Path(index.place).glob("about.lance/data/*"):
+        each.write_bytes(b"")
+    with pytest.raises(BothwaysError, match="cannot be used"):
+        Index.make(index.place, model, **HOW)
+    made, _ = Index.build(index.place, model, rows()[:5], overwrite=True, **HOW)
+    assert made.held().documents == 5
+
+
+def test_an_index_that_is_being_written_is_not_thrown_away(index, model):
+    anew = {"overwrite": True, "dims": 8, **HOW}
+    with index.store.writing(), pytest.raises(BothwaysError, match="another run is writing the index"):
+        Index.build(index.place, model, rows()[:5], **anew)
+    assert index.held().documents == 120
+    made, _ = Index.build(index.place, model, rows()[:5], **anew)
+    assert (made.held().documents, made.settings.dims) == (5, 8)
+
+
 def test_what_makes_no_sense_is_one_sentence(index, model, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
@@ -323,6 +365,17 @@ def test_equal_and_nearly_equal_texts_are_found_and_one_of_them_stays(model, tmp
     assert {"zz"} <= {twin.document for twin in loose.twins}
     assert index.held().documents == loose.documents - len(loose.twins)
     assert dedupe(index, similarity=0.9).twins == []
+
+
+def test_texts_that_differ_beyond_their_first_passage_are_not_equal(model):
+    index = Index.make(None, model, **HOW)
+    long = " ".join(tiny.sentences(40, longest=12, seed=5))
+    index.add(
+        [{"id": n, "text": text} for n, text in (("a", f"{long} old"), ("b", f"{long} Old "), ("c", f"{long} river"))]
+    )
+    assert index.held().passages > 3
+    found = dedupe(index, similarity=0.9)
+    assert (len(found.twins), found.equal) == (2, 1)
 
 
 def test_a_map_is_one_page_that_holds_every_text_and_no_script_of_theirs(model, tmp_path):

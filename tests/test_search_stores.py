@@ -87,6 +87,23 @@ def test_filters_pass_the_documents_that_python_says(both):
         assert set(made.documents(where)) == wanted
 
 
+def test_filters_take_lists_objects_and_texts_that_are_no_numbers(place):
+    texts = ("[x]", '"', "nan", "inf", "-Infinity", " 5\t", "+5", "5.", ".5", "1e3", "1_0", "")
+    held = (["x"], [], {"k": 1}, *texts, 5, 7.5, True, None)
+    names = ("held", "a.b", "it's", 'q"t', "back\\slash", "[0]", "$")
+    some = [Passage(f"d{one}", 0, "text", dict.fromkeys(names, value)) for one, value in enumerate(held)]
+    some.append(Passage("without", 0, "text", {}))
+    made = store(place)
+    made.replace([], some, np.eye(len(some), WIDTH, dtype=np.float32))
+    for name in names:
+        quoted = "'" + name.replace("'", "''") + "'"
+        for asked in ("= '[\"x\"]'", "= '[]'", "= '[x]'", "= 'nan'", "= 'true'", "= 5", ">= 5", "< 1e9", "!= 5"):
+            where = parse(f"{quoted} {asked}")
+            wanted = {each.document for each in some if matches(where, each.document, each.metadata)}
+            assert set(made.documents(where)) == wanted, (name, asked)
+    close(made)
+
+
 def test_words_find_the_passages_that_hold_them_best_first(both):
     made, _ = both
     some, _ = passages()
@@ -179,6 +196,18 @@ def test_a_large_store_finds_nearly_all_through_an_index(place, monkeypatch):
     close(made)
 
 
+@pytest.mark.parametrize("kind", ["float32", "int8", "binary"])
+def test_exact_asks_no_index(tmp_path, monkeypatch, kind):
+    from lancedb.query import LanceVectorQueryBuilder as Builder
+
+    made, asked, bypass = filled(tmp_path / "store", kind), [], Builder.bypass_vector_index
+    monkeypatch.setattr(Builder, "bypass_vector_index", lambda self: asked.append(self) or bypass(self))
+    made.nearest(passages()[1][0], 5, None)
+    assert asked == []
+    assert len(made.nearest(passages()[1][0], 5, None, exact=True)) == 5
+    assert len(asked) == 1
+
+
 def test_a_reader_sees_a_document_as_it_was_or_as_it_is_never_half(place):
     if place is None:
         pytest.skip("what is in memory has one process")
@@ -221,6 +250,11 @@ def test_one_writes_at_a_time(place):
     other = open_store(place)
     with made.writing(), pytest.raises(BothwaysError, match="another run is writing the index"), other.writing():
         pass
+    some, vectors = passages(4)
+    made.replace([], some, vectors)
+    with made.writing(), pytest.raises(BothwaysError, match="another run is writing the index"):
+        store(place)
+    assert made.held().passages == 4
     with open_store(place).writing():
         pass
     close(made)

@@ -82,6 +82,7 @@ def add_entries(index: Index, entries: Iterator[Entry], source: Any, prune: bool
     prompt = len(model.tokenizer.encode([model.sentence.prompt("document")], special_tokens=False).token_ids)
     splitter = Splitter(model.tokenizer, settings.passage_tokens - prompt, settings.overlap)
     with store.writing():
+        index.look()
         reading = _Reading(index, splitter, added)
         total = rows_of(source) if isinstance(source, str) else None
         with _telling(index, added), progress("Indexing", total, "documents") as job:
@@ -131,9 +132,11 @@ class _Reading:
     def remember(self) -> None:
         """Keeps the names in the metadata, for filters."""
         index = self._index
-        if len(self._fields) > len(index.settings.fields):
-            index.settings = replace(index.settings, fields=tuple(self._fields))
-            index.store.remember({**index.store.settings(), "fields": list(self._fields)})
+        if self._fields.keys() - set(index.settings.fields):
+            now = index.store.settings()  # where nothing keeps a second writer away, it may have kept names too
+            fields = list(dict.fromkeys([*now["fields"], *self._fields]))
+            index.settings = replace(index.settings, fields=tuple(fields))
+            index.store.remember({**now, "fields": fields})
 
     def parts(self, entries: Iterator[Entry]) -> Iterator[Part]:
         """What is new or has changed, in parts of whole documents and some thousand passages."""

@@ -21,6 +21,8 @@ from bothways.errors import BothwaysError, closest
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 ID = "id"
 """The name that stands for the document's own."""
+NUMBER = r"^\s*[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
+"""Texts that are compared as numbers, for SQL."""
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign><=|>=|!=|==|=|<|>|\(|\)|,)|(?P<word>[^\s()<>=!,'"]+))"""

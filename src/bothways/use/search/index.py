@@ -81,8 +81,8 @@ class Index:
             precision: What it multiplies in.
 
         Raises:
-            BothwaysError: The place is something else or cannot be reached, an index of other settings is there, or a
-                setting makes no sense.
+            BothwaysError: The place is something else or cannot be reached, an index of other settings is there, the
+                one to throw away is being written, or a setting makes no sense.
         """
         store = None if place is None or overwrite else open_store(place)  # a server that is away says so at once
         how = {"device": device, "engine": engine, "precision": precision}
@@ -203,8 +203,8 @@ class Index:
             prune: Whether documents that this source does not hold are deleted.
 
         Raises:
-            BothwaysError: A document cannot be read, two have one id, another run is writing, or the store cannot be
-                reached; what was added before is kept.
+            BothwaysError: A document cannot be read, two have one id, another run is writing, the index was made anew
+                with another model, or the store cannot be reached; what was added before is kept.
         """
         entries = read_entries(source, id=id, text=text, title=title, lines=lines)
         return add_entries(self, entries, source, prune)
@@ -224,7 +224,7 @@ class Index:
         """
         if not documents and where is None:
             raise BothwaysError("name documents by their ids, or by a filter with --where")
-        self._look()
+        self.look()
         named, passing = list(documents or ()), self._filter(where)
         with self.store.writing():
             known = self.store.digests(named)
@@ -278,7 +278,7 @@ class Index:
         for each in queries:
             if not isinstance(each, str) or not each.strip():
                 raise BothwaysError(f"a query should be a text with words in it, not {each!r}")
-        self._look()
+        self.look()
         judge = None if reranker is None else _load(reranker, self._how)
         wanted = Wanted(top, by, self._filter(where), judge, reranker_share, max(depth, top), exact)
         vectors = self._queries(queries) if by != "words" else [None] * len(queries)
@@ -307,15 +307,19 @@ class Index:
         found = self.model.embed(texts, prompt="document", dims=self.settings.dims)
         return normalize(found) if self.store.shape.similarity == "cosine" else found
 
-    def _filter(self, where: str | None) -> Filter | None:
-        return None if where is None else parse(where, self.settings.fields)
+    def look(self) -> None:
+        """Reads anew what the index remembers: another process may have added to it, or made it anew.
 
-    def _look(self) -> None:
-        """Reads anew what the index remembers: another process may have added to it, or made it anew."""
+        Raises:
+            BothwaysError: It was made anew with another model.
+        """
         found = self.store.settings()
         if found["identity"] != self.settings.identity:
             raise BothwaysError(f"the index {self.place} was made anew with another model meanwhile; open it again")
         self.settings = replace(self.settings, fields=tuple(found["fields"]))
+
+    def _filter(self, where: str | None) -> Filter | None:
+        return None if where is None else parse(where, self.settings.fields)
 
 
 def _load(model: Questions | str | Path, how: Mapping[str, Any]) -> Any:

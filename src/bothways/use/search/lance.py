@@ -20,7 +20,7 @@ from bothways.errors import BothwaysError, need
 from bothways.run.files import locked
 from bothways.use.search.arrow_rows import as_table, matrix, passage_of, schema_of
 from bothways.use.search.codes import OVERSAMPLED, restored, signs
-from bothways.use.search.filters import ID, Compare, Filter, compile_filter
+from bothways.use.search.filters import ID, NUMBER, Compare, Filter, compile_filter
 from bothways.use.search.store import APPROXIMATE_FROM, Held, Key, Passage, Scored, Shape, is_url
 
 TABLE, ABOUT = "passages", "about"
@@ -57,10 +57,11 @@ def make_lance(place: str, shape: Shape, settings: Mapping[str, Any], *, overwri
         raise BothwaysError(f"{place} is there already and is not an index; choose another name")
     with _told(place):
         database = _connected(place)
-        if TABLE in _names(database) and ABOUT in _names(database) and not overwrite:
-            raise BothwaysError(f"{place} is an index already; add to it, or --overwrite")
-        database.create_table(TABLE, schema=schema_of(shape), mode="overwrite")
-        _write_about(database, shape, settings)
+        with _writing(place):
+            if TABLE in _names(database) and ABOUT in _names(database) and not overwrite:
+                raise BothwaysError(f"{place} is an index already; add to it, or --overwrite")
+            database.create_table(TABLE, schema=schema_of(shape), mode="overwrite")
+            _write_about(database, shape, settings)
         return LanceStore(place, database)
 
 
@@ -84,6 +85,17 @@ def _names(database: Any) -> list[str]:
 def _write_about(database: Any, shape: Shape, settings: Mapping[str, Any]) -> None:
     text = json.dumps({"shape": asdict(shape), "settings": dict(settings)}, ensure_ascii=False)
     database.create_table(ABOUT, [{"about": text}], mode="overwrite")
+
+
+@contextmanager
+def _writing(place: str) -> Iterator[None]:
+    if is_url(place):
+        yield
+        return
+    with locked(Path(place) / ".lock") as free:
+        if not free:
+            raise BothwaysError(f"another run is writing the index {place}; wait for it")
+        yield
 
 
 class LanceStore:
@@ -116,12 +128,7 @@ class LanceStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """As `Store.writing` says; of a store of objects nothing keeps a second writer away."""
-        if is_url(self._place):
-            yield
-            return
-        with locked(Path(self._place) / ".lock") as free:
-            if not free:
-                raise BothwaysError(f"another run is writing the index {self._place}; wait for it")
+        with _writing(self._place):
             yield
 
     def digests(self, documents: Sequence[str]) -> dict[str, str]:
@@ -158,7 +165,7 @@ class LanceStore:
         kind = self.shape.kind
         with _told(self._place):
             if kind != "float32":
-                return self._rescored(query, count, where)
+                return self._rescored(query, count, where, exact)
             asked = self._table.search(query, vector_column_name="vector")
             asked = asked.distance_type(_METRICS[self.shape.similarity])
             asked = asked.bypass_vector_index() if exact else asked.refine_factor(_FINE)
@@ -166,10 +173,11 @@ class LanceStore:
             sign = 1.0 if self.shape.similarity != "euclidean" else 0.0
             return [Scored(Key(row["document"], row["number"]), sign - row["_distance"]) for row in rows]
 
-    def _rescored(self, query: np.ndarray, count: int, where: Filter | None) -> list[Scored]:
+    def _rescored(self, query: np.ndarray, count: int, where: Filter | None, exact: bool) -> list[Scored]:
         """The nearest by their signs, in the order of their scores against the whole query."""
         kind, codes = self.shape.kind, "codes" if self.shape.kind == "int8" else "signs"
         asked = self._table.search(signs(query[None])[0], vector_column_name="signs").distance_type("hamming")
+        asked = asked.bypass_vector_index() if exact else asked
         wanted = ["document", "number", codes, "_distance"]
         found = _filtered(asked, where).limit(count * OVERSAMPLED[kind]).select(wanted).to_arrow()
         if not len(found):
@@ -284,10 +292,17 @@ def _condition(where: Filter) -> str:
 
 
 def _compared(one: Compare) -> str:
-    held = "document" if one.name == ID else f"json_get_string(metadata, {_quoted(one.name)})"
+    held = "document" if one.name == ID else _held(_quoted(one.name))
     if isinstance(one.value, str):
         return f"coalesce({held} {one.operator} {_quoted(one.value)}, false)"
-    return f"coalesce(try_cast({held} AS double) {one.operator} {one.value!r}, false)"
+    number = f"try_cast(regexp_replace({held}, '\\s', '', 'g') AS double)"
+    return f"coalesce(regexp_like({held}, '{NUMBER}') AND {number} {one.operator} {one.value!r}, false)"
+
+
+def _held(name: str) -> str:
+    """What the metadata hold under a name, as text; lists and objects as JSON, which `json_get_string` fails at."""
+    found = f"json_extract(json_get(metadata, {name}), '$')"
+    return f"(CASE WHEN left({found}, 1) IN ('[', '{{') THEN {found} ELSE json_get_string(metadata, {name}) END)"
 
 
 def _among(documents: Sequence[str] | set[str]) -> str:

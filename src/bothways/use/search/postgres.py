@@ -17,13 +17,12 @@ import numpy as np
 from bothways.errors import BothwaysError, need
 from bothways.use.search.address import Address, driver
 from bothways.use.search.codes import OVERSAMPLED, int8, restored
-from bothways.use.search.filters import ID, Compare, Filter, compile_filter
+from bothways.use.search.filters import ID, NUMBER, Compare, Filter, compile_filter
 from bothways.use.search.store import APPROXIMATE_FROM, Held, Key, Passage, Scored, Shape
 
 _WIDEST = {"float32": 2_000, "int8": 64_000, "binary": 64_000}  # of what pgvector's indexes take
 _SIGNS = {"cosine": "<=>", "dot": "<#>", "euclidean": "<->"}
 _OPERATORS = {"cosine": "vector_cosine_ops", "dot": "vector_ip_ops", "euclidean": "vector_l2_ops"}
-_NUMBER = r"^\s*[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 _PIECE = 4096
 _SEARCHED = 200  # candidates that the approximate index keeps on its way (ef_search)
 
@@ -81,7 +80,7 @@ def make_postgres(url: str, shape: Shape, settings: Mapping[str, Any], *, overwr
         "binary": f"signs bit({shape.width}) NOT NULL",
     }[shape.kind]
     language = "simple" if shape.language == "none" else shape.language
-    with address.connected() as connection:
+    with _writing(address), address.connected() as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         connection.execute(_ABOUT)
         there = connection.execute("SELECT 1 FROM bothways_indexes WHERE name = %s", [address.name]).fetchone()
@@ -91,6 +90,15 @@ def make_postgres(url: str, shape: Shape, settings: Mapping[str, Any], *, overwr
         connection.execute(_TABLES.format(name=address.table, numbers=numbers, language=language))
         _remember(connection, address.name, shape, settings)
     return PostgresStore(address, shape)
+
+
+@contextmanager
+def _writing(address: Address) -> Iterator[None]:
+    with address.connect() as connection:
+        connection.autocommit = True
+        if not connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [address.table]).fetchone()[0]:
+            raise BothwaysError(f"another run is writing the index {address.shown}; wait for it")
+        yield
 
 
 def _remember(connection: Any, name: str, shape: Shape, settings: Mapping[str, Any]) -> None:
@@ -145,10 +153,7 @@ class PostgresStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """As `Store.writing` says: a lock of the server's, freed when the connection ends."""
-        with self._address.connect() as connection:
-            connection.autocommit = True
-            if not connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [self._table]).fetchone()[0]:
-                raise BothwaysError(f"another run is writing the index {self._address.shown}; wait for it")
+        with _writing(self._address):
             yield
 
     def digests(self, documents: Sequence[str]) -> dict[str, str]:
@@ -316,7 +321,7 @@ def _condition(where: Filter | None, values: dict[str, Any]) -> str:
         held = "document" if one.name == ID else f"(metadata->>{add(one.name)})"
         if isinstance(one.value, str):
             return f'coalesce({held} COLLATE "C" {one.operator} {add(one.value)}, false)'
-        number = f"CASE WHEN {held} ~ '{_NUMBER}' THEN {held}::float8 {one.operator} {add(one.value)} ELSE false END"
+        number = f"CASE WHEN {held} ~ '{NUMBER}' THEN {held}::float8 {one.operator} {add(one.value)} ELSE false END"
         return f"coalesce({number}, false)"
 
     return compile_filter(where, compared)

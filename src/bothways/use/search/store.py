@@ -203,7 +203,8 @@ def make_store(place: str | Path, shape: Shape, settings: Mapping[str, Any], *, 
         overwrite: Whether an index that is there is thrown away.
 
     Raises:
-        BothwaysError: The place is something else, cannot be reached or written, or cannot keep such vectors.
+        BothwaysError: The place is something else, cannot be reached or written, or cannot keep such vectors, or
+            another run is writing there.
     """
     if str(place).startswith(SERVERS):
         from bothways.use.search.postgres import make_postgres
