@@ -150,6 +150,23 @@ def test_after_a_mistake_in_what_is_read_the_run_to_be_replaced_is_there_again(v
     assert (out / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("prepared", [True, False])
+def test_killed_before_the_new_run_began_the_old_one_is_there_unless_text_was_prepared(prepared, tmp_path):
+    finished(tmp_path)
+    (tmp_path / "model").mkdir()
+    check_out(tmp_path, overwrite=True, aside=True)
+    assert {path.name for path in tmp_path.iterdir()} == {".replaced"}
+    if prepared:
+        (tmp_path / "corpus").mkdir()
+        (tmp_path / "corpus" / "tokens-00000.bin").touch()
+        assert check_out(tmp_path) is False
+        assert {path.name for path in tmp_path.iterdir()} == {"corpus"}
+    else:
+        with pytest.raises(BothwaysError, match="holds another run, which is finished"):
+            check_out(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"run.json", "model"}
+
+
 def test_a_model_that_no_run_wrote_is_not_touched(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_text("precious")

@@ -134,6 +134,7 @@ def check_out(
             be read.
     """
     _check_writable(out)
+    _put_back(out, stopped=True)  # left by a kill
     if overwrite:
         thrown = replaced(out)
         check_unread(thrown, reads)
