@@ -205,7 +205,7 @@ def _check_folder(out: Path, overwrite: bool) -> None:
         raise BothwaysError(f"{out} is a file: give a folder to save the tokenizer in")
     held = tokenizer_file(out)
     if held is not None and not overwrite:
-        raise BothwaysError(f"{out} holds a tokenizer already ({held.name}): give another folder, or overwrite it")
+        raise BothwaysError(f"{out} holds a tokenizer already ({held.name}): give another folder, or --overwrite")
     other = min((path.name for path in out.glob("*") if path.name not in FILES), default=None)
     if held is not None and other is not None:
         raise BothwaysError(
