@@ -33,14 +33,14 @@ def dots(name: str, panels: Panels, said: str) -> str:
     if len(rows) < 2 or not shown:
         return ""
     width = min(2.1 * len(shown) + 1.9, WIDEST)
-    with picture(name, (width, 0.27 * len(rows) + 0.9), len(shown)) as (path, every):
+    with picture(name, (width, 0.27 * len(rows) + 1.2), len(shown)) as (path, every):
         for axes, title in zip(every, shown, strict=True):
             for place, row in enumerate(reversed(rows)):
                 seeds = panels[title].get(row) or ()
                 axes.plot(seeds, [place] * len(seeds), "o", color=COLOUR, markersize=4, alpha=0.5)
                 if seeds:
                     axes.plot(statistics.mean(seeds), place, "|", color=COLOUR, markersize=11, markeredgewidth=2)
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title.replace(", ", "\n").replace(" from ", "\nfrom "), fontsize=9)
             axes.grid(axis="x", color=QUIET, linewidth=0.6)
         every[0].set_yticks(range(len(rows)), list(reversed(rows)))
         every[0].set_ylim(-0.6, len(rows) - 0.4)
