@@ -361,6 +361,31 @@ def test_a_corpus_stays_until_the_next_one_can_be_read(tmp_path, made_by, kind):
         assert json.loads((out / "card.json").read_text())["documents"] == 4
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weights": [1.0, 2.0]},
+        {"languages": ["xx"]},
+        {"skip": ["shrt"]},
+        {"near": 2.0},
+        {"shared_by": 1},
+        {"evaluation": ["no-such-file.jsonl"]},
+        {"decontaminate": True},
+        {"workers": 0},
+        {"on": "moon"},
+        {"shard_tokens": 0},
+        {"clean": False, "weights": [1.0]},
+    ],
+)
+def test_a_corpus_stays_where_an_option_is_wrong(tmp_path, wrong):
+    out = tmp_path / "out"
+    prepared(messy.documents(3), out)
+    before = content(out)
+    with pytest.raises(BothwaysError):
+        prepared(messy.documents(4), out, overwrite=True, **wrong)
+    assert content(out) == before
+
+
 def test_two_preparations_of_one_folder_are_refused(tmp_path):
     with alone(tmp_path / "out"), pytest.raises(BothwaysError, match="another run works in"):
         prepared(messy.documents(3), tmp_path / "out", clean=False)

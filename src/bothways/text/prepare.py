@@ -73,10 +73,15 @@ def prepare(
     return Corpus.open(folder)
 
 
+def check_shard_tokens(count: int) -> None:
+    """Refuses shards of no tokens."""
+    if count < 1:
+        raise BothwaysError(f"shard_tokens is {count}; give at least 1")
+
+
 def _begin(folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> tuple[Index, bool]:
     """Finds or makes the folder; returns the index to start from, and whether the corpus is finished already."""
-    if shard_tokens < 1:
-        raise BothwaysError(f"shard_tokens is {shard_tokens}; give at least 1")
+    check_shard_tokens(shard_tokens)
     if folder.exists() and not folder.is_dir():
         raise BothwaysError(f"{folder} is a file; give a new folder to prepare the corpus in")
     finished = (folder / INDEX).is_file()

@@ -8,32 +8,27 @@ killed goes on where it stopped.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bothways.errors import BothwaysError, need
+from bothways.errors import BothwaysError
 from bothways.progress import progress
 from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
 from bothways.run.files import alone, as_json
 from bothways.run.stream import Workers, in_order
 from bothways.text.cleaning.draft import Draft, Reading, differing
-from bothways.text.cleaning.evaluation import Evaluation, check_apart, read_evaluation
-from bothways.text.cleaning.recipe import Recipe
 from bothways.text.cleaning.sift import judge, write
 from bothways.text.cleaning.wash import Washer
 from bothways.text.documents import Document, Source, read_documents
-from bothways.text.files import passes_once, shown
+from bothways.text.files import shown
 from bothways.text.prepare import disk_explained
-from bothways.text.rows import are_files
-from bothways.text.shards import digest
+from bothways.use.cleaning_plan import CleaningPlan, begun, plan_cleaning
 from bothways.use.corpus_card import cleaned_card, overlaps
 from bothways.use.corpus_folder import CARD, PAGE, TEXT, WORK, held, throw_away
 from bothways.use.processes import processes
@@ -110,85 +105,53 @@ def clean_corpus(
         BothwaysError: A source or an option does not do; nothing is left after cleaning; the folder holds something
             else or was begun otherwise; the disk is full.
     """
-    need("jinja2", "corpus", "The data card")
-    recipe = Recipe(
-        languages=tuple(languages or ()),
-        skip=tuple(skip or ()),
+    plan = plan_cleaning(
+        source,
+        weights=weights,
+        languages=languages,
+        skip=skip,
         near=near,
         shared_by=shared_by,
+        evaluation=evaluation,
         overlap=overlap,
         decontaminate=decontaminate,
+        workers=workers,
+        on=on,
     )
-    sources, evaluation = sources_of(source), list(evaluation or ())
-    if decontaminate and not evaluation:
-        raise BothwaysError("decontaminate needs the evaluation files whose text is to be left out; name them")
-    check_apart(sources, evaluation)
-    _check_weights(weights, sources)
-    judged = read_evaluation(evaluation, overlap)
-    identity = recipe.identity() | {
-        "weights": None if weights is None else [float(weight) for weight in weights],
-        "evaluation": [] if judged is None else [Path(name).name for name in judged.files],
-        "evaluation_digest": None if judged is None else digest(grams.tobytes() for grams in judged.grams.values()),
-    }
     folder = Path(out)
     with disk_explained(folder), alone(folder):
-        read = begun(sources, text) if overwrite else sources
-        _begin(folder, overwrite, [*sources, *evaluation])
-        documents = ((document, number) for number, one in enumerate(read) for document in read_documents(one, text))
-        if (folder / CARD).is_file():
-            return _again(folder, identity, documents)
-        with Draft(folder / WORK, identity) as draft:
-            if not draft.state.whole:
-                with _workers(Washer(recipe, judged), workers, on) as pool:
-                    _wash(draft, draft.rest(documents), pool)
-            card = _sifted(draft, recipe, judged, evaluation, weights, sources, folder)
-        shutil.rmtree(folder / WORK)
-    return Cleaned(folder, card)
+        read = plan.sources
+        if overwrite:
+            read = begun(plan.sources, text)
+            throw_away(folder, plan.reads)
+        return cleaned(plan, read, folder, text)
 
 
-def sources_of(source: Source) -> list[Source]:
-    """The sources that are told apart: the members of a list of files and folders, else the one."""
-    return list(source) if isinstance(source, list | tuple) and are_files(source) else [source]
-
-
-def begun(sources: Sequence[Source], text: str) -> list[Source]:
-    """The same sources, of each of which the first document was read: what is wrong is told before any work.
+def cleaned(plan: CleaningPlan, sources: Sequence[Source], folder: Path, text: str) -> Cleaned:
+    """Does what was planned, or goes on with it, in a folder that nobody else works in.
 
     Args:
-        sources: Those that are told apart.
+        plan: What is to be done.
+        sources: Its sources, of which some may have been begun.
+        folder: New, empty, or begun with the same plan.
         text: The column that holds the text.
 
     Raises:
-        BothwaysError: As `read_documents` says.
+        BothwaysError: As `clean_corpus` says.
     """
-    return [_begun(one, text) for one in sources]
-
-
-def _begun(source: Source, text: str) -> Source:
-    documents = read_documents(source, text)
-    first = next(documents)
-    return source if reads_again(source) else chain([first], documents)
-
-
-def reads_again(source: Source) -> bool:
-    """Whether reading some of a source takes nothing from those who read after."""
-    return isinstance(source, str | Path) and (Path(source).is_dir() or not passes_once(source))
-
-
-def _check_weights(weights: Sequence[float] | None, sources: list[Source]) -> None:
-    if weights is None:
-        return
-    if len(weights) != len(sources):
-        raise BothwaysError(f"there are {len(weights)} weights for {len(sources)} sources; give one a source, in order")
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise BothwaysError(f"weights must be 0 or more and not all 0, not {list(weights)}")
-
-
-def _begin(folder: Path, overwrite: bool, reads: Sequence[Any]) -> None:
-    if overwrite:
-        throw_away(folder, reads)
     if held(folder) and not ((folder / WORK).is_dir() or (folder / CARD).is_file()):
         raise BothwaysError(f"{folder} holds something that is not a cleaned corpus; give a new or empty folder")
+    identity = plan.identity
+    documents = ((document, number) for number, one in enumerate(sources) for document in read_documents(one, text))
+    if (folder / CARD).is_file():
+        return _again(folder, identity, documents)
+    with Draft(folder / WORK, identity) as draft:
+        if not draft.state.whole:
+            with _workers(Washer(plan.recipe, plan.judged), plan) as pool:
+                _wash(draft, draft.rest(documents), pool)
+        card = _sifted(draft, plan, folder)
+    shutil.rmtree(folder / WORK)
+    return Cleaned(folder, card)
 
 
 def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Document, int]]) -> Cleaned:
@@ -206,14 +169,12 @@ def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Doc
     return Cleaned(folder, card)
 
 
-def _workers(washer: Washer, workers: int | None, on: str | None) -> AbstractContextManager[Workers]:
-    if on is None:
-        return processes(washer, 1 if workers is None else workers)
-    if on != "ray":
-        raise BothwaysError(f"a corpus is cleaned here or on 'ray', not on {on!r}")
+def _workers(washer: Washer, plan: CleaningPlan) -> AbstractContextManager[Workers]:
+    if plan.where is None:
+        return processes(washer, 1 if plan.workers is None else plan.workers)
     from bothways.use.cluster import ray_workers
 
-    return ray_workers(washer, workers)
+    return ray_workers(washer, plan.workers)
 
 
 def _wash(draft: Draft, documents: Iterator[tuple[Document, int]], pool: Workers) -> None:
@@ -242,21 +203,13 @@ def _windows(draft: Draft, documents: Iterator[tuple[Document, int]]) -> Iterato
         yield _Part(part, sources, draft.reading.digest)
 
 
-def _sifted(
-    draft: Draft,
-    recipe: Recipe,
-    judged: Evaluation | None,
-    evaluation: Sequence[str | Path],
-    weights: Sequence[float] | None,
-    sources: list[Source],
-    folder: Path,
-) -> dict[str, Any]:
-    verdict = judge(draft, recipe, weights)
+def _sifted(draft: Draft, plan: CleaningPlan, folder: Path) -> dict[str, Any]:
+    verdict = judge(draft, plan.recipe, plan.weights)
     half = folder / WORK / TEXT
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
     with progress("Leaving out copies", draft.state.kept, "documents") as job:
-        kept = write(draft, verdict, half, len(sources), job)
+        kept = write(draft, verdict, half, len(plan.sources), job)
         job.update(f"{kept.documents:,} left")
     figures = draft.state.figures
     if not kept.documents:
@@ -265,9 +218,9 @@ def _sifted(
             f"nothing is left of {figures.read:,} documents, {count:,} were left out as {worst!r}; look at the source, "
             "or skip the rule"
         )
-    names = [shown(one) if isinstance(one, str | Path) else "texts" for one in sources]
+    names = [shown(one) if isinstance(one, str | Path) else "texts" for one in plan.sources]
     card = cleaned_card(draft.state.recipe, figures, kept, [Path(name).name for name in names])
-    card["overlaps"] = overlaps(judged, evaluation, figures.hits)
+    card["overlaps"] = overlaps(plan.judged, plan.evaluation, figures.hits)
     card["source_digest"] = draft.state.digest
     shutil.rmtree(folder / TEXT, ignore_errors=True)
     half.replace(folder / TEXT)

@@ -8,13 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from bothways.errors import BothwaysError
 from bothways.run.files import alone
 from bothways.text.cleaning.languages import check_language
 from bothways.text.documents import Source, read_documents
-from bothways.text.prepare import CLEANED, disk_explained, prepare
+from bothways.text.prepare import CLEANED, check_shard_tokens, disk_explained, prepare
 from bothways.text.shards import Corpus
 from bothways.text.tokenizer import Tokenizer
-from bothways.use.clean import begun, clean_corpus, reads_again, sources_of, write_card
+from bothways.use.clean import cleaned, write_card
+from bothways.use.cleaning_plan import begun, plan_cleaning, reads_again, sources_of
 from bothways.use.corpus_card import with_tokens
 from bothways.use.corpus_folder import throw_away
 
@@ -85,31 +87,39 @@ def prepare_corpus(
         BothwaysError: As for `clean_corpus`; or the corpus is in another language than the vocabulary.
     """
     folder = Path(out)
+    check_shard_tokens(shard_tokens)
+    plan = None
+    if clean:
+        plan = plan_cleaning(
+            source,
+            weights=weights,
+            languages=languages,
+            skip=skip,
+            near=near,
+            shared_by=shared_by,
+            evaluation=evaluation,
+            overlap=overlap,
+            decontaminate=decontaminate,
+            workers=workers,
+            on=on,
+        )
+    elif weights or languages or skip or evaluation or decontaminate:
+        raise BothwaysError(
+            "text that is taken as it is has no weights, languages, rules or evaluation files; leave them out, or "
+            "clean the text"
+        )
     with disk_explained(folder), alone(folder):
         if not any_language and all(map(reads_again, sources_of(source))):
             check_language(list(islice(read_documents(source, text), _TASTE)), tokenizer)
         if overwrite:
-            reads = [*sources_of(source), *(evaluation or ())]
+            reads = plan.reads if plan is not None else sources_of(source)
             source = _begun(source, text)
             throw_away(folder, reads)
         card: dict[str, Any] = {}
-        if clean:
-            cleaned = clean_corpus(
-                source,
-                folder / CLEANED,
-                text=text,
-                weights=weights,
-                languages=languages,
-                skip=skip,
-                near=near,
-                shared_by=shared_by,
-                evaluation=evaluation,
-                overlap=overlap,
-                decontaminate=decontaminate,
-                workers=workers,
-                on=on,
-            )
-            card, source, text = cleaned.card, cleaned.text, "text"
+        if plan is not None:
+            with alone(folder / CLEANED):
+                done = cleaned(plan, sources_of(source), folder / CLEANED, text)
+            card, source, text = done.card, done.text, "text"
         corpus = prepare(source, tokenizer, folder, shard_tokens=shard_tokens, text=text)
         card = with_tokens(card, corpus)
         write_card(folder, card)
