@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import tiny
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -100,3 +102,16 @@ def test_all_tables_list_their_cells_by_different_names(evidence):
         assert len(names) == len(set(names)) > 5
         needed = {need for cell in evidence.cells.table(name).cells() for need in cell.needs}
         assert needed <= set(names)
+
+
+def test_the_vectors_of_a_word_are_its_own_whatever_stands_beside_it(evidence):
+    from tables.words import word_vectors
+
+    texts = ["the red bank of a wide river in the north of it", "a bank", "money lies in the bank"]
+    spans = [(text.index("bank"), text.index("bank") + 4) for text in texts]
+    model = tiny.model()
+    together = word_vectors(model, texts, spans)
+    alone = [word_vectors(model, [text], [span]) for text, span in zip(texts, spans, strict=True)]
+    assert len(together) == 2 + 1 + model.config.layers
+    for name, vectors in together.items():
+        np.testing.assert_allclose(vectors, np.concatenate([each[name] for each in alone]), atol=1e-5, err_msg=name)

@@ -78,15 +78,17 @@ def word_vectors(model: Any, texts: Sequence[str], spans: Sequence[tuple[int, in
         )
         starts, ids = coded.starts, torch.as_tensor(coded.token_ids).long()
         with torch.inference_mode():
-            layers = model.encoder.eval()(make_batch(np.split(coded.token_ids, starts[1:-1])), hidden=True).hidden
-            states = {f"layer {depth}": layer for depth, layer in enumerate(layers)}
+            batch = make_batch(np.split(coded.token_ids, starts[1:-1]))
+            layers = model.encoder.eval()(batch, hidden=True).hidden
+        moved = batch.starts[np.argsort(batch.rows)] - starts[:-1]  # a batch has its texts in order of length
         for place, (begin, end) in enumerate(pairwise(starts)):
             left, right = coded.offsets[begin:end].T
             covers = (right > left) & (left < spans[first + place][1]) & (right > spans[first + place][0])
             own = begin + (np.flatnonzero(covers) if covers.any() else np.zeros(1, int))
             inner = np.arange(begin + 1, end - 1)  # without the special tokens
             static = {"static, the word": table[ids[own]], "static, the sentence": table[ids[inner]]}
-            for name, values in (static | {name: layer[own] for name, layer in states.items()}).items():
+            seen = {f"layer {depth}": layer[own + moved[place]] for depth, layer in enumerate(layers)}
+            for name, values in (static | seen).items():
                 found.setdefault(name, []).append(values.detach().mean(0).float().numpy())
     return {name: np.stack(values) for name, values in found.items()}
 
