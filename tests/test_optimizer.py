@@ -1,5 +1,6 @@
 """The optimizers' groups, steps and schedule."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from bothways.errors import BothwaysError
+from bothways.learn.muon import Muon, orthogonal
 from bothways.learn.optimizer import make_optimizer, parameter_groups, rate, set_rate
 from bothways.model.parts.stack import Stack
 from learner import Network, settings
@@ -120,6 +122,46 @@ def test_a_step_of_muon_turns_the_matrix_by_nearly_orthogonal_amounts():
     assert (before - weight.detach()).square().mean().sqrt() == pytest.approx(0.1 * 0.2, rel=0.3)  # as AdamW's are
     optimizer.zero_grad()
     assert weight.grad is None
+
+
+def matrices(*shapes):
+    draw = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+
+
+def test_muon_is_that_of_torch_and_goes_on_with_its_state():
+    """Wide and tall matrices, several steps; torch multiplies in bf16, which turns small singular values otherwise."""
+    shapes = (16, 64), (48, 16), (16, 28), (20, 48)
+    theirs, ours = matrices(*shapes), matrices(*shapes)
+    settled = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
+    expected = torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", **settled)
+    found = Muon([{"params": ours, "weight_decay": 0.1}], 0.05, 0.9)
+    draw = torch.Generator().manual_seed(1)
+    for step in range(4):
+        for one, other in zip(theirs, ours, strict=True):
+            one.grad = torch.randn(one.shape, generator=draw)
+            other.grad = one.grad.clone()
+        if step == 2:
+            found.load_state_dict(deepcopy(expected.state_dict()))
+        expected.step()
+        found.step()
+        for one, other, start in zip(theirs, ours, matrices(*shapes), strict=True):
+            moved = (one - start).norm()
+            assert (one - other).norm() < 0.03 * moved
+            assert moved > 0.1
+
+
+@pytest.mark.parametrize("shape", [(24, 48), (24, 96), (96, 24), (32, 32), (1, 8)])
+def test_muon_turns_by_the_same_polynomial_whatever_the_shape(shape):
+    """Written out on singular values in float64, small ones among them; by way of the Gram matrix or not."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values * torch.logspace(0, -3, len(values), dtype=torch.float64)
+    turned = values / values.norm()
+    for _ in range(5):
+        turned = 3.4445 * turned - 4.7750 * turned**3 + 2.0315 * turned**5
+    found = orthogonal((left @ torch.diag(values) @ right).float())
+    torch.testing.assert_close(found.double(), left @ torch.diag(turned) @ right, atol=3e-4, rtol=0)
 
 
 def test_without_a_stack_muon_is_adamw():

@@ -1,9 +1,8 @@
 """The optimizers, AdamW and Muon, and their learning rate.
 
-AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization". Muon: Jordan et al. 2024, "Muon: An
-optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025, "Muon is Scalable for LLM Training",
-which makes its rates mean what AdamW's do. The usual schedule is BERT's (Devlin et al. 2018, appendix A.2): linear
-warm-up, then linear decay to zero. The cosine is that of Loshchilov and Hutter 2017, "SGDR", equation 5, run once.
+AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization". Muon: `bothways.learn.muon`. The usual
+schedule is BERT's (Devlin et al. 2018, appendix A.2): linear warm-up, then linear decay to zero. The cosine is that of
+Loshchilov and Hutter 2017, "SGDR", equation 5, run once.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.levels import levels
+from bothways.learn.muon import Muon
 from bothways.learn.parts import whole
 from bothways.learn.settings import LoopSettings
 from bothways.model.encoder import Encoder
@@ -94,7 +94,7 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
     chosen = {id(parameter) for parameter in hidden_matrices(model)}
     hidden, rest = _parted(groups, chosen)
     parts = [_adamw(rest, settings)] if rest else []
-    return Several([_muon(hidden, settings), *parts] if hidden else parts)
+    return Several([Muon(hidden, settings.learning_rate), *parts] if hidden else parts)
 
 
 def _parted(groups: list[dict], chosen: set[int]) -> tuple[list[dict], list[dict]]:
@@ -122,11 +122,6 @@ def _adamw(groups: list[dict], settings: LoopSettings) -> torch.optim.Optimizer:
         return make(groups, fused=True)
     except RuntimeError:  # the device or the parameters' type has no fused kernel
         return make(groups)
-
-
-def _muon(groups: list[dict], settings: LoopSettings) -> torch.optim.Optimizer:
-    """Muon, its updates as large as AdamW's are."""
-    return torch.optim.Muon(groups, lr=settings.learning_rate, momentum=0.95, adjust_lr_fn="match_rms_adamw")
 
 
 class Several(torch.optim.Optimizer):
