@@ -100,6 +100,7 @@ QUESTIONS = {
     "embed otherwise": lambda model: model.embed(TEXTS, "cls", normalize=False),
     "embed one": lambda model: model.embed(TEXTS[0]),
     "hidden": lambda model: model.hidden(TEXTS),
+    "hidden, the last layer": lambda model: model.hidden(TEXTS, layers=[-1]),
     "classify": lambda model: model.classify(TEXTS),
     "tag": lambda model: model.tag(TEXTS),
     "answer": lambda model: model.answer(["which river"] * 9, TEXTS[:9], top=2),
@@ -116,6 +117,11 @@ def test_every_question_has_the_same_answer(model, folders, to, question):
     ask = QUESTIONS[question]
     found, wanted = ask(bw.load(folders / to)), ask(model)
     assert near(found, wanted), (found, wanted)
+
+
+def test_layers_before_the_last_are_not_in_a_graph(folders):
+    with pytest.raises(BothwaysError, match="is exported and gives the last layer's hidden states alone"):
+        bw.load(folders / "onnx").hidden(TEXTS, layers=0)
 
 
 def test_long_texts_are_read_in_windows_alike(model, folders, monkeypatch):

@@ -44,6 +44,25 @@ def test_packed_equals_one_by_one(model):
         assert np.abs(model.embed(text, normalize=True) - vector).max() < 1e-6
 
 
+def test_each_layer_is_that_of_the_encoder(model):
+    """By every way of asking; texts of many lengths, which a batch has in another order."""
+    count = model.config.layers
+    every = model.hidden(TEXTS, layers=range(count + 1))
+    for text, states in zip(TEXTS, every, strict=True):
+        batch = make_batch([model.tokenizer.encode([text]).token_ids])
+        with torch.inference_mode():
+            expected = torch.stack(model.encoder.eval()(batch, hidden=True).hidden).numpy()
+        assert states.shape == expected.shape
+        assert np.abs(states - expected).max() / np.abs(expected).max() < 1e-5
+    for one, states, last in zip(model.hidden(TEXTS, layers=1), every, model.hidden(TEXTS), strict=True):
+        assert np.abs(one - states[1]).max() / np.abs(one).max() < 1e-5
+        assert np.abs(last - states[-1]).max() / np.abs(last).max() < 1e-5
+    assert np.allclose(model.hidden(TEXTS[0], layers=[-1, 0]), every[0][[count, 0]], atol=1e-5)
+    for wrong in (count + 1, -count - 2, [0, 99], [], True, 1.5, ["first"]):
+        with pytest.raises(BothwaysError, match=r"no layer|layers is empty"):
+            model.hidden(TEXTS, layers=wrong)
+
+
 def test_the_order_of_texts_does_not_matter(model):
     order = np.random.default_rng(0).permutation(len(TEXTS))
     shuffled = [TEXTS[place] for place in order]

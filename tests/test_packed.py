@@ -44,6 +44,7 @@ def batch_of(config, lengths=LENGTHS, seed=0):
 
 def outputs_of(parts):
     yield Output("hidden")
+    yield Output("hidden", layers=(1, 0))
     for pooling in POOLINGS:
         yield Output("vector", pooling)
     for kind in parts.heads:

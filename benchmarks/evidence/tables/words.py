@@ -24,7 +24,7 @@ MODELS = {
 }
 TWIN = {"one way": {"body": {**BODY, "attention.kind": "causal"}}}
 TASKS = ("conll2003-few",)
-BATCH = 64
+BATCH = 256
 
 TEXT = """A word's vector is the mean of its tokens' vectors in a layer; layer 0 is before the first block, and static
 vectors are rows of the token table: the word's own, alike in all sentences, or the mean of the whole sentence's.
@@ -54,7 +54,7 @@ def opened(name: str, room: Room) -> Any:
 
     if name == "random":
         return untrained(encoder(room, "mlm"), 0).to("cpu")
-    return bw.load(encoder(room, name) if name == "mlm" else room.models[name], truncation="head").to("cpu")
+    return bw.load(encoder(room, name) if name == "mlm" else room.models[name], precision="float32", truncation="head")
 
 
 def word_vectors(model: Any, texts: Sequence[str], spans: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
@@ -65,32 +65,22 @@ def word_vectors(model: Any, texts: Sequence[str], spans: Sequence[tuple[int, in
         texts: Sentences.
         spans: Where the word stands in each, in characters.
     """
-    import torch
-
-    from bothways.batch import make_batch
-
-    table = model.encoder.embeddings.tokens.weight
+    table = model.encoder.embeddings.tokens.weight.detach()
     found: dict[str, list[np.ndarray]] = {}
-    longest = min(model.max_length or model.config.longest, model.config.longest)
     for first in range(0, len(texts), BATCH):
-        coded = model.tokenizer.encode(
-            texts[first : first + BATCH], max_length=longest, truncation="head", offsets=True
-        )
-        starts, ids = coded.starts, torch.as_tensor(coded.token_ids).long()
-        with torch.inference_mode():
-            batch = make_batch(np.split(coded.token_ids, starts[1:-1]))
-            layers = model.encoder.eval()(batch, hidden=True).hidden
-        moved = batch.starts[np.argsort(batch.rows)] - starts[:-1]  # a batch has its texts in order of length
-        for place, (begin, end) in enumerate(pairwise(starts)):
+        part = texts[first : first + BATCH]
+        coded = model.encode(part, offsets=True)
+        states = model.hidden(part, layers=range(model.config.layers + 1))
+        for place, (begin, end) in enumerate(pairwise(coded.starts)):
             left, right = coded.offsets[begin:end].T
             covers = (right > left) & (left < spans[first + place][1]) & (right > spans[first + place][0])
-            own = begin + (np.flatnonzero(covers) if covers.any() else np.zeros(1, int))
-            inner = np.arange(begin + 1, end - 1)  # without the special tokens
-            static = {"static, the word": table[ids[own]], "static, the sentence": table[ids[inner]]}
-            seen = {f"layer {depth}": layer[own + moved[place]] for depth, layer in enumerate(layers)}
-            for name, values in (static | seen).items():
-                found.setdefault(name, []).append(values.detach().mean(0).float().numpy())
-    return {name: np.stack(values) for name, values in found.items()}
+            own = np.flatnonzero(covers) if covers.any() else np.zeros(1, int)
+            ids = coded.token_ids[begin:end]
+            values = {"static, the word": table[ids[own]].numpy(), "static, the sentence": table[ids[1:-1]].numpy()}
+            values |= {f"layer {depth}": layer[own] for depth, layer in enumerate(states[place])}
+            for name, vectors in values.items():
+                found.setdefault(name, []).append(vectors.mean(0))
+    return {name: np.stack(vectors) for name, vectors in found.items()}
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -17,17 +17,25 @@ class VectorQuestions(Awaiting):
     """A model that runs, and turns texts into numbers."""
 
     @overload
-    def hidden(self, texts: str) -> np.ndarray: ...  # type: ignore[overload-overlap]
+    def hidden(self, texts: str, layers: int | Sequence[int] | None = None) -> np.ndarray: ...  # type: ignore[overload-overlap]
     @overload
-    def hidden(self, texts: Sequence[str]) -> list[np.ndarray]: ...
-    def hidden(self, texts: Any) -> Any:
+    def hidden(self, texts: Sequence[str], layers: int | Sequence[int] | None = None) -> list[np.ndarray]: ...
+    def hidden(self, texts: Any, layers: int | Sequence[int] | None = None) -> Any:
         """The hidden state of each token, special tokens included.
 
+        Args:
+            texts: One text, or several.
+            layers: The layer whose output is wanted, or several of them: 1 is the first, 0 stands for what goes into
+                it, -1 for the last one, -2 for that before it. None takes the last.
+
         Returns:
-            ``(L, D)`` float32 for one text, a list of them in the order of the texts for several. Under the policy
-            ``window`` a long text gives its windows one after another.
+            ``(L, D)`` float32 for one text, or ``(N, L, D)`` of N layers where several are named; a list of them in the
+            order of the texts for several. Under the policy ``window`` a long text gives its windows one after another.
+
+        Raises:
+            BothwaysError: There is no such layer, or the model is exported and gives the last one alone.
         """
-        found = vectors.hidden(self, as_list(texts))
+        found = vectors.hidden(self, as_list(texts), layers)
         return found[0] if isinstance(texts, str) else found
 
     @overload

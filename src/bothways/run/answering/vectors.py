@@ -25,12 +25,33 @@ class Wish(NamedTuple):
     dims: int | None = None
 
 
-def hidden(model: Runner, texts: Sequence[str]) -> list[np.ndarray]:
-    """``(L, D)`` a text; as `Model.hidden` says."""
+def hidden(model: Runner, texts: Sequence[str], layers: int | Sequence[int] | None = None) -> list[np.ndarray]:
+    """``(L, D)`` or ``(N, L, D)`` a text; as `Model.hidden` says."""
+    several = isinstance(layers, Sequence | np.ndarray)
+    wanted = () if layers is None else _layers(model, layers if several else [layers])  # type: ignore[arg-type, list-item]
     encoded = model.encode(texts, None)
-    out = model.by_token(encoded, Output(HIDDEN), (model.config.width,))
+    output = Output(HIDDEN, layers=() if wanted == (model.config.layers,) else wanted)
+    out = model.by_token(encoded, output, (max(1, len(wanted)) * model.config.width,))
     first = np.searchsorted(encoded.texts, np.arange(encoded.truncation.all_texts))
-    return np.split(out, encoded.starts[first[1:]]) if len(first) else []
+    found = np.split(out, encoded.starts[first[1:]]) if len(first) else []
+    return [each.reshape(len(each), len(wanted), -1).swapaxes(0, 1) for each in found] if several else found
+
+
+def _layers(model: Runner, layers: Sequence[int]) -> tuple[int, ...]:
+    """Layers counted from the start, of which some were counted from the end.
+
+    Raises:
+        BothwaysError: There is no such layer, or none is wanted.
+    """
+    count = model.config.layers
+    if not len(layers):
+        raise BothwaysError(f"layers is empty; name some of 0 to {count}, or leave it out for the last")
+    for layer in layers:
+        if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not -count - 1 <= layer <= count:
+            raise BothwaysError(
+                f"{model.name} has no layer {layer!r}: there are 0, which goes into the first, to {count}, or -1"
+            )
+    return tuple(int(layer) % (count + 1) for layer in layers)
 
 
 def embed(model: Runner, texts: Sequence[str], wish: Wish) -> np.ndarray:

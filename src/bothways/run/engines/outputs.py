@@ -67,6 +67,9 @@ def compute(parts: Parts, batch: TokenBatch, output: Output) -> Tensor:
     """Encodes a batch and makes of it what is wanted; shapes as `Output` says."""
     if output.kind == "mlm":
         return _words(parts, batch, output.token)
+    if output.layers:
+        states = parts.encoder(batch, hidden=True, pooled=False).hidden
+        return torch.cat([states[layer] for layer in output.layers], dim=1)
     encoded = parts.encoder(batch, pooled=output.kind not in (HIDDEN, VECTOR), places=_places(parts, batch, output))
     if output.kind == HIDDEN:
         return encoded.sequence

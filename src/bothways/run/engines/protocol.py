@@ -31,12 +31,15 @@ class Output:
         pooling: How the tokens of a sequence become its vector, dense or sparse.
         dense: Whether the model's dense layer makes ``(S, E)`` of it.
         token: The id of the token at whose M places ``"mlm"`` is asked, in the order of the batch.
+        layers: Of ``"hidden"``: the N layers that are wanted, side by side ``(T, N * D)``, 0 for what goes into the
+            first of them; none for the last alone.
     """
 
     kind: str
     pooling: str = ""
     dense: bool = False
     token: int = -1
+    layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,12 @@ class RectangleEngine(ABC):
         """As `Engine.run` says; one batch after the other.
 
         Raises:
-            BothwaysError: Sparse vectors are asked for, which graphs do not give.
+            BothwaysError: Sparse vectors or layers before the last are asked for, which graphs do not give.
         """
-        if output.kind == SPARSE:
+        if output.kind == SPARSE or output.layers:
+            what = "no sparse vectors" if output.kind == SPARSE else "the last layer's hidden states alone"
             raise BothwaysError(
-                f"{self.folder} is exported and gives no sparse vectors; open the folder that it was exported from"
+                f"{self.folder} is exported and gives {what}; open the folder that it was exported from"
             )
         for batch in batches:
             answers = [self._answer(batch, first, last, output) for first, last in cut(batch.lengths)]
