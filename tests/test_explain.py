@@ -40,6 +40,13 @@ def test_weights_add_up_to_the_difference_to_masked_words_in_every_family(name, 
     assert found.error < 0.02
 
 
+def test_a_fitted_temperature_is_explained_too():
+    model = tiny.model(("classify",))
+    model.decoding["classify"] = {"temperature": 3.0}
+    found = bw.explain(model, TEXT, target="good")
+    assert found.value == pytest.approx(np.log(found.told) - np.log(1 - found.told), abs=1e-4)
+
+
 def test_words_are_those_of_the_texts_in_order():
     found = bw.explain(tiny.model(("classify",)), TEXT, OTHER)
     for side, text in enumerate((TEXT, OTHER)):

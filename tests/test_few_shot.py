@@ -12,7 +12,7 @@ import bothways as bw
 import tiny
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError
-from bothways.learn import loop
+from bothways.learn import few_shot, loop
 from bothways.learn.few_shot import Contrast, Pairs, solved_head
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.stream import Stream
@@ -61,6 +61,15 @@ def test_half_the_pairs_are_of_one_class_and_every_example_comes_first_equally_o
     assert set(Counter((a, same) for a, _, same in drawn).values()) == {20}
     met = {(a, b) for a, b, _ in drawn}
     assert len(met) > 0.6 * len(classes) * (len(classes) - 1)
+
+
+def test_of_many_examples_those_come_first_in_a_later_epoch_that_did_not_before(monkeypatch):
+    monkeypatch.setattr(few_shot, "_MOST", 40)
+    pairs = Pairs(Listed([n // 10 for n in range(60)]), seed=0)
+    first = [{pairs.pair(epoch, number)[0] for number in range(40)} for epoch in range(3)]
+    assert [len(each) for each in first] == [20, 20, 20]
+    assert set.union(*first) == set(range(60))
+    assert len({n // 10 for n in first[0]}) > 2  # not the first classes alone
 
 
 def test_pairs_are_a_function_of_seed_epoch_and_number():

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from bothways.errors import BothwaysWarning
-from bothways.learn.judging.bootstrap import by_chance, interval, resample, suited_resamples
+from bothways.learn.judging.bootstrap import (
+    all_right,
+    by_chance,
+    differing_examples,
+    interval,
+    resample,
+    suited_resamples,
+)
 from bothways.learn.judging.calibration import calibration, reliability, untempered
 from bothways.learn.judging.compare import compared, mcnemar
 from bothways.learn.judging.copies import find_copies, overlap_sentence, warn_of_overlap
@@ -65,12 +72,51 @@ def test_resamples_are_the_same_for_the_same_seed_and_shared_by_contenders():
 def test_what_is_not_defined_on_a_resample_is_left_out():
     assert interval(np.array([np.nan, 1.0, 1.0, np.inf]), 1.0) == [1.0, 1.0]
     assert np.isnan(interval(np.array([np.nan]), 1.0)).all()
-    assert by_chance(np.array([np.nan]), 0.1) == 1.0
+    assert by_chance(np.array([np.nan]), 0.1, 10) == 1.0
+
+
+def chance_of(one, other):
+    drawn = resample([one, other], ("accuracy",))[:, :, 0]
+    differing = differing_examples(one, other, ("accuracy",))["accuracy"]
+    return by_chance(drawn[1] - drawn[0], other.scores["accuracy"] - one.scores["accuracy"], differing)
+
+
+@pytest.mark.parametrize(("examples", "better"), [(1, 1), (3, 3), (100, 4), (1000, 4), (50, 5)])
+def test_few_examples_that_differ_are_never_beyond_what_coins_would_do(examples, better):
+    """McNemar's exact test of so many examples that one alone has right."""
+    found = chance_of(hits(np.arange(examples) >= better), hits(np.ones(examples)))
+    assert 0.5 ** (better - 1) <= found < 0.5 ** (better - 1) + 0.1
+
+
+def test_equal_models_seldom_differ_beyond_chance():
+    draw, beyond = np.random.default_rng(0), 0
+    for _ in range(150):
+        right = np.ones((2, 60))
+        right[draw.integers(0, 2, 6), np.arange(6)] = 0  # six examples that one of both has wrong
+        beyond += chance_of(*map(hits, right)) < 0.05
+    assert beyond <= 0.08 * 150
+
+
+def test_examples_differ_for_a_metric_that_sees_more_than_guesses():
+    right = [1, 1, 0, 1]
+
+    def one(shares):
+        found = hits(right)
+        return Examined(found.scores, found.rows, lambda places: {"accuracy": 0.75, "area": np.mean(shares[places])})
+
+    found = differing_examples(one(np.arange(4)), one(np.arange(4) + 0.5), ("accuracy", "area"))
+    assert found == {"accuracy": 0, "area": 4}
+
+
+def test_where_all_are_right_the_interval_is_that_of_so_many_successes():
+    low, high = interval(np.ones(50), 1.0, right=all_right(np.ones(20)))
+    assert (round(low, 4), high) == (0.8316, 1.0)
+    assert all_right([1.0, 0.5]) == all_right([]) == 0
 
 
 def test_an_interval_of_a_share_ends_at_one_and_that_of_a_distance_does_not():
-    assert interval(np.array([0.7, 0.8, 1.0]), 0.9)[1] == 1.0
-    assert interval(np.array([0.7, 0.8, 1.2]), 1.0)[1] > 1.2
+    assert interval(np.array([0.7, 0.8, 1.0] * 200), 0.95)[1] == 1.0
+    assert interval(np.array([0.7, 0.8, 1.2] * 200), 1.0)[1] > 1.2
 
 
 def test_rare_classes_that_resamples_miss_do_not_move_the_interval():

@@ -11,7 +11,7 @@ import tiny
 from bothways.errors import BothwaysError
 from bothways.learn.measures.collection import read_collection
 from bothways.learn.measures.evaluate import evaluate_vectors
-from bothways.learn.measures.retrieval import retrieval_values
+from bothways.learn.measures.retrieval import measure_retrieval, retrieval_values
 from bothways.run.model import load
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.run.similarity import SIMILARITIES, nearest, similarity
@@ -107,6 +107,32 @@ def test_retrieval_gives_what_others_compute(model, theirs, collection):
     )(theirs)
     for mine, other in (("map", "map@40"), ("mrr@10", "mrr@10"), ("recall@1", "recall@1"), ("recall@10", "recall@10")):
         assert found["scores"][mine] == pytest.approx(same[f"cosine_{other}"], abs=1e-4), mine
+
+
+def test_a_query_does_not_find_itself(model, tmp_path):
+    """Arguments that are looked for by others of the same corpus, as in ArguAna."""
+    (tmp_path / "qrels").mkdir()
+    for name, ids in (("corpus", range(4)), ("queries", range(2))):
+        rows = [{"_id": str(n), "text": TEXTS[n]} for n in ids]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "qrels" / "test.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\n0\t2\t1\n1\t3\t1\n")
+    vectors = {text: np.eye(4)[n] for n, text in enumerate(TEXTS[:4])}
+    vectors[TEXTS[2]], vectors[TEXTS[3]] = np.array([0.9, 0, 0.1, 0]), np.array([0, 0.9, 0, 0.1])
+
+    def measure():
+        def embed(texts, _):
+            return np.array([vectors[each] for each in texts])
+
+        return measure_retrieval(embed, read_collection(tmp_path), "dot").scores
+
+    assert measure()["recall@1"] == measure()["ndcg@10"] == 1.0
+    path.write_text("query-id\tcorpus-id\tscore\n0\t0\t1\n1\t3\t1\n")  # it may be judged, though
+    assert measure()["recall@1"] == 1.0
+    for wrong in ("1.5", "inf", "nan", "good"):
+        path.write_text(f"query-id\tcorpus-id\tscore\n0\t2\t{wrong}\n")
+        with pytest.raises(BothwaysError, match="whole number as its score"):
+            read_collection(tmp_path)
 
 
 def test_ndcg_by_hand():

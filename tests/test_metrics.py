@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bothways.errors import BothwaysError
-from bothways.learn.metrics import classification_scores
+from bothways.learn.metrics import classification_scores, regression_scores
 
 RIGHT = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 GUESS = [0, 0, 1, 2, 1, 1, 0, 2, 2, 1]
@@ -62,3 +62,11 @@ def test_scores_are_plain_data():
 def test_arguments_that_do_not_fit_are_refused(labels, predictions, said):
     with pytest.raises(BothwaysError, match=said):
         classification_scores(labels, predictions, ["a", "b"])
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_correlations_do_not_depend_on_the_unit(size):
+    right = np.array([1.0, 2.0, 4.0, 3.0]) * size
+    assert regression_scores(right, right * 1.1 + size)["pearson"] == pytest.approx(1.0)
+    assert regression_scores(right, np.full(4, size / 3))["pearson"] == 0.0
+    assert regression_scores(right, right * 0)["pearson"] == 0.0

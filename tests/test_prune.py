@@ -52,6 +52,8 @@ def test_every_kind_of_vocabulary_spells_what_it_was_pruned_on_as_before(kind, t
     assert spelled(found.model, TEXTS[:10]) == spelled(model, TEXTS[:10])
     np.testing.assert_allclose(found.model.embed(TEXTS[:10]), model.embed(TEXTS[:10]), atol=1e-6)
     found.model.embed(ELSEWHERE)  # other texts are spelled with what is left
+    if kind == "bpe":  # bytes stay, so that nothing is without a spelling
+        assert spelled(found.model, ["Москва æ 日本"]) == spelled(model, ["Москва æ 日本"])
     found.model.save(tmp_path / "m")
     np.testing.assert_array_equal(bw.load(tmp_path / "m", engine="reference").embed(TEXTS), found.model.embed(TEXTS))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")
@@ -158,8 +160,10 @@ def test_widths():
     assert suited_width(3072, 0.5) == 1536
     assert suited_width(3072, 0.7) % 32 == 0
     assert suited_width(100, 40) == 40
-    for wanted in (0, -1, 100, 0.01):
-        with pytest.raises(BothwaysError, match="not below 100"):
+    with pytest.raises(BothwaysError, match="does not do where it is 96"):
+        suited_width(96, 0.999)
+    for wanted in (0, -1, 100, 0.01, 1.0, 1.5, 40.5, float("nan"), float("inf")):
+        with pytest.raises(BothwaysError, match=r"a feed-forward width of .* does not do where it is 100"):
             suited_width(100, wanted)
 
 
@@ -187,7 +191,7 @@ def test_the_command_writes_and_says_what_it_cost(tmp_path, capsys):
         (["--layers", "9"], "has 3 layers, 0 to 2"),
         (["--layers", "1,0"], "in their order"),
         (["--layers", "many"], "neither a number of layers nor a list"),
-        (["--feed-forward", "1.0e9"], "is not below"),
+        (["--feed-forward", "1.0e9"], "does not do where it is 96"),
         (["--vocabulary", "--texts", "nowhere.txt"], "nowhere.txt"),
     ],
 )

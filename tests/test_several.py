@@ -223,6 +223,9 @@ class Dealt:
     def truths(self):
         return self._truths
 
+    def inputs(self):
+        return [f"text {place}" for place in range(len(self._truths))]
+
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from("abcd"), min_size=12, max_size=60), st.integers(2, 6), st.integers(0, 9))
@@ -243,6 +246,13 @@ def test_folds_keep_groups_together_and_other_seeds_deal_otherwise():
     for name in set(groups):
         assert sum(any(groups[place] == name for place in fold) for fold in dealt) == 1
     assert any(not np.array_equal(*pair) for pair in zip(dealt, deal(Dealt(["a"] * 30, groups), 4, 1), strict=True))
+
+
+def test_folds_keep_equal_texts_together():
+    dealt = Dealt(["a"] * 30)
+    dealt.inputs = lambda: [f"Text  {n // 3}" if n % 2 else f"text {n // 3}" for n in range(30)]
+    folds = deal(dealt, 4, 0)
+    assert all(sum(any(place // 3 == text for place in fold) for fold in folds) == 1 for text in range(10))
 
 
 def test_too_few_examples_for_the_folds_are_told():

@@ -14,9 +14,11 @@ import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.learn import loop
-from bothways.learn.tune import searchable
+from bothways.learn.tune import _suited_space, searchable
 from bothways.learn.tuning import study
 from bothways.learn.tuning.search import Choices, Range, read_search
+from bothways.learn.tuning.settings import TuningSettings
+from bothways.run.sentence_folder import SentenceRecipe
 
 pytest.importorskip("optuna")
 HINTS = searchable("classify")
@@ -191,6 +193,26 @@ def test_a_trial_that_does_worse_than_others_did_is_stopped_early(given, tmp_pat
     assert len(calls) == 6 + 6 + 1 + 1  # steps, each evaluated
 
 
+def test_a_trial_that_was_stopped_early_is_not_tried_again_either(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_UNPRUNED", 2)
+    from bothways.learn import finetune as module
+
+    calls = []
+
+    def falling(task, model, data):
+        calls.append(1)
+        return {name: 1.0 / len(calls) for name in task.metrics}
+
+    monkeypatch.setattr(module, "_overall", falling)
+    search = SEARCH | {"learning_rate": [1e-3], "batch_size": [4, 8, 16]}
+    found = bw.tune("classify", trials=8, out=tmp_path / "o", **given | {"search": search})
+    assert len(found.trials) == 8
+    states = {trial["settings"]["batch_size"]: [] for trial in found.trials}
+    for trial in found.trials:
+        states[trial["settings"]["batch_size"]].append(trial["state"])
+    assert ["pruned", "pruned"] in [each[:2] for each in states.values()]
+
+
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(given, tmp_path, monkeypatch):
     real, seen = study.run_once, []
 
@@ -253,6 +275,14 @@ def test_without_a_space_the_rate_around_what_suits_is_searched(given, tmp_path)
     found = bw.tune("classify", trials=1, out=tmp_path / "o", **given | {"search": None})
     assert set(found.settings) == {"learning_rate", "batch_size"}  # steps are given, so epochs decide nothing
     assert 3e-4 / 4 <= found.settings["learning_rate"] <= 4 * 3e-4
+
+
+def test_a_model_of_vectors_that_learns_on_is_searched_at_its_own_rate():
+    model = tiny.model(())
+    model.sentence = SentenceRecipe(pooling="mean", stated=True)
+    space = _suited_space("embed", model, 100, {}, TuningSettings())
+    assert space["learning_rate"].low == pytest.approx(5e-6)
+    assert _suited_space("classify", model, 100, {}, TuningSettings())["learning_rate"].low > 5e-5
 
 
 def test_the_command_line_searches(place, tmp_path, capsys):

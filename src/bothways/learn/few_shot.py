@@ -126,6 +126,7 @@ class Pairs:
         every = np.arange(len(examples))
         self._same = {label: every[self.classes == label] for label in np.unique(self.classes).tolist()}
         self._other = {label: every[self.classes != label] for label in self._same}
+        self._order = generator("few-shot-order", seed).permutation(len(examples))
         if len(self._same) < 2:
             raise BothwaysError("few_shot needs examples of two classes at least")
 
@@ -134,7 +135,8 @@ class Pairs:
 
     def pair(self, epoch: int, number: int) -> tuple[int, int, bool]:
         """The numbers of two examples, and whether they are of one class."""
-        first, same = number // 2 % len(self.classes), number % 2 == 0
+        place = (epoch * len(self) + number) // 2  # where an epoch has no pair for some, the next one begins with them
+        first, same = int(self._order[place % len(self._order)]), number % 2 == 0
         label = int(self.classes[first])
         partners = self._same[label] if same else self._other[label]
         if same and len(partners) > 1:

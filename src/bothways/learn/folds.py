@@ -11,6 +11,7 @@ import numpy as np
 from bothways.chance import generator
 from bothways.errors import BothwaysError
 from bothways.learn.group import Record, check_count, own_settings, results_of, run_once
+from bothways.learn.judging.copies import digests
 from bothways.learn.processes import refuse_several
 from bothways.learn.several import Several, conclude
 from bothways.learn.tasks import measured_on
@@ -85,7 +86,8 @@ def cross_validate(
 def deal(data: Data, folds: int, seed: int) -> list[np.ndarray]:
     """Deals examples like cards: every one into one fold, folds of equal size, what is right in equal shares.
 
-    Data that know of `groups()`, a name an example, keep those of one name together, such as questions on one text.
+    Data that know of `groups()`, a name an example, keep those of one name together, such as questions on one text; of
+    others equal texts stay together, so that no fold is asked what another one has learned by heart.
 
     Returns:
         For each fold the places of its examples, in order.
@@ -94,7 +96,7 @@ def deal(data: Data, folds: int, seed: int) -> list[np.ndarray]:
         BothwaysError: There are fewer examples, or groups, than folds.
     """
     truths = data.truths()
-    names: Sequence[Any] = data.groups() if hasattr(data, "groups") else range(len(data))
+    names: Sequence[Any] = data.groups() if hasattr(data, "groups") else list(digests(data.inputs()))
     members: dict[Any, list[int]] = {}
     for place, name in enumerate(names):
         members.setdefault(name, []).append(place)

@@ -184,7 +184,11 @@ def regression_scores(right: Sequence[float] | np.ndarray, guessed: Sequence[flo
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation; 0 where either is constant, which says nothing of the other."""
-    one, other = one - one.mean(), other - other.mean()
-    scale = np.sqrt((one @ one) * (other @ other))
-    tiny = 1e-12 * max(1.0, len(one))  # what rounding leaves of a constant
-    return float(one @ other / scale) if scale > tiny else 0.0
+    sides = []
+    for raw in (one, other):
+        apart = raw - raw.mean()
+        length = np.linalg.norm(apart)
+        if not length > 1e-12 * np.sqrt(len(raw)) * np.abs(raw).max():  # what rounding leaves of a constant
+            return 0.0
+        sides.append(apart / length)
+    return float(sides[0] @ sides[1])

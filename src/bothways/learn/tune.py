@@ -120,7 +120,7 @@ def tune(
     chosen, by = measured_on(chosen, dev_data, by)
     if by is None:
         raise BothwaysError(f"a search needs a metric; those of {task} are {', '.join(chosen.metrics)}")
-    space = wanted or _suited_space(base, len(train_data), settings, tuning)
+    space = wanted or _suited_space(chosen.name, base, len(train_data), settings, tuning)
     for name in space:
         if name in settings:
             raise BothwaysError(f"{name} is given and searched: do one of them")
@@ -163,10 +163,14 @@ def searchable(task: str) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in {*_NOT_SEARCHED, "return"}}
 
 
-def _suited_space(base: str | Path | Model, examples: int, given: dict[str, Any], tuning: TuningSettings) -> Space:
+def _suited_space(
+    task: str, base: str | Path | Model, examples: int, given: dict[str, Any], tuning: TuningSettings
+) -> Space:
     """What is tried where nobody says: rates from a quarter to four times what suits, fewer and more passes."""
     start = base if isinstance(base, Model) else load(base, device="cpu")
-    rate, epochs = suited_rate(start.config.width, tuning), suited_epochs(examples)
+    learns_on = task == "embed" and start.sentence.stated
+    rate = suited_rate(start.config.width, tuning, given.get("layer_decay", 1.0), learns_on)
+    epochs = suited_epochs(examples)
     space: Space = {
         "learning_rate": Range(rate / 4, rate * 4, log=True),
         "epochs": Choices((max(1, round(epochs * 0.5)), epochs, round(epochs * 1.5))),

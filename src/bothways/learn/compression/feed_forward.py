@@ -10,6 +10,7 @@ Shapes: T tokens of the texts, D width, F inner width, K of it that stays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,15 +27,17 @@ _APART = 0.3  # the most that two which go together may be correlated, given all
 
 
 def suited_width(inner: int, wanted: float) -> int:
-    """How many inner values stay: a share below 1, or their number, rounded to a multiple of 32.
+    """How many inner values stay: a share below 1, rounded to a multiple of 32, or their number.
 
     Raises:
-        BothwaysError: It is not between 1 and F.
+        BothwaysError: It is no share and no whole number from 2 on, or not below F.
     """
-    count = round(inner * wanted / _STEP) * _STEP if wanted < 1 else int(wanted)
-    if not 0 < wanted < inner or count < 1:
+    known = math.isfinite(wanted) and wanted > 0 and (wanted < 1 or (wanted >= 2 and wanted == int(wanted)))
+    count = 0 if not known else round(inner * wanted / _STEP) * _STEP if wanted < 1 else int(wanted)
+    if not 0 < count < inner:
         raise BothwaysError(
-            f"a feed-forward width of {wanted:g} is not below {inner}; give a share below 1, or a number"
+            f"a feed-forward width of {wanted:g} does not do where it is {inner}; give a share below 1 of which a "
+            f"multiple of {_STEP} is left, or a smaller number"
         )
     return count
 

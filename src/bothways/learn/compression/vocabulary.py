@@ -23,6 +23,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.adapting.vocabulary import has_row_a_token
 from bothways.learn.compression.rebuilt import rebuilt
 from bothways.run.model import Model
+from bothways.text.spelling import BYTES
 from bothways.text.tokenizer import Tokenizer
 
 _TEXTS = 4096  # encoded at a time
@@ -60,9 +61,10 @@ def kept_tokens(
     keep[[place for place in tokenizer.backend.get_added_tokens_decoder() if place < tokenizer.size]] = True
     seen = {tokenizer.read(int(token)).text.strip() for token in np.flatnonzero(counts)}
     letters = {letter for text in seen for letter in text}
+    by_bytes = tokenizer.spelling.scheme == BYTES
     for token, name in enumerate(tokenizer.tokens):
         text = tokenizer.read(token).text.strip()
-        is_byte = name.startswith("<0x") and name.endswith(">")
+        is_byte = (name.startswith("<0x") and name.endswith(">")) or (by_bytes and len(name) == 1)
         keep[token] |= is_byte or (len(text) <= 1 and (text in letters or text.isascii()))
     for text in always:
         keep[tokenizer.encode([text], special_tokens=False).token_ids] = True

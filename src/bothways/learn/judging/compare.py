@@ -13,7 +13,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError, need
 from bothways.learn.evaluate import task_of
-from bothways.learn.judging.bootstrap import LEVEL, by_chance, interval, resample
+from bothways.learn.judging.bootstrap import LEVEL, by_chance, differing_examples, interval, resample
 from bothways.learn.judging.marked import shown
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Examined
@@ -80,6 +80,7 @@ def compared(
     differences = drawn[1] - drawn[0]
     values = [{name: float(side.scores[name]) for name in metrics} for side in (one, other)]
     found = {name: values[1][name] - values[0][name] for name in metrics}
+    differing = differing_examples(one, other, metrics)
     credits = [np.array([row.credit for row in side.rows]) for side in (one, other)]
     told: dict[str, Any] = {
         "names": list(names),
@@ -91,7 +92,9 @@ def compared(
         "b": values[1],
         "difference": found,
         "intervals": {name: interval(differences[:, place], found[name]) for place, name in enumerate(metrics)},
-        "p": {name: by_chance(differences[:, place], found[name]) for place, name in enumerate(metrics)},
+        "p": {
+            name: by_chance(differences[:, place], found[name], differing[name]) for place, name in enumerate(metrics)
+        },
         "mcnemar": _mcnemar(*credits),
         "flips": {"to_b": _flips(one, other, credits, show), "to_a": _flips(other, one, credits[::-1], show)},
     }

@@ -37,9 +37,9 @@ class Copies:
 def find_copies(train: Data, test: Data) -> Copies:
     """Compares all texts of two sets, exactly but for white space and case."""
     first: dict[bytes, int] = {}
-    for place, digest in enumerate(_digests(train.inputs())):
+    for place, digest in enumerate(digests(train.inputs())):
         first.setdefault(digest, place)
-    asked = list(_digests(test.inputs()))
+    asked = list(digests(test.inputs()))
     overlap = [place for place, digest in enumerate(asked) if digest in first]
     there, here, texts = train.truths(), test.truths(), test.inputs()
     labels = [(there[first[asked[place]]], here[place]) for place in overlap]
@@ -72,7 +72,8 @@ def warn_of_overlap(train: Data, test: Data) -> Copies:
     return copies
 
 
-def _digests(texts: Iterable[str]) -> Iterator[bytes]:
+def digests(texts: Iterable[str]) -> Iterator[bytes]:
+    """Names of texts, the same for those that are alike but for white space and case."""
     return (hashlib.blake2b(text, digest_size=16).digest() for text in _normal(texts))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.judging.bootstrap import LEVEL, by_chance, interval, resample
+from bothways.learn.judging.bootstrap import LEVEL, all_right, by_chance, differing_examples, interval, resample
 from bothways.learn.judging.calibration import calibration
 from bothways.learn.judging.copies import Copies, find_copies, overlap_sentence
 from bothways.learn.judging.label_errors import suspected_errors
@@ -164,13 +164,15 @@ def _table(contenders: Mapping[str, tuple[str, Examined]], metrics: tuple[str, .
     """A row a contender; the first is the one that the others are compared with."""
     resampled = resample([found for _, found in contenders.values()], metrics, seed=seed)
     rows: list[dict[str, Any]] = []
+    first = next(iter(contenders.values()))[1]
     for number, (name, (role, found)) in enumerate(contenders.items()):
+        right = all_right([each.credit for each in found.rows])
         row: dict[str, Any] = {
             "name": name,
             "role": role,
             "metrics": {metric: float(found.scores[metric]) for metric in metrics},
             "intervals": {
-                metric: interval(resampled[number, :, place], float(found.scores[metric]))
+                metric: interval(resampled[number, :, place], float(found.scores[metric]), right=right)
                 for place, metric in enumerate(metrics)
             },
         }
@@ -178,7 +180,9 @@ def _table(contenders: Mapping[str, tuple[str, Examined]], metrics: tuple[str, .
             differences = resampled[0, :, 0] - resampled[number, :, 0]
             value = rows[0]["metrics"][metrics[0]] - row["metrics"][metrics[0]]
             low, high = interval(differences, value)
-            row["difference"] = {"value": value, "low": low, "high": high, "p": by_chance(differences, value)}
+            differing = differing_examples(first, found, metrics[:1])[metrics[0]]
+            p = by_chance(differences, value, differing)
+            row["difference"] = {"value": value, "low": low, "high": high, "p": p}
         rows.append(row)
     return rows
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bothways.chance import generator
-from bothways.learn.judging.bootstrap import interval
+from bothways.learn.judging.bootstrap import all_right, interval
 from bothways.learn.tasks.protocol import Examined
 
 _FEWEST = 20
@@ -83,7 +83,8 @@ def _group(examined: Examined, metric: str, values: np.ndarray, places: np.ndarr
     draw = generator("strata", seed)
     drawn = [examined.resampled(draw.choice(places, len(places)))[metric] for _ in range(_RESAMPLES)]
     value = float(examined.resampled(places)[metric])
-    low, high = interval(np.array(drawn), value)
+    right = all_right([examined.rows[int(place)].credit for place in places])
+    low, high = interval(np.array(drawn), value, right=right)
     return {
         "from": values[places].min().item(),
         "to": values[places].max().item(),

@@ -113,8 +113,11 @@ def _relevance(path: Path) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for where, row in rows.located():
         try:
-            found.setdefault(str(row[query]), {})[str(row[document])] = int(float(row[score]))
-        except (KeyError, TypeError, ValueError):
+            value = float(row[score])
+            if value != int(value):
+                raise ValueError(value)
+            found.setdefault(str(row[query]), {})[str(row[document])] = int(value)
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise BothwaysError(f"{where} lacks a query, a document or a whole number as its score") from None
     relevant = {name: judged for name, judged in found.items() if any(value > 0 for value in judged.values())}
     if not relevant:

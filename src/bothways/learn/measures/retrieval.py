@@ -31,7 +31,7 @@ Vectors = Callable[[Sequence[str], str], np.ndarray]
 
 
 def measure_retrieval(embed: Vectors, collection: Collection, likeness: str) -> Measured:
-    """Each query looks for its documents among all.
+    """Each query looks for its documents among all; one of the query's own id is passed over, unless it is judged.
 
     Args:
         embed: Makes the vectors.
@@ -40,11 +40,12 @@ def measure_retrieval(embed: Vectors, collection: Collection, likeness: str) -> 
     """
     documents_ME = embed(collection.documents, "document")
     queries_NE = embed(collection.queries, "query")
-    scores_NK, places_NK = nearest(queries_NE, documents_ME, _KEPT, likeness)
-    found = {
-        query: {collection.document_ids[place]: float(score) for place, score in zip(places, scores, strict=True)}
-        for query, places, scores in zip(collection.query_ids, places_NK, scores_NK, strict=True)
-    }
+    scores_NK, places_NK = nearest(queries_NE, documents_ME, _KEPT + 1, likeness)
+    found = {}
+    for query, places, scores in zip(collection.query_ids, places_NK, scores_NK, strict=True):
+        itself = None if query in collection.relevance.get(query, ()) else query  # as BEIR has it: no hit, nor a miss
+        named = [(collection.document_ids[place], float(score)) for place, score in zip(places, scores, strict=True)]
+        found[query] = dict([each for each in named if each[0] != itself][:_KEPT])
     values = retrieval_values(collection.relevance, found)
     return of_means(values, {"documents": len(collection.documents)})
 

@@ -117,7 +117,12 @@ class Search:
         tried = {name: self._suggest(trial, name, each) for name, each in self.space.items()}
         if (twin := self._twin(tried)) is not None:
             say(f"trial {self.done + 1} of {trials} would repeat trial {twin.number + 1}")
-            self._study.tell(trial, twin.value, twin.state)
+            whole = twin.state == self._states.COMPLETE
+            for step, seen in twin.intermediate_values.items():
+                trial.report(
+                    seen, step
+                )  # a trial that was stopped has the last of these, and no other value may be told
+            self._study.tell(trial, twin.value if whole else None, twin.state)
             return
         say(f"trial {self.done + 1} of {trials}: " + ", ".join(f"{name} {_short(v)}" for name, v in tried.items()))
         folder, began = self.folder / f"trial-{trial.number}", time.monotonic()

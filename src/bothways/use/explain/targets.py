@@ -82,9 +82,10 @@ def _class(model: Questions, subject: Subject, label: str | None) -> Target:
     label = found.label if label is None else label
     number = _place(label, model.labels, "class")
     one = model.head_configs["classify"].problem == "one"
+    cold = float(model.decoding.get("classify", {}).get("temperature", 1.0))
     return Target(
         Output("classify"),
-        lambda values, lib: _log_odds(values, number, lib) if one else values[:, number],
+        lambda values, lib: _log_odds(values / cold, number, lib) if one else values[:, number] / cold,
         label,
         found.probabilities[label],
         LOG_ODDS,
