@@ -76,7 +76,7 @@ def pretrained(row: str, args: argparse.Namespace) -> Path:
     from bothways.text.shards import Corpus
 
     text, corpus, out = args.data / "wikipedia-en-slice" / "train.txt.gz", args.out / "corpus", args.out / slug(row)
-    if (out / "run.json").exists():
+    if (out / "model").exists():
         return out
     if not (corpus / "index.json").exists():
         place = args.out / "tokenizer"

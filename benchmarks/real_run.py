@@ -53,7 +53,7 @@ def encoder(out: Path, data: Path, minutes: float = 20, size: str = "mini", voca
     import bothways as bw
 
     base = out / "pretrained"
-    if not (base / "run.json").exists():
+    if not (base / "model").exists():
         bw.pretrain(
             data / "wikipedia-en-slice" / "train.txt.gz",
             out=base,

@@ -92,10 +92,17 @@ def keep(name: str, cell: str, result: Result, seconds: float) -> None:
     """Adds a finished cell to its table."""
     path = HERE / "results" / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    line = {"cell": cell, "result": result, "seconds": round(seconds), "on": time.strftime("%Y-%m-%d")}
+    line = {"cell": cell, "result": result, "seconds": round(seconds), "on": time.strftime("%Y-%m-%d"), "bf16": bf16()}
     whole = not path.exists() or path.read_bytes().endswith(b"\n")  # else the last line was cut off
     with path.open("a", encoding="utf-8") as file:
         file.write(("" if whole else "\n") + json.dumps(line) + "\n")
+
+
+def bf16() -> bool:
+    """Whether this processor multiplies bf16, in which Bothways trains then unless told otherwise."""
+    from bothways.run.machine import processor_features
+
+    return any("bf16" in name for name in processor_features())
 
 
 class Runner:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from cells import Result, Room
 
 BODY = {"layers": "4", "width": "256", "embeddings.width": "256", "attention.heads": "4", "feed_forward.width": "1024"}
-LENGTH, BATCH, TOKENS, MASKED = 64, 2048, 10_000_000, 0.3
-"""Tokens in a sequence, in a step and in all; and the share that is masked: small encoders leave the plateau of word
-frequencies sooner with more than 15 % (Wettig et al. 2023)."""
+LENGTH, BATCH, TOKENS, MASKED, MEASURED = 64, 2048, 10_000_000, 0.3, 40
+"""Tokens in a sequence, in a step and in all; the share that is masked: small encoders leave the plateau of word
+frequencies sooner with more than 15 % (Wettig et al. 2023); and steps in which memory is measured."""
 
 
 def corpus(room: Room, every: int = 1) -> Path:
@@ -43,10 +45,18 @@ def encoder(room: Room, name: str, *, tokens: int = TOKENS, every: int = 1, **se
         every: Takes one document of so many.
         settings: What differs: of `bothways.pretrain`; and ``family``, ``body``, ``attention_start``.
     """
+    if not (room.work / f"encoder-{name}" / "model").exists():
+        text, options = _recipe(room, name, every, settings)
+        room.made(f"encoder-{name}", lambda folder: _pretrain(text, folder, tokens, options))
+    return room.work / f"encoder-{name}"
+
+
+def _recipe(room: Room, name: str, every: int, settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The corpus, and what `bothways.pretrain` is told, with the encoder before its training."""
     import bothways as bw
     from bothways.text.shards import Corpus
 
-    text = corpus(room, every)
+    text, settings = corpus(room, every), dict(settings)
     family, body = settings.pop("family", "bert"), settings.pop("body", BODY)
     begins = settings.pop("attention_start", None)
     options = {"objective": "mlm", "mask_rate": MASKED, "batch_tokens": BATCH, "max_length": LENGTH, **settings}
@@ -56,24 +66,41 @@ def encoder(room: Room, name: str, *, tokens: int = TOKENS, every: int = 1, **se
         words = Corpus.open(text).tokenizer
         bw.new(family, vocab=words, settings=body, heads=heads, attention_start=begins).save(folder)
 
-    def train(folder: Path) -> None:
-        base = room.made(f"start-{name}", start, sign="config.json")
-        steps = round(tokens / options["batch_tokens"])
-        bw.pretrain(text, base=base, out=folder, steps=steps, optimizer="muon", dropout=0.0, **options)
+    return text, options | {"base": room.made(f"start-{name}", start, sign="config.json")}
 
-    return room.made(f"encoder-{name}", train)
+
+def _pretrain(text: Path, folder: Path, tokens: int, options: dict[str, Any]) -> None:
+    import bothways as bw
+
+    steps = round(tokens / options["batch_tokens"])
+    bw.pretrain(text, out=folder, steps=steps, optimizer="muon", dropout=0.0, **options)
 
 
 def pretrained(room: Room, name: str, **settings: Any) -> Result:
-    """The cell of a pre-training: its steps, losses and accuracies, its size and the memory of the process."""
+    """The cell of a pre-training: its steps, losses and accuracies, and its size."""
     import bothways as bw
-    from bothways.run.machine import peak_memory
 
     folder = encoder(room, name, **settings)
     run = json.loads((folder / "run.json").read_text())["results"]
     kept = ("steps", "tokens", "loss")
     told = {key: value for key, value in run.items() if key in kept or key.startswith(("accuracy.", "loss."))}
-    return told | {"parameters": bw.load(folder).parameters, "memory": peak_memory()}
+    return told | {"parameters": bw.load(folder).parameters, "encoder": weights(folder)}
+
+
+def memory(room: Room, name: str, **settings: Any) -> Result:
+    """What so many steps of a pre-training need, in a process that does nothing else."""
+    from bothways.run.machine import peak_memory
+
+    text, options = _recipe(room, name, 1, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        _pretrain(text, Path(folder) / "run", MEASURED * BATCH, options)
+    return {"memory": peak_memory()}
+
+
+def weights(folder: Path) -> str:
+    """A name of an encoder's weights, by which cells of one pre-training are told from those of another."""
+    path = folder / "model" if (folder / "model").is_dir() else folder
+    return hashlib.blake2b((path / "model.safetensors").read_bytes(), digest_size=4).hexdigest()
 
 
 def untrained(folder: Path, seed: int) -> Any:

@@ -42,9 +42,9 @@ def cells(rows: Rows, tasks: Iterable[str], *, untaught: Iterable[str] = ()) -> 
             for seed in SEEDS:
                 run = partial(_untaught, row, rows[row], task, seed)
                 yield Cell(f"{untaught_name(row, untaught)}: {task}, seed {seed}", run, (f"pre-train: {row}",))
-    for row in untaught:
+    if tuple(untaught):
         for task in tasks:
-            yield Cell(f"baselines: {task}", partial(_baselines, row, rows[row], task), (f"pre-train: {row}",))
+            yield Cell(f"baselines: {task}", partial(_baselines, task))
 
 
 def untaught_name(row: str, untaught: Iterable[str]) -> str:
@@ -68,8 +68,8 @@ def _untaught(row: str, settings: Mapping[str, Any], task: str, seed: int, room:
     return probe(room, task, untrained(_folder(row, settings, room), seed), seed)
 
 
-def _baselines(row: str, settings: Mapping[str, Any], task: str, room: Room) -> Result:
-    return baselines(room, task, _folder(row, settings, room))
+def _baselines(task: str, room: Room) -> Result:
+    return baselines(room, task)
 
 
 def scores(found: Mapping[str, Result], row: str, task: str) -> list[float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cells import Result, Room
+from encoders import weights
 
 SEEDS = (0, 1, 2)
 NEVER = 10**9
@@ -83,24 +85,31 @@ def probe(room: Room, name: str, base: Any, seed: int, **settings: Any) -> Resul
         seed=seed,
         **options,
     )
-    return {"score": float(tuned.scores[one.metric]), "metric": one.metric, "steps": tuned.history.steps}
+    found = {"score": float(tuned.scores[one.metric]), "metric": one.metric, "steps": tuned.history.steps}
+    return found | ({"encoder": weights(base)} if isinstance(base, Path) else {})
 
 
-def baselines(room: Room, name: str, base: Any) -> Result:
-    """What the simple ones reach: the most frequent answer, TF-IDF with a linear model, or what suits the task."""
-    import bothways as bw
-
+def baselines(room: Room, name: str) -> Result:
+    """What the simple ones reach that learn from the same examples."""
     one = PROBES[name]
     train, test = rows(room, one.train, one.most), rows(room, one.test, one.test_most)
-    options = {"steps": 1, "metric": None, "report": False, "truncation": "window", **one.own}
-    tuned = bw.finetune(one.task, base=base, train=train, dev=list(islice(test, 50)), **options)
-    return contenders(bw.evaluate(tuned.model, test, train=train), one.metric)
+    return simple_ones(one.task, one.own, train, test, one.metric)
 
 
-def contenders(found: dict[str, Any], metric: str) -> Result:
-    """The scores of the simple ones that a model was judged beside."""
-    return {
-        each["name"]: float(each["metrics"][metric])
-        for each in found["contenders"]
-        if each["role"] not in ("model", "before")
-    }
+def simple_ones(task: str, own: Mapping[str, Any], train: Any, test: Any, metric: str) -> Result:
+    """Scores of the most frequent answer, TF-IDF with a linear model, or what suits the task; from all examples.
+
+    Args:
+        task: As `bothways.finetune` calls it.
+        own: Settings, of which those of the task count.
+        train: What is learned from.
+        test: What is scored.
+        metric: Of those of the task.
+    """
+    from bothways.learn.tasks import task_kind
+
+    kind = task_kind(task)
+    known = {each.name for each in fields(kind)}
+    chosen: Any = kind(**{setting: value for setting, value in own.items() if setting in known})
+    found = chosen.baselines(chosen.read(train), chosen.read(test))
+    return {name: float(judged.scores[metric]) for name, judged in found.items()}

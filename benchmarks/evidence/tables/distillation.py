@@ -26,9 +26,11 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
 ROWS = (*TEACHERS, *STUDENTS)
 
 TEXT = """BERT-mini is the encoder `mlm` of the first table; its students have two of its four layers and read 10
-million tokens too, with DistilBERT's losses, TinyBERT's, or masked tokens alone from random weights. all-MiniLM-L6-v2
-teaches a student of three layers MiniLM's relations. Fine-tuning as above; in brackets what is kept of the teacher's
-mean. Speed is of the encoder in evaluation, student and teacher in turn."""
+million tokens too: from every second layer of the teacher with DistilBERT's losses or TinyBERT's and AdamW, as
+Bothways continues from published encoders; or from random weights with masked tokens alone and Muon, as it begins.
+all-MiniLM-L6-v2 teaches a student of three layers MiniLM's relations; both are fine-tuned at a rate of 1e-4, all others
+as above. In brackets what is kept of the teacher's mean. Speed is of the encoder in evaluation, student and teacher in
+turn."""
 
 
 def cells() -> Iterator[Cell]:

@@ -24,7 +24,9 @@ sequences of 64 tokens, 2,048 a step, 30 % masked (15 % where tokens are replace
 heads looking at neighbours from the start, but for one row: one pre-training a row. Each is then fine-tuned on five
 tasks, three epochs, with three seeds, beside the same encoder untrained; and on 2,000 examples of SST-2 (the mean of
 the tokens read) and of CoNLL-2003, four epochs. The last weights are scored on a split that nothing was chosen by. p is
-of a sign-flip test over tasks and seeds, which belong together in pairs: how likely chance is to part two so far."""
+of a sign-flip test over tasks and seeds, which belong together in pairs: how likely chance is to part two encoders so
+far in fine-tuning. It says nothing of how far two pre-trainings of the same kind lie apart, of which there is one
+each."""
 
 QUESTIONS = [
     ("first heads that look at neighbours", "mlm", "mlm, random start"),

@@ -15,7 +15,7 @@ from figures import NOTHING, by_chance, markdown, spread
 from finetune_sides import Job, make_start, read_rows
 from finetune_sides import run as run_side
 from plots import dots
-from probes import NEVER, SEEDS, contenders, rows
+from probes import NEVER, SEEDS, rows, simple_ones
 
 TITLE = "4. Tasks, beside transformers"
 SIDES = {"bothways": "auto", "transformers": "float32"}
@@ -124,13 +124,9 @@ def beside(name: str, side: str, seed: int, room: Room) -> Result:
 
 def simple(name: str, room: Room) -> Result:
     """What the simple ones make of the same examples."""
-    import bothways as bw
-
     task = TASKS[name]
     train, test = written(room, task.train, task.examples), written(room, task.test, task.most)
-    options = {"steps": 1, "metric": None, "report": False, "max_length": task.length, **plain(task)}
-    tuned = bw.finetune(task.kind, base=room.models["minilm"], train=train, dev=read_rows(test)[:50], **options)
-    return contenders(bw.evaluate(tuned.model, test, train=train), task.metric)
+    return simple_ones(task.kind, task.own, train, test, task.metric)
 
 
 def from_random(name: str, room: Room) -> Result:
@@ -143,7 +139,7 @@ def from_random(name: str, room: Room) -> Result:
 
 
 def plain(task: Task) -> dict[str, Any]:
-    """Its settings, with the tagger's own way of decoding, which has a CRF."""
+    """Its settings, with the tagger's own way of decoding."""
     return {key: value for key, value in task.own.items() if key != "crf"}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import vectors_quality
 from cells import Blocks, Cell, Result, Room
-from encoders import encoder, untrained
+from encoders import encoder, untrained, weights
 from figures import NOTHING, by_chance, chance, markdown, spread
 from plots import dots
 from probes import SEEDS, rows
@@ -18,7 +19,7 @@ WAYS = ("random", "raw", "softmax", "cosine", "triplet", "mnrl", "simcse", "tsda
 TEXTS = (100, 1_000, 10_000)
 
 TEXT = """The encoder `mlm` of the first table; each objective one epoch over its data (triplets and in-batch negatives
-over 14,926 duplicates of Quora, SimCSE and TSDAE over their texts alone), with each way to pool, three seeds.
+over 14,926 duplicates of Quora, SimCSE and TSDAE over the first text of each), with each way to pool, three seeds.
 Spearman's correlation of cosines with people's judgements, STS-B's test set; one answer for all pairs has none."""
 TOLD = {**vectors_quality.NAMES, "random": "random encoder"}
 COST = """A bi-encoder reads every text once, a cross-encoder every pair: tokens to read to compare all texts with each
@@ -45,7 +46,8 @@ def learned(what: str, pooling: str, seed: int, room: Room) -> Result:
     if what == "triplet":
         room.made("vectors/mined", lambda _: mine(cell, room), sign="done")
     found = vectors_quality.run(cell, folder, room.data)
-    return {name: value for name, value in found.items() if name not in ("pairs_a_second", "trained")}
+    told = {name: value for name, value in found.items() if name not in ("pairs_a_second", "trained")}
+    return told | {"encoder": weights(Path(base))}
 
 
 def random(seed: int, room: Room) -> str:

@@ -25,7 +25,7 @@ from bothways.run.model import Model
 from bothways.text.truncation import Truncation
 from bothways.whole import replace_text
 
-_BASELINE_EXAMPLES, _BASELINE_FEWEST, _BASELINE_LETTERS, _RARE = 10_000, 2_000, 5_000_000, 1_000
+_BASELINE_EXAMPLES, _BASELINE_FEWEST, _BASELINE_LETTERS, _RARE = 100_000, 5_000, 5_000_000, 1_000
 """Baselines learn in seconds from so many examples of two classes, of more classes fewer; from so many letters; each
 class is among them unless there are more than `_RARE`."""
 _WORST, _DOUBTFUL, _POINTS = 15, 15, 1_000
