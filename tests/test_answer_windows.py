@@ -143,6 +143,18 @@ def test_a_part_outside_a_window_has_no_tokens_there():
         assert tokens_of(offsets, place) is None
 
 
+@pytest.mark.parametrize("answer", ["cafe\u0301", "\u200bmat\u00ad", "\u0301cat\u0301"])
+def test_an_answer_whose_ends_have_no_tokens_has_those_between(answer):
+    context = f"the cat sat {answer} on the mat"
+    encoded = encode_questions(tiny.tokenizer(), ["who"], [context], 64)
+    offsets = encoded.offsets[context_of(encoded, 0)]
+    start = context.index(answer)
+    first, last = tokens_of(offsets, (start, start + len(answer)))
+    letters = "".join(letter for letter in answer if letter.isalpha())
+    assert letters in context[offsets[first, 0] : offsets[last, 1]] in answer
+    assert tokens_of(offsets[:last], (start, start + len(answer))) is None, "a window that ends inside it"
+
+
 def test_slices_hold_every_question_once_and_few_characters_at_a_time():
     contexts = ["x" * 400_000, "x", "x" * 3_000_000, *["x" * 10] * 3000]
     cut = list(slices(["?"] * len(contexts), contexts))

@@ -149,7 +149,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before_and_nothing_half_writ
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["a", "current"]
     assert same(loaded(tmp_path), everything(*first))
     with pytest.raises(BothwaysError, match="the disk is full"):
-        BestWeights(tmp_path).save(first[0])
+        BestWeights(tmp_path).save(first[0], 3)
     assert list((tmp_path / "best").iterdir()) == []
 
 
@@ -170,20 +170,35 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path):
 
 
 def test_shapes_that_disagree_are_named(tmp_path):
-    BestWeights(tmp_path).save(learner.Network())
+    BestWeights(tmp_path).save(learner.Network(), 1)
     other = learner.Network()
     other.mix = torch.nn.Linear(16, 8)
     with pytest.raises(BothwaysError, match=r"mix.weight has shape \(16, 16\), not \(8, 16\)"):
-        BestWeights(tmp_path).load(other)
+        BestWeights(tmp_path).load(other, 1)
 
 
 def test_best_weights_in_memory_do_not_change_with_the_model():
     model, optimizer = trained(1)
     best, before = BestWeights(None), everything(model, optimizer)
-    best.save(model)
+    best.save(model, 1)
     trained(2, model, optimizer)
-    best.load(model)
+    best.load(model, 1)
     assert same(list(own_tensors(model).values()), before[: len(own_tensors(model))])
+
+
+def test_best_weights_are_kept_by_step_until_others_are_wanted_only(tmp_path):
+    best, models = BestWeights(tmp_path), {step: trained(step)[0] for step in (1, 2, 3)}
+    for step, model in models.items():
+        best.save(model, step)
+    best.keep_only(1, 3, None)
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == ["step-1.safetensors", "step-3.safetensors"]
+    for step in (1, 3):
+        fresh = learner.Network()
+        best.load(fresh, step)
+        assert same(list(own_tensors(fresh).values()), list(own_tensors(models[step]).values()))
+    (tmp_path / "best" / "step-3.safetensors").rename(tmp_path / "best" / "weights.safetensors")
+    best.load(fresh, 3)
+    assert same(list(own_tensors(fresh).values()), list(own_tensors(models[3]).values()))
 
 
 def test_discarded_it_is_gone(tmp_path):

@@ -10,15 +10,18 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 import messy
 import tiny
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.run.files import alone
 from bothways.text.cleaning import copies, sift
+from bothways.text.cleaning.grams import words_of
+from bothways.text.cleaning.tidy import tidy
 from bothways.text.documents import read_documents
 from bothways.text.shards import Corpus
 from bothways.use import clean, processes
@@ -104,6 +107,62 @@ def test_documents_that_hold_an_evaluation_example_are_found_however_it_is_token
     assert removed(left) == {"evaluation": 1}
 
 
+TAGGED = {
+    "conllu": ("{n}\t{word}\tlemma\tNOUN\tX\t_\t0\troot\t_\t_", "# sent_id = {row}\n# text = a b c d e f g\n"),
+    "conll": ("{word} X B-NP O", "# id {row}\n"),
+    "testb": ("{word} O", ""),
+}
+
+
+@pytest.mark.parametrize("kind", TAGGED)
+def test_examples_are_found_in_files_of_columns(tmp_path, kind):
+    good = messy.documents(4)
+    line, comment = TAGGED[kind]
+    path = tmp_path / f"test.{kind}"
+    blocks = []
+    for row, text in enumerate([good[2].split("\n")[1], "Nothing of this stands in any of them"]):
+        lines = [line.format(n=n, word=word) for n, word in enumerate(text.split(), start=1)]
+        if kind == "conllu":
+            lines.insert(1, "2-3\tdel" + 8 * "\t_")
+        blocks.append(comment.format(row=row) + "\n".join(lines) + "\n")
+    path.write_text("\n".join(blocks))
+    done = clean_corpus(good, tmp_path / "out", evaluation=[path], overlap=10, decontaminate=True)
+    assert removed(done) == {"evaluation": 1}
+    assert (done.card["overlaps"][0]["examples"], done.card["overlaps"][0]["found"]) == (2, 1)
+
+
+def test_every_evaluation_file_must_have_an_example_to_look_for(tmp_path):
+    good = messy.documents(3)
+    first, second = messy.write(tmp_path / "first.jsonl", good[:1]), tmp_path / "second.txt"
+    second.write_text("two words\n\nand three more\n")
+    with pytest.raises(BothwaysError, match=r"second.txt has no example of at least 6 words to look for; leave it out"):
+        clean_corpus(good, tmp_path / "out", evaluation=[first, second])
+
+
+def test_words_are_the_same_whatever_stands_beside_them_and_however_accents_are_written():
+    assert words_of("在2008年北京，上iPhone网") == ["在", "2008", "年", "北", "京", "上", "iphone", "网"]
+    assert words_of("हिन्दी में यह एक वाक्य है।") == ["हिन्दी", "में", "यह", "एक", "वाक्य", "है"]
+    french = "L’été déjà, naïve."
+    assert words_of(unicodedata.normalize("NFD", french)) == words_of(french) == ["l", "été", "déjà", "naïve"]
+    assert words_of("ไทยsnake_case don't 3.5") == ["ไ", "ท", "ย", "snake", "case", "don", "t", "3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("Put a <form> around it. <b>Then</b> send it.", "Put a <form> around it. Then send it."),
+        ("The <script> element comes first, <i>not</i> last.", "The <script> element comes first, not last."),
+        ('<form action="/a" method="post">It has <b>no end</b>.', "It has no end."),
+        ("<html><head><title>A</title><script>let a = 1;</script><body>B</body></html>", "A|B"),
+        ("<head><title>A</title><script>let a = '<p>'</script></head>B", "B"),
+        ("<FORM><p>A</FORM>B<nav>C</nav> and <nav> as a name", "B and <nav> as a name"),
+        ("The <template> holds <style>p {a: b}</style>what is copied", "The <template> holds what is copied"),
+    ],
+)
+def test_only_elements_that_are_closed_hide_what_stands_in_them(page, shown):
+    assert tidy([page])[0] == shown.split("|")
+
+
 def test_weights_are_shares_of_the_text_and_nothing_is_taken_twice(tmp_path):
     many = messy.write(tmp_path / "many.jsonl", messy.documents(300, seed=1))
     few = messy.write(tmp_path / "few.jsonl", messy.documents(50, seed=2))
@@ -114,6 +173,17 @@ def test_weights_are_shares_of_the_text_and_nothing_is_taken_twice(tmp_path):
     assert sum("few" in document["name"] for document in done.card["samples"]) < 8
     with pytest.raises(BothwaysError, match="3 weights for 2 sources"):
         clean_corpus([many, few], tmp_path / "other", weights=[1, 1, 1])
+
+
+def test_a_source_of_which_nothing_is_left_does_not_take_the_others_with_it(tmp_path):
+    many = messy.write(tmp_path / "many.jsonl", messy.documents(60, seed=1))
+    few = messy.write(tmp_path / "few.jsonl", messy.documents(30, seed=2))
+    copies = messy.write(tmp_path / "copies.jsonl", messy.documents(5, seed=1))
+    with pytest.warns(BothwaysWarning, match="of source 3 nothing is left"):
+        done = clean_corpus([many, few, copies], tmp_path / "out", weights=[1, 1, 1])
+    shares = [row["share"] for row in done.card["sources"]]
+    assert shares == [pytest.approx(0.5, abs=0.15), pytest.approx(0.5, abs=0.15), 0]
+    assert removed(done)["exact duplicate"] == 5
 
 
 def test_copies_are_found_alike_however_small_a_part_is_sorted_at_a_time(tmp_path, monkeypatch):

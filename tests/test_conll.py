@@ -79,6 +79,16 @@ def test_comments_are_no_words_though_they_have_as_many_columns(file):
     assert rows(file(text)) == [(["EU", "#"], ["B-ORG", "O"]), (["Peter"], ["B-PER"])]
 
 
+@pytest.mark.parametrize("mark", [" ", "\t"])
+def test_words_that_begin_with_a_number_sign_are_no_comments(file, mark):
+    text = "# id one\n#London_B-LOC\nis_O\n\n# id two\n##_O\n#1_B-X\n\n#alone_O\n".replace("_", mark)
+    assert rows(file(text)) == [
+        (["#London", "is"], ["B-LOC", "O"]),
+        (["##", "#1"], ["O", "B-X"]),
+        (["#alone"], ["O"]),
+    ]
+
+
 def test_conll_u_has_words_not_tokens_and_columns_by_name(file):
     path = file(CONLLU, "es.conllu")
     assert rows(path) == [

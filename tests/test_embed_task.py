@@ -2,6 +2,7 @@
 
 import json
 import signal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 import tiny
 from bothways.errors import BothwaysError
 from bothways.learn.curve import learning_curve
-from bothways.learn.finetune import finetune
+from bothways.learn.finetune import _lessons, finetune
 from bothways.learn.folds import cross_validate
 from bothways.learn.several import finetune_seeds
 from bothways.learn.tasks.embed import Embed
@@ -36,6 +37,17 @@ DATA = {
     "simcse": [{"text": text} for text in TEXTS],
     "tsdae": [{"text": text} for text in TEXTS],
 }
+
+
+UNEVEN = {
+    "triplet": [{**row, "negative": TEXTS[n % 50 : n % 50 + n % 4 + 1]} for n, row in enumerate(PAIRS)],
+    "softmax": DATA["softmax"],
+    "tsdae": [{"text": " ".join(text.split()[: 1 + n % 7])} for n, text in enumerate(TEXTS)],
+    "parallel": PAIRS,
+    "cosine": DATA["cosine+angle"],
+    "contrastive": DATA["online+mnrl"],
+}
+UNEVEN["distil"] = UNEVEN["triplet"]
 
 
 def trained(data, base=None, **settings):
@@ -123,15 +135,19 @@ def test_both_passes_over_a_part_have_the_same_dropout():
     assert not torch.equal(vectors(modules, item[0]), vectors(modules, item[0]))
 
 
-@pytest.mark.parametrize("loss", ["triplet", "softmax", "tsdae"])
-def test_losses_of_single_groups_add_up_however_a_step_is_cut(loss):
-    base = tiny.model(heads=())
-    whole, parted = (gradients(base, DATA[loss], tokens, loss=loss) for tokens in (10**6, 60))
-    if loss != "tsdae":  # whose mean goes over tokens of a pass
-        assert whole[0] == pytest.approx(parted[0], rel=1e-4)
-        for name, value in whole[1].items():
-            assert torch.allclose(value, parted[1][name], rtol=1e-3, atol=1e-6), name
+@pytest.mark.parametrize("loss", ["triplet", "softmax", "tsdae", "distil", "parallel", "cosine", "contrastive"])
+def test_losses_of_single_groups_add_up_however_a_step_is_cut(loss, monkeypatch):
+    """Also where groups have few texts or many, and texts few tokens or many."""
+    base, given = (
+        tiny.model(heads=()),
+        {"distil": {"teacher": "small", "dims": (16,)}, "parallel": {"teacher": "small"}},
+    )
+    monkeypatch.setattr("bothways.learn.tasks.embed.load", lambda *_, **__: tiny.model(heads=(), seed=1))
+    whole, parted = (gradients(base, UNEVEN[loss], tokens, loss=loss, **given.get(loss, {})) for tokens in (10**6, 60))
+    assert whole[0] == pytest.approx(parted[0], rel=1e-4)
     assert whole[1].keys() == parted[1].keys()
+    for name, value in whole[1].items():
+        assert torch.allclose(value, parted[1][name], rtol=1e-3, atol=1e-5), name
 
 
 def test_matryoshka_is_the_mean_of_the_losses_of_all_widths():
@@ -156,13 +172,45 @@ def test_no_text_comes_twice_in_a_step_and_every_group_comes_once_an_epoch():
         task.examples(model, data), objective.prepare, batch_size=10, micro_tokens=10**6, epochs=2, seed=0
     )
     assert isinstance(stream, Apart)
-    groups = []
+    groups, steps = [], 0
     while (items := stream.next_step(0.0)) is not None:
         [(_, targets)] = items
         ids = data.ids[targets["embed.texts"]]
-        assert len(set(ids.tolist())) == len(ids)
+        assert len(set(ids.tolist())) == len(ids) or stream.epoch == 2, "only once the data are over"
         groups += targets["embed.groups"].tolist()
+        steps += 1
     assert sorted(groups) == sorted([*range(40), *range(40)])
+    assert steps == 8
+
+
+def test_what_waits_at_the_end_of_the_data_is_learned_from_in_the_planned_steps():
+    rows = [{"anchor": TEXTS[n and n + 1 if n >= 10 else 0], "positive": TEXTS[40 + n % 20]} for n in range(40)]
+    _, stream, _ = lesson(tiny.model(heads=()), rows, 10**6, loss="mnrl")
+    sizes = []
+    while (items := stream.next_step(0.0)) is not None:
+        sizes.append(len(items[0][1]["embed.groups"]))
+    assert sizes == [16, 16, 8]
+    assert stream.state()["waiting"] == []
+
+
+@pytest.mark.parametrize("loss", ["softmax", "mined", "tsdae"])
+def test_chance_beside_the_encoder_follows_from_the_seed(loss):
+    """What is trained beside it, which texts of a class come together, what it does not see."""
+    found = []
+    for seed in (0, 0, 1):
+        task, model = Embed(loss=loss), tiny.model(heads=())
+        data = task.read(DATA[loss])
+        objective, stream, _ = _lessons(task, model, data, seed, 1000, 10**6, 1)
+        [(batch, targets)] = stream.next_step(0.0)
+        seen = sorted(batch.token_ids[begin:end].tolist() for begin, end in pairwise(batch.starts))
+        beside = [each.tolist() for part in objective.modules().values() for each in part.parameters()]
+        packs = sorted(targets["embed.texts"][begin:end].tolist() for begin, end in pairwise(targets["embed.starts"]))
+        found.append((seen, beside, packs))
+    assert found[0] == found[1]
+    changed = [one != other for one, other in zip(found[0], found[2], strict=True)]
+    assert (
+        changed == {"softmax": [False, True, False], "mined": [False, False, True], "tsdae": [True, True, False]}[loss]
+    )
 
 
 def test_where_most_rows_share_a_text_steps_are_full_all_the_same():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bothways.errors import BothwaysError
 from bothways.learn.objectives.blocks import Blocks
 from bothways.learn.objectives.pairs import IS_NEXT, IS_RANDOM, Pairs, _lay_anchors, _longest_first
+from bothways.learn.portions import divide
 from bothways.text import encoded
 from bothways.text.documents import Document
 from bothways.text.encoded import SPECIAL, Piece
@@ -198,6 +199,41 @@ def test_random_texts_come_from_another_document(pairs, many):
             assert here != there
             heard.add(there)
     assert len(heard) > 0.9 * pairs.corpus.documents
+
+
+def test_no_text_that_is_held_out_comes_into_the_other_pairs_nor_theirs_into_it():
+    corpus = made(documents=60)
+    pairs = Pairs(corpus, 64, TOKENIZER, seed=4)
+    train, held = divide(len(pairs))
+    pairs.hold_out(held)
+    assert len(set(corpus.document_of(corpus.sentence_starts[pairs.anchors[held, 0]] + FIRST).tolist())) > 1
+    apart = np.zeros(corpus.tokens, dtype=bool)
+    for first, last in pairs.anchors[held]:
+        apart[corpus.sentence_starts[first] : corpus.sentence_starts[last]] = True
+    labels = {}
+    for name, numbers, side in (("train", train, False), ("held", held, True)):
+        labels[name] = []
+        for epoch in range(8):
+            for number in numbers.tolist():
+                pair = pairs.sequence(epoch, number)
+                a, b = split(pair)
+                labels[name].append(pair.label)
+                if pair.label == IS_RANDOM:
+                    assert (apart[b - FIRST] == side).all()
+                    assert corpus.document_of(a)[0] != corpus.document_of(b)[0]
+    for found in labels.values():
+        assert np.mean(found) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(found)))
+    again = Pairs(corpus, 64, TOKENIZER, seed=4)
+    again.hold_out(held)
+    for number in (int(held[1]), 7, int(held[0]), 3):
+        assert np.array_equal(again.sequence(5, number).token_ids, pairs.sequence(5, number).token_ids)
+
+
+def test_where_all_other_text_is_held_out_a_pair_stays_as_it_is():
+    pairs = Pairs(Made([[9] * 30, [3, 4]]), 20, TOKENIZER)
+    pairs.hold_out(np.array([len(pairs) - 1]))
+    assert {pairs.sequence(epoch, 0).label for epoch in range(20)} == {IS_NEXT}
+    assert {pairs.sequence(epoch, len(pairs) - 1).label for epoch in range(20)} == {IS_NEXT, IS_RANDOM}
 
 
 def test_with_two_documents_the_random_text_is_from_the_other_one():

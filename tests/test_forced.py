@@ -90,6 +90,26 @@ def test_a_run_that_is_forced_on_is_the_forced_one_at_once(tmp_path):
     assert [line["event"] for line in map(json.loads, (tmp_path / "log.jsonl").open())].count("forced") == 1
 
 
+def test_the_best_weights_are_not_those_of_steps_that_were_given_up(tmp_path, monkeypatch):
+    """Step 20 did best and its weights were kept, but what goes on from step 15 never had them."""
+    weights = {}
+
+    def keep(event):
+        weights[event.step] = {name: tensor.clone() for name, tensor in own_tensors(event.model).items()}
+        if event.step == 26:
+            raise_power_cut(event)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path, None, keep, metric="accuracy", save_every=15)
+    monkeypatch.setitem(SCORES, "accuracy", [0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+    model = learner.Network()
+    history = run(tmp_path, model, metric="accuracy", save_every=15, learning_rate=1e-3)
+    assert (history.best, history.best_step) == (0.2, 10)
+    for name, tensor in own_tensors(model).items():
+        assert torch.equal(tensor, weights[10][name]), name
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["step-10.safetensors"]
+
+
 def raise_power_cut(event):
     raise RuntimeError("power cut")
 

@@ -99,6 +99,61 @@ def test_the_first_layout_is_read(trained, tmp_path):
     assert scores(again) == pytest.approx(scores(model), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("place", "said", "message"),
+    [
+        ("1_Dense", {"use_residual": True}, "a residual connection, which is not supported"),
+        ("1_Dense", {"activation_function": "torch.nn.Tanh"}, "an activation or a residual"),
+        ("2_Mask", {"skiplist_words": ["."], "skiplist_tasks": ["query", "document"]}, "tokens of queries too"),
+        ("2_Mask", {"keep_only_token_ids": [3]}, "or all but a few"),
+        ("3_Normalize", {"module_input_name": "sentence_embedding"}, "names no Normalize of token_embeddings"),
+        ("", {"processing_kwargs": {"text": {"max_length": 8}}}, "asks for a max_length of its own for texts"),
+        ("", {"module_output_name": "sentence_embedding"}, "the module_output_name 'sentence_embedding'"),
+        (None, ["Transformer", "Dense", "MultiVectorMask"], "names no Normalize of token_embeddings"),
+        (None, ["Transformer", "Normalize", "Dense"], "only the order Transformer, Dense, Normalize"),
+        (None, ["Transformer", "Dense", "Normalize", "HierarchicalTokenPooling"], "the module HierarchicalTokenPoo"),
+        (None, ["Transformer"], "names no Dense"),
+    ],
+)
+def test_what_would_give_other_scores_is_refused(trained, tmp_path, place, said, message):
+    path = as_theirs(trained[0].model, tmp_path / "model")
+    assert scores(bw.load(path)) == pytest.approx(scores(trained[0].model), abs=1e-5)
+    if place is None:
+        write_modules(path, said)
+    else:
+        file = path / place / ("config.json" if place else "sentence_bert_config.json")
+        file.write_text(json.dumps(json.loads(file.read_text()) | said))
+    with pytest.raises(BothwaysError, match=message):
+        bw.load(path)
+
+
+def as_theirs(model, path):
+    """A folder in the layout of `MultiVectorEncoder`."""
+    recipe = model.decoding["late"]
+    model.save(path)
+    (path / "bothways.json").unlink()
+    length, prompts = recipe["query_length"], {"query": recipe["query_marker"], "document": recipe["document_marker"]}
+    for name, said in (
+        ("config_sentence_transformers.json", {"model_type": "MultiVectorEncoder", "prompts": prompts}),
+        (
+            "sentence_bert_config.json",
+            {"document_length": 32, "query_expansion": {"strategy": "fixed", "length": length, "attend": True}},
+        ),
+        ("2_Mask/config.json", {"skiplist_words": recipe["skip"]}),
+        ("3_Normalize/config.json", {"module_input_name": "token_embeddings"}),
+    ):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(json.dumps(said))
+    return write_modules(path, ["Transformer", "Dense", "MultiVectorMask", "Normalize"])
+
+
+def write_modules(path, kinds):
+    places = {"Transformer": "", "Dense": "1_Dense", "MultiVectorMask": "2_Mask", "Normalize": "3_Normalize"}
+    listed = [{"type": f"x.{kind}", "path": places.get(kind, "4")} for kind in kinds]
+    (path / "modules.json").write_text(json.dumps(listed))
+    return path
+
+
 def test_queries_are_filled_up_and_punctuation_has_no_vector(trained):
     model = trained[0].model
     whole = model.token_vectors("old house", query=True)

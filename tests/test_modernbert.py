@@ -138,6 +138,7 @@ def test_every_spelling_of_layers_and_bases_means_what_it_means_there(stated, wi
         ({"layer_types": ["full_attention"]}, "layer_types = .* but there are 22 layers"),
         ({"layer_types": ["chunked_attention"] * 22}, "layer_types = .*chunked"),
         ({"local_attention": 1}, "local_attention = 1"),
+        ({"global_rope_theta": None}, "global_rope_theta = null, which is not supported"),
         ({"global_attn_every_n_layers": 0}, "global_attn_every_n_layers = 0"),
         ({"num_attention_heads": 256}, "heads of 3 values cannot be turned"),
     ],
@@ -145,6 +146,15 @@ def test_every_spelling_of_layers_and_bases_means_what_it_means_there(stated, wi
 def test_what_is_not_computed_is_refused(stated, message):
     with pytest.raises(BothwaysError, match=message):
         MODERN.from_hf(PUBLISHED_2024 | stated)
+
+
+@pytest.mark.parametrize(
+    "said", [{"local_rope_theta": None}, {"rope_parameters": {"sliding_attention": {"rope_theta": None}}}]
+)
+def test_local_layers_without_a_base_have_that_of_the_others(said):
+    """As the first `transformers` with ModernBERT computed it; those of today cannot open such a file."""
+    found = MODERN.from_hf(PUBLISHED_2024 | {"global_rope_theta": 500.0} | said).attention
+    assert (found.base, found.local_base) == (500.0, 500.0)
 
 
 @pytest.mark.parametrize("windows", [(), (3, -1)])

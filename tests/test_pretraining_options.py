@@ -12,12 +12,14 @@ import tiny
 from bothways.cli.pretrain import pretrain as command
 from bothways.errors import BothwaysError
 from bothways.learn import pretrain as module
+from bothways.learn.objectives.pairs import Pairs
 from bothways.learn.objectives.recipe import recipe
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.runs import write_run
 from bothways.learn.start import prepared_corpus, suited_objective, suited_tokenizer
 from bothways.learn.stream import Stream
 from bothways.model.families import families, family
+from bothways.run.folder import is_published
 from bothways.text.prepare import prepare
 
 SENTENCES = [f"{one.capitalize()}." for one in tiny.sentences(240, longest=12)]
@@ -103,6 +105,17 @@ def test_a_run_with_other_units_and_sequences_is_trained_and_measured(options, c
     assert 0 < run.scores["loss.mlm"] < 10
 
 
+def test_pairs_are_told_what_is_held_out_before_any_is_made(corpus, tmp_path, monkeypatch):
+    said, tell = [], Pairs.hold_out
+    monkeypatch.setattr(Pairs, "hold_out", lambda self, numbers: (said.append(len(numbers)), tell(self, numbers)))
+    made = Pairs.sequence
+    monkeypatch.setattr(Pairs, "sequence", lambda self, *key: (said.append("made"), made(self, *key))[1])
+    bw.pretrain(corpus, objective="nsp", out=tmp_path / "run", **RUN | {"steps": 1})
+    assert said[0] == 0
+    assert said[1] > 0
+    assert set(said[2:]) == {"made"}
+
+
 def test_sentence_order_is_learned_saved_and_opens_again(corpus, tmp_path):
     run = bw.pretrain(corpus, objective="mlm+sop", out=tmp_path / "run", **RUN)
     assert run.scores["loss.sop"] == pytest.approx(np.log(2), abs=0.3)
@@ -119,7 +132,7 @@ def test_an_albert_gets_its_own_tokenizer_and_objectives(tmp_path):
 
 @pytest.mark.parametrize("name", families())
 def test_a_family_gets_a_tokenizer_of_its_kind_and_template(name, tmp_path):
-    """Relatives of RoBERTa have one segment, so their pairs are set as RoBERTa's."""
+    """Relatives of RoBERTa have at most one segment, so their pairs are set as RoBERTa's; all stay published."""
     marks = {"wordpiece": "##", "bpe": "Ġ", "unigram": "▁"}
     made = prepared_corpus(DOCUMENTS[:6], tmp_path, None, 330, True, "text", name).tokenizer
     assert made.spelling.mark == marks[family(name).tokenizer]
@@ -128,6 +141,26 @@ def test_a_family_gets_a_tokenizer_of_its_kind_and_template(name, tmp_path):
     assert segments != 1 or {piece.segment for piece in made.pair} == {0}
     if segments > 1:
         assert {piece.segment for piece in made.pair} == {0, 1}
+    shape = family(name).size().for_vocabulary(made.size, made.pad_id)
+    assert is_published(shape) == family(name).is_published
+    assert shape.embeddings.position_offset == family(name).size().embeddings.position_offset
+
+
+def test_an_mpnet_from_raw_text_opens_in_transformers_with_the_same_ids(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = prepared_corpus(DOCUMENTS, tmp_path, None, 330, True, "text", "mpnet").tokenizer
+    settings = {"width": 48, "layers": 1, "attention.heads": 3, "feed_forward.width": 64}
+    made = bw.new("mpnet", vocab=tokenizer, settings=settings, device="cpu")
+    made.save(tmp_path / "model")
+    opened = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
+    assert type(opened).__name__ == "MPNetForMaskedLM"
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    texts = [*SENTENCES[:20], "the red Zürich é qux<mask>"]
+    assert [made.tokenizer.encode([text]).sequence(0).tolist() for text in texts] == theirs(texts)["input_ids"]
+    pair = made.tokenizer.encode([texts[0]], [texts[1]]).sequence(0).tolist()
+    assert pair == theirs(texts[0], texts[1])["input_ids"]
+    assert theirs.mask_token_id == made.tokenizer.mask_id
+    assert theirs.unk_token_id == made.tokenizer.roles["unk"]
 
 
 def test_albert_learns_the_order_of_sentences():

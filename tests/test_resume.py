@@ -36,7 +36,7 @@ def log(out):
 def saved(out):
     place = out / "checkpoint" / (out / "checkpoint" / "current").read_text()
     tensors = load_file(place / "weights.safetensors") | load_file(place / "optimizer.safetensors")
-    best = load_file(out / "best" / "weights.safetensors")
+    [best] = map(load_file, (out / "best").iterdir())
     return tensors | {f"best/{name}": tensor for name, tensor in best.items()}
 
 

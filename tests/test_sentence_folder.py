@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tiny
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
 from bothways.run.folder import read_folder, write_folder
@@ -94,6 +94,41 @@ def test_a_recipe_that_is_not_supported_is_refused(tmp_path, file, content, mess
     (path / file).write_text(json.dumps(content))
     with pytest.raises(BothwaysError, match=message):
         read_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"processing_kwargs": {"text": {"add_special_tokens": False}}}, "a add_special_tokens of its own for texts"),
+        ({"processing_kwargs": {"common": {"truncation": False}}}, "a truncation of its own"),
+        ({"query_length": 8}, "a query_length of its own"),
+        ({"module_output_name": "sentence_embedding"}, "the module_output_name 'sentence_embedding', which is not"),
+        ({"transformer_task": "fill-mask"}, "the transformer_task 'fill-mask'.*; 'feature-extraction' is"),
+        ({"modality_config": {"image": {"method": "forward"}}}, "the method None"),
+        (
+            {"modality_config": {"text": {"method": "forward", "method_output_name": "pooler_output"}}},
+            "the method_output_name 'pooler_output'.*; 'last_hidden_state' is",
+        ),
+    ],
+)
+def test_texts_that_would_be_read_in_another_way_are_refused(tmp_path, said, message):
+    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("cls", stated=True))
+    (path / "sentence_bert_config.json").write_text(json.dumps(said))
+    with pytest.raises(BothwaysError, match=message):
+        read_folder(path)
+
+
+def test_a_limit_in_the_settings_of_calling_is_heeded(tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    path = tiny.folder(tmp_path / "model", heads=(), recipe=SentenceRecipe("mean", stated=True), max_length=20)
+    (path / "bothways.json").unlink()
+    calling = {"text": {"max_length": 6, "truncation": True, "padding": True}, "common": {"return_tensors": "pt"}}
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 9, "processing_kwargs": calling}))
+    theirs = sentence_transformers.SentenceTransformer(str(path), device="cpu").encode(TEXTS[0] * 3)
+    model = load(path)
+    assert model.max_length == 6
+    with pytest.warns(BothwaysWarning, match="longer than 6"):
+        assert np.abs(model.embed(TEXTS[0] * 3) - theirs).max() < 1e-5
 
 
 @pytest.mark.parametrize(("said", "limit"), [(7, 7), (10**30, None), (None, None)])

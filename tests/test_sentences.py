@@ -49,6 +49,12 @@ def test_only_white_space_is_left_out(paragraph):
     assert all(sentence and sentence == sentence.strip() for sentence in sentences)
 
 
+def test_a_run_of_marks_is_looked_at_once():
+    dots = "." * 200_000
+    assert split_sentences(f"Contents {dots} 12") == [f"Contents {dots}", "12"]
+    assert split_sentences(f"Contents {dots}12") == [f"Contents {dots}12"]  # took half an hour
+
+
 @given(st.lists(st.sampled_from(["One day it rained.", "Was it late?", "They ate!"]), min_size=1, max_size=8))
 def test_line_breaks_and_spaces_split_alike(sentences):
     assert split_sentences(" ".join(sentences)) == split_sentences("\n".join(sentences)) == sentences

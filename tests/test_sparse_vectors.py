@@ -1,5 +1,6 @@
 """Sparse vectors: learned so that what belongs together shares words, the same in sentence-transformers."""
 
+import json
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,14 @@ def test_every_way_is_that_of_their_pooling(way, trained):
     for row, (a, b) in enumerate(zip(batch.starts[:-1], batch.starts[1:], strict=True)):
         given = {"token_embeddings": logits[None, a:b].clone(), "attention_mask": torch.ones(1, b - a)}
         torch.testing.assert_close(found[row], pooling(given)["sentence_embedding"][0], atol=1e-5, rtol=1e-5)
+
+
+def test_texts_that_a_sparse_encoder_reads_in_another_way_are_refused(trained, tmp_path):
+    trained[0].model.save(tmp_path / "model")
+    said = {"transformer_task": "fill-mask", "processing_kwargs": {"text": {"add_special_tokens": False}}}
+    (tmp_path / "model" / "sentence_bert_config.json").write_text(json.dumps(said))
+    with pytest.raises(BothwaysError, match="a add_special_tokens of its own for texts"):
+        bw.load(tmp_path / "model")
 
 
 def test_few_words_are_kept_the_heaviest(trained):

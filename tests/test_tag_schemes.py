@@ -69,6 +69,12 @@ def test_what_does_not_fit_is_repaired_and_counted(text, repaired, expected):
     assert (found.repaired, said) == (repaired, expected)
 
 
+def test_another_letter_for_the_same_is_no_repair():
+    found, said = read("B-X M-X M-X E-X O S-Y")
+    assert (found.scheme, found.repaired, said) == ("BIOES", 0, "B-X I-X I-X E-X O S-Y")
+    assert read("B-X M-X M-X O S-Y B-Y E-Y S-X")[0].repaired == 1
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

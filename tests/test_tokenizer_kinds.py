@@ -96,6 +96,12 @@ def test_the_same_words_give_the_same_vocabulary(kind):
     assert found.stdout.strip() == train_tokenizer(TEXTS, kind=kind, vocab_size=420).fingerprint
 
 
+def test_half_a_surrogate_pair_is_learned_from_as_the_encoder_reads_it(kind):
+    halves, whole = ([*TEXTS, f"a reader{half}s book"] for half in ("\ud83d", "\ufffd"))
+    made = train_tokenizer(halves, kind=kind, vocab_size=420)
+    assert made.fingerprint == train_tokenizer(whole, kind=kind, vocab_size=420).fingerprint
+
+
 def test_text_is_streamed(kind):
     def stream():
         for place in range(3000):
@@ -207,6 +213,18 @@ def test_long_stretches_without_spaces_are_learned_from_too():
     assert any(len(piece) > 1 and "师" in piece for piece in pieces)
 
 
+def test_a_rare_character_cuts_a_stretch_and_takes_nothing_else_with_it():
+    counts = {"▁老师教书罕老师教书": 3, "罕师": 2, "▁罕": 1, "▁老师教书鼗": 2, "鼗": 1}
+    words, characters = _words(counts, 5)
+    text = "".join(characters[letter] for letter in words.letters)
+    read = [text[a : a + n] for a, n in zip(words.starts, words.lengths, strict=True)]
+    found = sorted(zip(read, words.counts.tolist(), strict=True))
+    assert found == [("▁", 1), ("▁老师教书", 2), ("▁老师教书", 3), ("师", 2), ("老师教书", 3)]
+    pieces = dict(train_unigram(counts, size=20, special_tokens=["<unk>"], alphabet_limit=5))
+    assert any(len(piece) > 1 and "师" in piece for piece in pieces)
+    assert not any(rare in piece for piece in pieces for rare in "罕鼗")
+
+
 def test_only_the_most_frequent_words_are_kept():
     counted = count_words(["b b b a a c d"] * 2, most=2)
     assert counted == {"b": 6, "a": 4}
@@ -253,6 +271,59 @@ def _greedy(mask):
     from tokenizers import AddedToken
 
     return AddedToken(mask, lstrip=True, normalized=False)
+
+
+ADDED = {
+    "numbers": ({"[E1]": 0, "@USER": 1}, {"extra_special_tokens": ["[E1]"]}),
+    "options": (
+        {},
+        {
+            "added_tokens_decoder": [("[E1]", False, True), ("@USER", True, False)],
+            "extra_special_tokens": ["[E1]"],
+        },
+    ),
+    "in the vocabulary": ({}, {"extra_special_tokens": ["the"]}),
+}
+
+
+@pytest.mark.parametrize("stated", ADDED)
+@pytest.mark.parametrize("name", ["Bert", "Roberta"])
+def test_tokens_added_to_a_vocabulary_agree_with_transformers(name, stated, tmp_path):
+    import transformers
+
+    numbers, config = ADDED[stated]
+    if name == "Bert":
+        listed = [*SPECIALS["wordpiece"], *"abcdefghijklmnopqrstuvwxyz[]@/1.", "the", "cat", "##at", "##s"]
+        (tmp_path / "vocab.txt").write_text("\n".join(listed) + "\n")
+    else:
+        listed = [*SPECIALS["bpe"], *letters_of_bytes(), "th", "the"]
+        (tmp_path / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(listed)}))
+        (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    if numbers:
+        (tmp_path / "added_tokens.json").write_text(json.dumps({text: len(listed) + n for text, n in numbers.items()}))
+    options = {
+        str(len(listed) + place): {"content": text, "normalized": normalized, "special": special, "lstrip": normalized}
+        for place, (text, normalized, special) in enumerate(config.get("added_tokens_decoder", []))
+    }
+    said = {**config, "added_tokens_decoder": options} if options else dict(config)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    theirs = getattr(transformers, f"{name}Tokenizer").from_pretrained(tmp_path)
+    said |= {"additional_special_tokens": said.pop("extra_special_tokens", [])}  # as they called it before
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.size == len(theirs) == len(listed) + 2 * (stated != "in the vocabulary")
+    assert ours.special_ids == set(theirs.all_special_ids)
+    texts = ["the [E1] cat @USER", "x[E1]y @user [e1]", "THE cats [MASK]<mask>", "them", *random_texts(100)]
+    agree(ours, theirs, texts)
+    ours.save(tmp_path / "saved")
+    agree(Tokenizer.load(tmp_path / "saved"), theirs, texts)
+
+
+def test_added_tokens_with_other_numbers_are_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS["wordpiece"], "the"]))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[E1]": 9}))
+    with pytest.raises(BothwaysError, match=r"makes \[E1\] number 6, but the files beside it say 9"):
+        Tokenizer.load(tmp_path)
 
 
 @needs_shared

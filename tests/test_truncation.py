@@ -180,6 +180,9 @@ def test_a_first_text_that_leaves_no_room_for_windows_is_named(numbers):
         ({"max_length": 2}, "no room for text beside 2 special tokens"),
         ({"max_length": 10, "truncation": "window", "overlap": 8}, "overlap 8 should be"),
         ({"max_length": 10, "truncation": "window", "overlap": -1}, "overlap -1 should be"),
+        ({"max_length": 10, "truncation": "window", "stride": 0}, "stride 0 should be .* say overlap=0"),
+        ({"max_length": 10, "truncation": "window", "stride": -2}, "stride -2 should be"),
+        ({"max_length": 10, "truncation": "window", "stride": 3, "overlap": 2}, "stride 3 and overlap 2"),
     ],
 )
 def test_wrong_options_are_refused(numbers, options, message):

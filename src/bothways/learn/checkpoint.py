@@ -64,7 +64,7 @@ class Checkpoint:
         weights = tensor_bytes(_own(model))
         places = 1 if self.exists() else 2
         averages = 2 if average is None else 3  # the optimizer's two, and one of the weights
-        _check_free(self.folder, places * (weights + averages * trainable) + (2 * weights if best else 0))
+        _check_free(self.folder, places * (weights + averages * trainable) + (3 * weights if best else 0))
 
     def save(
         self,
@@ -145,38 +145,51 @@ class Checkpoint:
 
 
 class BestWeights:
-    """The weights that did best in evaluation: in the run's folder ``best``, or in memory without a folder.
+    """The weights that did best in evaluation: in the run's folder ``best``, by step, or in memory without a folder.
 
     Args:
         out: The run's folder, or None.
     """
 
     def __init__(self, out: Path | None) -> None:
-        self.path = out / "best" / "weights.safetensors" if out is not None else None
+        self.folder = out / "best" if out is not None else None
         self._kept: dict[str, Tensor] = {}
 
-    def save(self, model: nn.Module) -> None:
-        """Keeps the present weights in place of those before."""
+    def save(self, model: nn.Module, step: int) -> None:
+        """Keeps the present weights; in memory in place of those before."""
         tensors = own_tensors(model)
-        if self.path is None:
+        if self.folder is None:
             self._kept = {name: tensor.clone() for name, tensor in tensors.items()}
             return
         if not here().first:
             return
-        half = self.path.with_name("half.safetensors")
-        with _writing(self.path.parent, half, tensor_bytes(tensors)):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        half = self.folder / "half.safetensors"
+        with _writing(self.folder, half, tensor_bytes(tensors)):
+            self.folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, half)
             sync(half)
-            half.replace(self.path)
-            sync(self.path.parent)
+            half.replace(_of_step(self.folder, step))
+            sync(self.folder)
 
-    def load(self, model: nn.Module) -> None:
-        """Puts the kept weights into the model."""
-        if self.path is None:
+    def keep_only(self, *steps: int | None) -> None:
+        """Removes the weights of all other steps."""
+        if self.folder is None or not here().first:
+            return
+        kept = {_of_step(self.folder, step) for step in steps if step is not None}
+        for path in set(self.folder.glob(_of_step(self.folder, "*").name)) - kept:
+            path.unlink(missing_ok=True)
+
+    def load(self, model: nn.Module, step: int) -> None:
+        """Puts the weights kept of a step into the model."""
+        if self.folder is None:
             put_tensors(model, self._kept)
-        else:
-            _put(self.path, model)
+            return
+        path = _of_step(self.folder, step)
+        _put(path if path.exists() else self.folder / "weights.safetensors", model)  # as they were named at first
+
+
+def _of_step(folder: Path, step: int | str) -> Path:
+    return folder / f"step-{step}.safetensors"
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -306,6 +306,8 @@ def _lessons(
     """What is learned, the stream that it is learned from, and how many examples an epoch has."""
     examples, objective = task.examples(model, train), task.objective(model, train)
     numbers = task.numbers(examples, seed)
+    if hasattr(objective, "seed"):
+        objective.seed = seed
     made = getattr(task, "stream", Stream)
     stream = made(
         examples,

@@ -123,7 +123,9 @@ class Keeper:
         value = float(measured[self._settings.metric])
         if self._settings.improves(value, state.best):
             state.best, state.best_step, state.stale = value, state.step, 0
-            self._best.save(self._model)
+            self._best.save(self._model, state.step)
+            # a run that is killed now goes on from its checkpoint, perhaps elsewhere: what is best there has to stay
+            self._best.keep_only(state.step, self._saved["best_step"] if self._saved else None)
         else:
             state.stale += 1
 
@@ -153,6 +155,7 @@ class Keeper:
         content["log_end"] = self._journal.end()
         self._checkpoint.save(self._model, self._optimizer, content, self._average)
         self._saved, self._saved_at = state, time.monotonic()
+        self._best.keep_only(self.state.best_step)
 
     def told(self) -> str:
         """Where the run stopped and how it goes on, in one sentence."""
@@ -175,8 +178,8 @@ class Keeper:
     def history(self) -> History:
         """The history of the run; the model gets its best weights if there is a metric, else the average if any."""
         here().gathered(None)  # what the first process writes is written
-        if self.state.best is not None:
-            self._best.load(self._model)
+        if self.state.best_step is not None:
+            self._best.load(self._model, self.state.best_step)
         elif self._average is not None:
             self._average.put()
         return History.of(self.state, self._journal.lines)

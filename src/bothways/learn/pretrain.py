@@ -16,6 +16,7 @@ from bothways.learn.generator import check_generator, finished, starting_generat
 from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
 from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
+from bothways.learn.objectives.pairs import Pairs
 from bothways.learn.objectives.recipe import Recipe, check_objectives, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_texts, as_weights
 from bothways.learn.parallel import check_processes, passes_of, reads_layers
@@ -237,6 +238,8 @@ def pretrain(
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
     train_numbers, held_numbers = divide(len(plan.examples))
+    if isinstance(plan.examples, Pairs):
+        plan.examples.hold_out(held_numbers)
     stream = _stream(plan, train_numbers, prepared, given)
     home = device if here().alone else "cpu"  # several processes put it where they train it when they share it out
     begins = seed, home, learned.mask_decoder, attention_start

@@ -107,12 +107,12 @@ def suited_rate(width: int, optimizer: str) -> float:
 def suited_tokenizer(family: str) -> tuple[str, tuple[str, ...]]:
     """The kind of tokenizer that a family has, and its special tokens.
 
-    Relatives of RoBERTa have its special tokens whatever their kind, and with them its template, in which two texts are
-    of one segment.
+    Relatives of RoBERTa have its special tokens whatever their kind, as MPNet has, and with them its template, in which
+    two texts are of one segment.
     """
     members = family_of(family)
-    one_segment = members.size().embeddings.segments == 1
-    return members.tokenizer, SPECIALS["bpe" if one_segment else members.tokenizer]
+    like_roberta = members.size().embeddings.position_offset > 0  # whose positions begin behind the padding's id
+    return members.tokenizer, SPECIALS["bpe" if like_roberta else members.tokenizer]
 
 
 def tokenizer_of(tokenizer: str | Path | Tokenizer | None, start: Model | None) -> Tokenizer | None:

@@ -14,14 +14,19 @@ from bothways.errors import BothwaysError
 from bothways.model.config import HeadConfig
 from bothways.run.files import read_json, write_json
 from bothways.run.late_recipe import PUNCTUATION, LateRecipe
-from bothways.run.sentence_folder import MODULES_FILE, SETTINGS_FILE, encoder_folder, modules
+from bothways.run.sentence_folder import MODULES_FILE, SETTINGS_FILE, check_reading, encoder_folder, modules
 from bothways.run.weights import Tensors, read_tensors, write_safetensors
 
 if TYPE_CHECKING:
+    import torch
+
     from bothways.run.folder import Saved
 
 _DENSE, _METADATA, _LINEAR = "1_Dense", "artifact.metadata", "linear.weight"
-_TYPES = ("ColBERT", "MultiVectorEncoder")
+_OTHERS = "MultiVectorEncoder"
+_TYPES = ("ColBERT", _OTHERS)
+_ORDER, _MASK = ("Transformer", "Dense", "Normalize"), "MultiVectorMask"
+"""The modules that are understood, in their order, and the one that may stand anywhere behind the first."""
 _MARKS = ("query_prefix", "document_prefix", "attend_to_expansion_tokens", "do_query_expansion")
 
 
@@ -59,17 +64,39 @@ def read(folder: Path, published: Tensors) -> Late | None:
         if said.get("model_type") not in _TYPES and not any(mark in said for mark in _MARKS):
             return None
         kinds = modules(folder)
-        if "Dense" not in kinds:
-            raise BothwaysError(f"{folder / MODULES_FILE} names no Dense, which late interaction needs")
-        path = folder / kinds["Dense"]
-        layer, config = read_tensors(path), read_json(path / "config.json")
-        activation = str(config.get("activation_function", "Identity"))
-        if "linear.bias" in layer or not activation.endswith("Identity"):
-            raise BothwaysError(f"{path} asks for a layer with a bias or an activation, which is not supported")
-        weight = layer[_LINEAR]
+        _check_modules(folder, kinds, said)
+        check_reading(folder, queries=True)
+        weight = _linear(folder / kinds["Dense"])
         recipe, longest = _told(folder, said, kinds)
     head = HeadConfig(kind="late", outputs=len(weight), bias=False, dropout=0.0)
     return Late(head, {"late.output.weight": weight}, recipe, longest)
+
+
+def _check_modules(folder: Path, kinds: dict[str, str], said: dict[str, Any]) -> None:
+    """Refuses a folder whose modules make other vectors than ours: longer ones, fewer, or of other layers."""
+    path = folder / MODULES_FILE
+    if "Dense" not in kinds:
+        raise BothwaysError(f"{path} names no Dense, which late interaction needs")
+    for kind in kinds.keys() - {*_ORDER, _MASK}:
+        raise BothwaysError(f"{path} asks for the module {kind}, which late interaction does not support")
+    if [kind for kind in kinds if kind != _MASK] != [kind for kind in _ORDER if kind in kinds]:
+        raise BothwaysError(f"{path} asks for {', '.join(kinds)}, but only the order {', '.join(_ORDER)} is supported")
+    if said.get("model_type") != _OTHERS:  # PyLate scales vectors in any case
+        return
+    scaled = folder / kinds.get("Normalize", "") / "config.json"
+    if "Normalize" not in kinds or read_json(scaled).get("module_input_name") != "token_embeddings":
+        raise BothwaysError(f"{path} names no Normalize of token_embeddings; vectors of any length are not supported")
+
+
+def _linear(path: Path) -> torch.Tensor:
+    """The weight of the dense layer in a folder, where it does nothing but multiply."""
+    layer, config = read_tensors(path), read_json(path / "config.json")
+    activation = str(config.get("activation_function", "Identity"))
+    if layer.keys() != {_LINEAR} or not activation.endswith("Identity") or config.get("use_residual"):
+        raise BothwaysError(
+            f"{path} asks for a layer with a bias, an activation or a residual connection, which is not supported"
+        )
+    return layer[_LINEAR]
 
 
 def _stanford(said: dict[str, Any]) -> tuple[LateRecipe, int | None]:
@@ -91,7 +118,7 @@ def _told(folder: Path, said: dict[str, Any], kinds: dict[str, str]) -> tuple[La
         query_marker=said.get("query_prefix", prompts.get("query")) or "",
         document_marker=said.get("document_prefix", prompts.get("document")) or "",
     )
-    if said.get("model_type") != "MultiVectorEncoder":
+    if said.get("model_type") != _OTHERS:
         expand = said.get("do_query_expansion") is not False
         seen = "seen" if said.get("attend_to_expansion_tokens") else "unseen"
         skip = said.get("skiplist_words")
@@ -102,14 +129,25 @@ def _told(folder: Path, said: dict[str, Any], kinds: dict[str, str]) -> tuple[La
     expansion = inner.get("query_expansion")
     if expansion is not None and (expansion.get("strategy") != "fixed" or expansion.get("token")):
         raise BothwaysError(f"{text} asks for a query_expansion that is not supported: {expansion}")
-    mask = folder / kinds["MultiVectorMask"] / "config.json" if "MultiVectorMask" in kinds else None
-    skip = read_json(mask).get("skiplist_words") or [] if mask is not None and mask.is_file() else []
+    skip = _skipped(folder / kinds[_MASK] / "config.json") if _MASK in kinds else []
     if expansion is None:
         length = inner.get("query_length") or inner.get("max_seq_length") or 512
         return replace(recipe, query_length=length, expand="none", skip=tuple(skip)), inner.get("document_length")
     seen = "seen" if expansion.get("attend") else "unseen"
     recipe = replace(recipe, query_length=expansion["length"], expand=seen, skip=tuple(skip))  # type: ignore[arg-type]
     return recipe, inner.get("document_length")
+
+
+def _skipped(path: Path) -> list[str]:
+    """The tokens of texts that no query finds, by the settings of a `MultiVectorMask`."""
+    mask = read_json(path) if path.is_file() else {}
+    skip = mask.get("skiplist_words") or []
+    # the two settings are newer than the module: a folder may be without them
+    if mask.get("keep_only_token_ids") is not None or (
+        skip and mask.get("skiplist_tasks") not in (None, "document", ["document"])
+    ):
+        raise BothwaysError(f"{path} leaves out tokens of queries too, or all but a few, which is not supported")
+    return list(skip)
 
 
 def write(saved: Saved, folder: Path, longest: int | None) -> None:

@@ -27,6 +27,15 @@ MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json
 _OURS = "SentenceTransformer"
 _NO_LIMIT = 1 << 20
 """A length in tokens beyond which a tokenizer's limit means that there is none."""
+_OUTPUTS = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "fill-mask": ("logits", "token_embeddings"),
+}
+"""For each task of an encoder what is taken of it, and what that is called."""
+_SAME_TOKENS = ("padding", "pad_to_multiple_of", "return_tensors")
+"""What a folder may say of calling its tokenizer without changing a token."""
+_LENGTHS = ("query_length", "document_length", "query_expansion")
+"""What a folder says where queries are read in another way than documents."""
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {"query": (), "document": ("passage", "corpus")}
 """What any model can be asked for, and what else published models call it."""
 
@@ -113,6 +122,7 @@ def read(folder: Path) -> SentenceRecipe:
     kinds, said = modules(folder), _settings(folder)
     if not kinds or said.get("model_type", _OURS) != _OURS:  # a folder of cross-encoders and the like says other things
         return SentenceRecipe()
+    check_reading(folder)
     path = folder / MODULES_FILE
     for kind in kinds.keys() - set(_ORDER):
         raise BothwaysError(f"{path} asks for the module {kind}, which is not supported; {', '.join(_ORDER)} are")
@@ -132,6 +142,34 @@ def read(folder: Path) -> SentenceRecipe:
         default_prompt=default,
         similarity=check_similarity(str(said.get("similarity_fn_name") or "cosine")),
     )
+
+
+def check_reading(root: Path, task: str = "feature-extraction", *, queries: bool = False) -> None:
+    """Refuses a folder whose encoder gets other tokens, or of which something else is taken, than here.
+
+    Args:
+        root: The folder of the whole model.
+        task: What the model is for, as `sentence-transformers` calls the task of its encoder.
+        queries: Whether queries may be read in another way than documents.
+
+    Raises:
+        BothwaysError: It is such a folder.
+    """
+    folder = encoder_folder(root)
+    said = _text_settings(folder)
+    output, name = _OUTPUTS[task]
+    wanted = {"transformer_task": task, "method": "forward", "method_output_name": output, "module_output_name": name}
+    kinds = said.get("modality_config")
+    asked = said if kinds is None else {**said, **kinds.get("text", {"method": None})}
+    for key, value in wanted.items():
+        if asked.get(key, value) != value:
+            raise BothwaysError(f"{folder} asks for the {key} {asked[key]!r}, which is not supported; {value!r} is")
+    calling = _calling(said)
+    same = [*_SAME_TOKENS, *([] if queries else ["max_length"]), *(["truncation"] if calling.get("truncation") else [])]
+    other = [key for key in calling if key not in same]
+    other += [] if queries else [key for key in _LENGTHS if said.get(key) is not None]
+    if other:
+        raise BothwaysError(f"{folder} asks for a {', '.join(other)} of its own for texts, which is not supported")
 
 
 def left_to_ask(folder: Path) -> str:
@@ -168,7 +206,8 @@ def read_max_length(root: Path) -> int | None:
         BothwaysError: What it states is no number of tokens.
     """
     folder = encoder_folder(root)
-    limit, path = _text_settings(folder).get("max_seq_length"), folder / "tokenizer_config.json"
+    said, path = _text_settings(folder), folder / "tokenizer_config.json"
+    limit = _calling(said).get("max_length", said.get("max_seq_length"))
     if limit is None and (root / MODULES_FILE).is_file() and path.is_file():
         limit = read_json(path).get("model_max_length")
         limit = None if isinstance(limit, int | float) and limit > _NO_LIMIT else limit
@@ -191,6 +230,12 @@ def _text_settings(folder: Path) -> dict[str, Any]:
             said: dict[str, Any] = read_json(path)
             return said
     return {}
+
+
+def _calling(said: Mapping[str, Any]) -> dict[str, Any]:
+    """How a tokenizer is called for texts, by what is said of them."""
+    calling = said.get("processing_kwargs") or {}
+    return {**(calling.get("common") or {}), **(calling.get("text") or {})}
 
 
 def _pooling(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.run.files import read_json, write_json
-from bothways.run.sentence_folder import MODULES_FILE, SETTINGS_FILE, modules
+from bothways.run.sentence_folder import MODULES_FILE, SETTINGS_FILE, check_reading, modules
 
 _POOLING = "SpladePooling"
 _ENCODERS = ("MLMTransformer", "Transformer")
@@ -24,7 +24,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     """How a folder of sparse vectors makes them, for `Known.decoding`; empty for other folders.
 
     Raises:
-        BothwaysError: It asks for other modules, or another pooling.
+        BothwaysError: It asks for other modules, another pooling, or texts that are read in another way.
     """
     kinds = modules(folder)
     if _POOLING not in kinds:
@@ -34,6 +34,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
             f"{folder / MODULES_FILE} asks for {', '.join(kinds)}, but sparse vectors are made of one encoder and "
             f"{_POOLING} alone"
         )
+    check_reading(folder, "fill-mask")
     path = folder / kinds[_POOLING] / "config.json"
     config = read_json(path)
     said = (config.get("pooling_strategy", "max"), config.get("activation_function", "relu"))

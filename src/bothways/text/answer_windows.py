@@ -84,6 +84,8 @@ def allowed_places(encoded: Encoded) -> np.ndarray:
 def tokens_of(offsets: np.ndarray, place: Place) -> tuple[int, int] | None:
     """The tokens that a part of a context falls into, the smallest run that holds it.
 
+    Characters between tokens have none, such as accents that a tokenizer strips; only the ends of a window cut.
+
     Args:
         offsets: ``(N, 2)`` the characters of the context's tokens, or of a window of them.
         place: ``context[start:end]``.
@@ -94,6 +96,8 @@ def tokens_of(offsets: np.ndarray, place: Place) -> tuple[int, int] | None:
     start, end = place
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1
-    if first > last or offsets[last, 1] < end or offsets[first, 0] > start:
+    if first > last or (first == 0 and offsets[0, 0] > start):
+        return None
+    if last == len(offsets) - 1 and offsets[last, 1] < end:
         return None
     return first, last

@@ -9,6 +9,7 @@ Source: Radford et al., Language Models are Unsupervised Multitask Learners (201
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -101,7 +102,8 @@ def train_byte_level(
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
+    whole = (re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts)  # halves of pairs, as the encoder reads them
+    learner.train_from_iterator(whole, trainer)
     model = json.loads(learner.to_str())["model"]
     merges = [(left, right) for left, right in model["merges"]]
     if not merges and size > len(special_tokens) + len(alphabet):

@@ -14,7 +14,10 @@ from typing import NamedTuple
 from bothways.errors import BothwaysError, closest
 from bothways.text.tables import Lines
 
-_CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+"""The columns of a treebank."""
+NUMBER = r"\d+([-.]\d+)?"
+"""How lines of a treebank begin: with the number of a word, of several (1-2), or of one that is not written (4.1)."""
 _NAMES = {
     2: ("words", "tags"),
     3: ("words", "pos", "chunks"),
@@ -69,7 +72,8 @@ def read_conll(lines: Lines, name: str, label: str | None = None, *, tagged: boo
                 words, tags = [], []
             continue
         fields = _fields(line, format_.tabs)
-        comment = line.startswith("#") and (format_.comments or len(fields) != format_.columns)
+        said = format_.comments and (format_.treebank or line.startswith("# "))  # "#London" is a word, but in treebanks
+        comment = line.startswith("#") and (said or len(fields) != format_.columns)
         if (comment and not words) or fields[0] == _DOCUMENT:
             continue
         if len(fields) != format_.columns:
@@ -100,14 +104,14 @@ def _format(lines: Lines, name: str, label: str | None, tagged: bool) -> tuple[_
             continue
         tabs = "\t" in line
         fields = _fields(line, tabs)
-        treebank = tabs and len(fields) == len(_CONLLU) and re.fullmatch(r"\d+([-.]\d+)?", fields[0]) is not None
+        treebank = tabs and len(fields) == len(CONLLU) and re.fullmatch(NUMBER, fields[0]) is not None
         if tagged and len(fields) < 2:
             raise BothwaysError(
                 f"{name}, line {number}: one column where words and tags are expected; write a word and its tag a "
                 "line, or a JSON object with tokens and tags"
             )
-        names = _CONLLU if treebank else _NAMES.get(len(fields), ("words", *("?",) * (len(fields) - 2), "tags"))
-        tag = _column(names, label, name) if label else _CONLLU.index("upos") if treebank else len(fields) - 1
+        names = CONLLU if treebank else _NAMES.get(len(fields), ("words", *("?",) * (len(fields) - 2), "tags"))
+        tag = _column(names, label, name) if label else CONLLU.index("upos") if treebank else len(fields) - 1
         first = next(earlier for _, earlier in passed if earlier.strip())
         comments = treebank or (first.startswith("# ") and not first.startswith("# # "))  # "#" is a word in some files
         return _Format(tabs, len(fields), int(treebank), tag, treebank, comments, number), chain(passed, lines)

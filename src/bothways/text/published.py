@@ -81,10 +81,12 @@ def _read_folder(folder: Path, lowercase: bool | None) -> Published:
         )
     if path.suffix == ".model":
         return _read_model(path, settings, lowercase)
-    if path.name == "vocab.json":
-        return _read_merges(folder, settings, lowercase)
-    read = _read_vocabulary if path.suffix == ".txt" else _read_json
-    return read(path, settings, lowercase)
+    if path.name not in ("vocab.txt", "vocab.json"):
+        return _read_json(path, settings, lowercase)
+    read = _read_vocabulary if path.name == "vocab.txt" else _read_merges
+    published = read(path, settings, lowercase)
+    _add_tokens(published.backend, path, settings)
+    return published
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -190,10 +192,11 @@ def _read_vocabulary(path: Path, settings: dict[str, Any], lowercase: bool | Non
     return Published(wordpiece(tokens, normalization, settings, str(path)), settings)
 
 
-def _read_merges(folder: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
+def _read_merges(path: Path, settings: dict[str, Any], lowercase: bool | None) -> Published:
+    folder = path.parent
     if lowercase:
         raise BothwaysError(f"lowercase={lowercase} cannot be set: {folder} holds byte-level BPE, which keeps capitals")
-    vocabulary = _json_object(folder / "vocab.json")
+    vocabulary = _json_object(path)
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -210,21 +213,44 @@ def _read_model(path: Path, settings: dict[str, Any], lowercase: bool | None) ->
     family = {"model_type": _json_object(path.parent / "config.json").get("model_type")}
     greedy = _takes_spaces(path.parent, str(settings.get("mask_token", "")))
     backend, names = read_sentencepiece(path, {**family, **settings}, lowercase, greedy)
+    named = {f"{role}_token": name for role, name in names.items()}
+    _add_tokens(backend, path, {**named, **settings})
+    return Published(backend, {**named, **settings})
+
+
+def _add_tokens(backend: Tokenizer, path: Path, settings: Mapping[str, Any]) -> None:
+    """Adds the tokens that the files beside a vocabulary name: found in text as they stand, never cut.
+
+    As in `transformers`, BERT's normaliser rewrites those that are no special tokens as it does the text.
+
+    Args:
+        backend: The tokenizer; it is changed.
+        path: The vocabulary, beside which ``added_tokens.json`` may lie.
+        settings: May say ``added_tokens_decoder`` and ``additional_special_tokens``, and names the special tokens.
+
+    Raises:
+        BothwaysError: A token gets another number than the files say.
+    """
+    extra = [_plain(token) for token in settings.get("additional_special_tokens") or []]
+    special = {*extra, *role_names(backend.token_to_id, settings).values()}
+    bert = find_normalization(backend) is not None  # SentencePiece's would leave a "▁" for a space before them
     added = {
-        place: AddedToken(text, normalized=False)
+        place: AddedToken(text, normalized=bert and text not in special, special=text in special)
         for text, place in _json_object(path.parent / "added_tokens.json").items()
     }
-    for place, options in settings.get("added_tokens_decoder", {}).items():
+    for place, options in (settings.get("added_tokens_decoder") or {}).items():
         added[int(place)] = AddedToken(**options)
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
     for place, token in sorted(added.items(), key=lambda entry: entry[0]):
-        if backend.token_to_id(token.content) is None:
+        if token.content not in known:
             backend.add_tokens([token])
         if (found := backend.token_to_id(token.content)) != place:
             raise BothwaysError(
                 f"{path} makes {token.content} number {found}, but the files beside it say {place}: they belong to "
                 "different tokenizers"
             )
-    return Published(backend, {**{f"{role}_token": name for role, name in names.items()}, **settings})
+    known |= {token.content for token in added.values()}
+    backend.add_special_tokens([AddedToken(text, normalized=False) for text in extra if text not in known])
 
 
 def _takes_spaces(folder: Path, mask: str) -> bool | None:

@@ -11,6 +11,7 @@ import re
 
 _OPENING = "\"'`*_“”‘’«‹([{¿¡„‚—–-"
 _BOUNDARY = re.compile(
+    r"(?<![.!?…।॥؟۔])"  # once for a run of marks, of which a table of contents has thousands
     r"[.!?…।॥؟۔]+[\"'”’»›)\]}*_`]*(?:\[\d+\])*\s+"  # a mark, closing quotes, the number of a footnote, space
     r"|[。！？｡]+[」』”’）】》]*\s*"
 )

@@ -125,8 +125,10 @@ def read_tags(
     written = in_scheme(tag_set, tags_W, edges, kept_names, kept)
     if found == "IOB1":
         return Read(kept_names, written, kept, found, 0)
-    same = np.array([kept_names.index(name) if name in kept_names else -1 for name in names])
-    return Read(kept_names, written, kept, found, int((same[tags_W] != written).sum()))
+    kept_set = TagSet(kept_names)  # of the same kinds; "M-" for "I-" is another letter, no repair
+    repaired = tag_set.role[tags_W] != kept_set.role[written]
+    repaired |= tag_set.kind[tags_W] != kept_set.kind[written]
+    return Read(kept_names, written, kept, found, int(repaired.sum()))
 
 
 def check_scheme(scheme: str | None) -> None:

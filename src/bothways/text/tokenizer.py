@@ -244,7 +244,8 @@ class Tokenizer:
 
         Raises:
             BothwaysError: A text is not a string, texts and pairs differ in number, `max_length` leaves no room for
-                text, there is no such policy, or a text is too long under "error".
+                text, there is no such policy, `overlap` or `stride` cannot be or both are given, or a text is too long
+                under "error".
         """
         parts = self.encode_slices(
             texts,
@@ -284,7 +285,7 @@ class Tokenizer:
         template = self.single if seconds is None else self.pair
         if not special_tokens:
             template = tuple(piece for piece in template if piece.source != SPECIAL)
-        room = _room(template, max_length, overlap)
+        room = _room(template, max_length, overlap, stride)
         for begin, some, others in _slices(firsts, seconds):
             first = self._flat(some, offsets)
             second = None if others is None else self._flat(others, offsets)
@@ -354,7 +355,11 @@ def _strings(texts: str | Iterable[str], what: str) -> Sequence[str]:
     return listed
 
 
-def _room(template: Template, max_length: int | None, overlap: int | None) -> int | None:
+def _room(template: Template, max_length: int | None, overlap: int | None, stride: int | None) -> int | None:
+    if stride is not None and stride < 1:
+        raise BothwaysError(f"stride {stride} should be at least 1 token; for windows that share nothing say overlap=0")
+    if stride is not None and overlap is not None:
+        raise BothwaysError(f"stride {stride} and overlap {overlap} say the same thing twice: give one of them")
     if max_length is None:
         return None
     specials = sum(piece.source == SPECIAL for piece in template)

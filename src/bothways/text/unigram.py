@@ -23,7 +23,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.progress import progress
-from bothways.text.wordpiece import keep_alphabet, lay_out
+from bothways.text.wordpiece import lay_out
 
 LONGEST_PIECE = 16  # in characters
 LONGEST_WORD = 64  # longer stretches without a space are cut
@@ -83,7 +83,8 @@ def train_unigram(
         size: Entries of the vocabulary, special tokens included. There are fewer where the text has fewer pieces.
         special_tokens: Tokens that stand first and are never made of text.
         min_frequency: The fewest occurrences of a piece of several characters.
-        alphabet_limit: How many different characters are kept, the most frequent ones.
+        alphabet_limit: How many different characters are kept, the most frequent ones. Words are cut at others, which
+            are no pieces.
 
     Returns:
         The pieces with their log-probabilities, likeliest first; special tokens are not among them.
@@ -126,7 +127,7 @@ def _words(word_counts: Mapping[str, int], alphabet_limit: int) -> tuple[Words, 
         for begin in range(0, len(word), LONGEST_WORD):
             part = word[begin : begin + LONGEST_WORD]
             cut[part] = cut.get(part, 0) + word_counts[word]
-    codes, lengths, counts = keep_alphabet(*lay_out(cut), alphabet_limit)
+    codes, lengths, counts = _cut_at_rare(*lay_out(cut), alphabet_limit)
     distinct, letters = np.unique(codes, return_inverse=True)
     characters = [chr(code) for code in distinct]
     starts = np.cumsum(lengths) - lengths
@@ -140,6 +141,26 @@ def _words(word_counts: Mapping[str, int], alphabet_limit: int) -> tuple[Words, 
     reach = ends[np.searchsorted(ends, np.arange(len(letters)), side="right")] - np.arange(len(letters))
     words = Words(letters, starts, lengths, counts, np.minimum(reach, LONGEST_PIECE), len(characters))
     return words, characters
+
+
+def _cut_at_rare(
+    codes: np.ndarray, lengths: np.ndarray, counts: np.ndarray, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leaves out the characters that are not among the `limit` most frequent ones; words fall apart there.
+
+    As in SentencePiece: a "word" of a script without spaces is a whole stretch, too much to lose for a character.
+    """
+    characters, character_of = np.unique(codes, return_inverse=True)
+    if len(characters) <= limit:
+        return codes, lengths, counts
+    uses = np.bincount(character_of, weights=np.repeat(counts, lengths))
+    in_alphabet = np.zeros(len(characters), bool)
+    in_alphabet[np.lexsort((characters, -uses))[:limit]] = True
+    kept = in_alphabet[character_of]
+    begins = np.append(True, ~kept[:-1])
+    begins[np.cumsum(lengths) - lengths] = True
+    begins &= kept
+    return codes[kept], np.bincount(np.cumsum(begins)[kept] - 1), np.repeat(counts, lengths)[begins]
 
 
 def _kind(character: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 IS_NEXT, IS_RANDOM, IS_SWAPPED = 0, 1, 1
 PairKind = Literal["random", "swapped"]
 """What the other half of the pairs is: with a random second text, or with the two texts in the wrong order."""
+_DRAWS = 100  # of a second text, before a pair stays as it is
 _WINDOW = 1 << 20  # sentences looked at at once when anchors are laid
 
 
@@ -45,6 +46,9 @@ class Pairs:
     there instead is as much as fits from a random sentence of another document on. One time in ten the example is
     shortened to a random length. A pair that is still too long loses tokens of its longer text, from front and back at
     random.
+
+    Of examples that are held out (`hold_out`) no text comes into the others. Where no other document has a text for a
+    pair, it stays as it is.
 
     Or pairs for sentence order, as in Lan et al. 2019, "ALBERT", section 3.1: the same, but one time in two A and B
     change places.
@@ -89,6 +93,17 @@ class Pairs:
                 f"{what} needs documents of two sentences or more and {corpus.folder} has none; "
                 f"put a blank line only where a document ends and prepare it anew, or choose the objective mlm"
             )
+        self.hold_out(np.empty(0, dtype=np.int64))
+
+    def hold_out(self, numbers: np.ndarray) -> None:
+        """Keeps the texts of some examples out of all others, which changes what examples are made.
+
+        Args:
+            numbers: The examples, ascending; their second texts come from each other.
+        """
+        self._held = frozenset(numbers.tolist())
+        self._apart = self.anchors[numbers]
+        self._apart_documents = np.searchsorted(self.corpus.document_starts, self._apart[:, 0], side="right") - 1
 
     def __len__(self) -> int:
         return len(self.anchors)
@@ -105,7 +120,8 @@ class Pairs:
         a, b = self._tokens(first, split), self._tokens(split, last)
         label = int(chance.random() < 0.5)
         if label and self.kind == "random":
-            b = self._elsewhere(first, max(target - (a[1] - a[0]), 1), chance)
+            other = self._elsewhere(anchor, max(target - (a[1] - a[0]), 1), chance)
+            b, label = (b, IS_NEXT) if other is None else (other, IS_RANDOM)
         elif label:
             a, b = b, a
         keep_a, keep_b = _longest_first(a[1] - a[0], b[1] - b[0], self._room)
@@ -121,14 +137,33 @@ class Pairs:
         starts = self.corpus.sentence_starts
         return int(np.searchsorted(starts, starts[first] + tokens))
 
-    def _elsewhere(self, sentence: int, tokens: int, chance: np.random.Generator) -> tuple[int, int]:
-        """A run from a random sentence of a document that does not hold `sentence`."""
+    def _elsewhere(self, anchor: int, tokens: int, chance: np.random.Generator) -> tuple[int, int] | None:
+        """A run of a document that does not hold an anchor, held out if the anchor is; None: there is none."""
         starts = self.corpus.document_starts
-        here = int(np.searchsorted(starts, sentence, side="right")) - 1
-        other = int(chance.integers(self.corpus.documents - 1))
-        other += other >= here
-        first = int(chance.integers(starts[other], starts[other + 1]))
-        return self._tokens(first, min(self._reach(first, tokens), int(starts[other + 1])))
+        here = int(np.searchsorted(starts, self.anchors[anchor, 0], side="right")) - 1
+        avoided = self._apart
+        if anchor in self._held:
+            others = self._apart[self._apart_documents != here]
+            if len(others):
+                first, last = others[chance.integers(len(others))].tolist()
+                return self._run_in(first, last, tokens, chance)
+            avoided = self._apart[:0]  # it only measures: any text does
+        for _ in range(_DRAWS):
+            other = int(chance.integers(self.corpus.documents - 1))
+            other += other >= here
+            first = int(chance.integers(starts[other], starts[other + 1]))
+            behind = int(np.searchsorted(avoided[:, 0], first, side="right"))
+            if not behind or avoided[behind - 1, 1] <= first:
+                last = min([int(starts[other + 1]), *avoided[behind : behind + 1, 0].tolist()])
+                return self._tokens(first, min(self._reach(first, tokens), last))
+        return None
+
+    def _run_in(self, first: int, last: int, tokens: int, chance: np.random.Generator) -> tuple[int, int]:
+        """A run from a random sentence of ``first:last`` on, from behind which so many tokens are left if they are."""
+        starts = self.corpus.sentence_starts
+        latest = int(np.searchsorted(starts, starts[last] - tokens, side="right")) - 1
+        begin = int(chance.integers(first, max(latest, first), endpoint=True))
+        return self._tokens(begin, min(self._reach(begin, tokens), last))
 
     def _shortened(self, begin: int, end: int, keep: int, chance: np.random.Generator) -> np.ndarray:
         """The tokens ``begin:end``, of which only `keep` stay: each other one left at the front or at the back."""

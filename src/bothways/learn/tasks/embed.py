@@ -183,7 +183,8 @@ class Embed:
         return GroupExamples(model, learned, 2 if "simcse" in names else 1)
 
     def numbers(self, examples: GroupExamples, seed: int) -> None:
-        """Each group once."""
+        """Each group once; the seed decides which texts of a class come together."""
+        examples.seed = seed
 
     def stream(self, examples: GroupExamples, finish: Any, **settings: Any) -> Stream:
         """Steps that are never parted, and hold no text twice, where groups are compared with each other."""

@@ -170,6 +170,7 @@ class Task(Protocol):
 
     One whose examples must meet in one step also makes the ``stream`` itself, and its objective back-propagates:
     `bothways.learn.protocol.Objective`. One that trains something else beside has ``modules()``, by name.
+    One with chance of its own has a ``seed``, which is set before anything is asked of it.
 
     One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
 

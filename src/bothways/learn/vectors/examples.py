@@ -41,9 +41,14 @@ class GroupExamples:
         data: N groups.
         times: How often each group's texts are read, one after the other.
 
+    Attributes:
+        seed: Of what is dealt by chance.
+
     Raises:
         BothwaysError: A text is too long, where that is an error.
     """
+
+    seed = 0
 
     def __init__(self, model: Model, data: VectorData, times: int = 1) -> None:
         self.data, self.times = data, times
@@ -90,13 +95,13 @@ class Packs(GroupExamples):
 
     def sequence(self, epoch: int, number: int) -> Group:
         """Some texts of one class."""
-        return self._group(self._dealt(epoch)[number])
+        return self._group(self._dealt(self.seed, epoch)[number])
 
-    def _deal(self, epoch: int) -> list[np.ndarray]:
+    def _deal(self, seed: int, epoch: int) -> list[np.ndarray]:
         """All texts in packs, no smaller than two."""
         packs = []
         for number, own in enumerate(self._of):
-            mixed = generator("packs", epoch, number).permutation(own)
+            mixed = generator("packs", seed, epoch, number).permutation(own)
             packs += np.array_split(mixed, len(own) // PACK or 1)
         return packs
 
@@ -128,7 +133,7 @@ class Apart(Steps):
     """Whole steps in which no text comes twice, so that none is its own negative.
 
     Groups that would bring a text again wait for the next step. Where too many wait, as when most rows have one text in
-    common, they are taken all the same: losses know equal texts by their ids.
+    common, or the data are over, they are taken all the same: losses know equal texts by their ids.
 
     Args:
         examples: Groups.
@@ -153,7 +158,11 @@ class Apart(Steps):
     def _next_keys(self, count: int) -> list[Key]:
         most = min(_WAITING * (self.batch_size or 1), len(self.numbers) // _WAITING)
         found: list[Key] = []
-        while len(found) < count and (keys := [self._again.pop(0)] if self._again else super()._next_keys(1)):
+        while len(found) < count:
+            keys = [self._again.pop(0)] if self._again else super()._next_keys(1)
+            if not keys:  # no later step could take them apart
+                room = count - len(found)
+                return found + [self._waiting.pop(0) for _ in self._waiting[:room]]
             own = set(self._ids[self.examples.sequence(*keys[0])[2]].tolist())
             waiting = len(self._waiting) + len(self._again)
             if own & self._taken and waiting < most:

@@ -43,7 +43,12 @@ class LearnVectors:
         dims: Further widths that the first values of a vector are to be good for: Matryoshka (Kusupati et al. 2022,
             "Matryoshka Representation Learning", equation 1, all widths alike).
         taught: ``(S, E)`` the teacher's vectors of all texts, if there is one.
+
+    Attributes:
+        seed: Of what is trained beside the encoder, and of what it does not see of texts.
     """
+
+    seed = 0
 
     def __init__(
         self,
@@ -66,7 +71,7 @@ class LearnVectors:
         made: dict[str, nn.Module] = {}
         with torch.random.fork_rng(devices=[]):
             for loss in self.losses:
-                torch.manual_seed(derived_seed(f"beside {loss.name}"))
+                torch.manual_seed(derived_seed(f"beside {loss.name}", self.seed))
                 if loss.name == "tsdae":
                     from bothways.learn.vectors.losses.tsdae import Decoder
 
@@ -103,13 +108,13 @@ class LearnVectors:
         """What the encoder sees of single texts, and the whole texts beside it."""
         assert self._deletion is not None
         first = targets[ORDER]
-        seen = [without_some(examples[at][0][0], self._deletion, *keys[at]) for at in first]
+        seen = [without_some(examples[at][0][0], self._deletion, self.seed, *keys[at]) for at in first]
         noisy = make_batch(seen)
         return noisy, targets | {ORDER: np.argsort(noisy.rows), WHOLE: batch, PLACES: batch.rows.argsort().argsort()}
 
     def counts(self, item: Item) -> dict[str, int]:
-        """G, for each loss."""
-        return {loss.name: len(item[1][GROUPS]) for loss in self.losses}
+        """What each loss is a mean over: G, where it says nothing else."""
+        return {loss.name: _count(loss, item[1]) for loss in self.losses}
 
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of an item's products, as `bothways.learn.utilisation` counts them."""
@@ -145,7 +150,7 @@ class LearnVectors:
             return unit(vectors_SE) if self.recipe.normalize else vectors_SE
 
     def _losses(self, model: nn.ModuleDict, vectors_SE: Tensor, targets: Targets) -> dict[str, Loss]:
-        """Every loss, over all widths, as a sum over the groups."""
+        """Every loss, over all widths, as a sum over what it is a mean over."""
         device = vectors_SE.device
         own = vectors_SE[torch.from_numpy(targets[ORDER]).to(device)], targets[STARTS], targets[TEXTS]
         whole = _of_all(*own) if self._meets else own
@@ -162,11 +167,16 @@ class LearnVectors:
             for place, width in enumerate(self.dims):
                 beside = model[loss.name][place] if loss.name in model else None  # type: ignore[index]
                 means.append(_asked(loss, step if width == self.width else step.cut(width), beside))
-            count, hits = len(starts) - 1, means[0].right
+            count, hits = len(starts) - 1 if loss.meets else _count(loss, targets), means[0].right
             total = torch.stack([each.loss.float() for each in means]).mean() * count
             summed = Loss(total, None if hits is None else hits.detach().float() * count)
             found[loss.name] = part_of(summed, len(targets[GROUPS]), count) if loss.meets else summed
         return found
+
+
+def _count(loss: VectorLoss, targets: Targets) -> int:
+    """What the mean of a loss goes over in a batch."""
+    return loss.count(targets[STARTS], targets) if hasattr(loss, "count") else len(targets[GROUPS])
 
 
 def _of_all(vectors: Tensor, starts: np.ndarray, texts: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:

@@ -78,7 +78,9 @@ class Mean(NamedTuple):
 class VectorLoss(Protocol):
     """What is asked of vectors.
 
-    One that trains something beside the encoder makes it: ``module(width)``.
+    One that trains something beside the encoder makes it: ``module(width)``. One whose mean goes over something else
+    than groups says over how many: ``count(starts, also)``, from where the groups of a batch begin and what stands
+    beside it.
 
     Attributes:
         name: As on the command line.

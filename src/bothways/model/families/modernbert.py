@@ -134,6 +134,7 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
     read.only("rope_scaling", None)
     width, layers = read.get("hidden_size", 768), read.get("num_hidden_layers", 22)
     norm_eps = read.get("norm_eps", 1e-5)
+    base = _base(read, "full_attention", "global_rope_theta", 160_000.0)
     made = BASE.derive(
         layers=layers,
         width=width,
@@ -144,8 +145,8 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
         embeddings__dropout=read.get("embedding_dropout", 0.0),
         attention__heads=read.get("num_attention_heads", 12),
         attention__dropout=read.get("attention_dropout", 0.0),
-        attention__base=_base(read, "full_attention", "global_rope_theta", 160_000.0),
-        attention__local_base=_base(read, "sliding_attention", "local_rope_theta", 10_000.0),
+        attention__base=base,
+        attention__local_base=_base(read, "sliding_attention", "local_rope_theta", 10_000.0, null=base),
         attention__windows=_windows(read, layers),
         feed_forward__width=read.get("intermediate_size", 1152),
         feed_forward__activation=read.activation("hidden_activation"),
@@ -158,8 +159,8 @@ def from_hf(config: dict[str, Any]) -> EncoderConfig:
     return made
 
 
-def _base(read: Reader, layers: str, older: str, default: float) -> float:
-    """The base of the angles in one kind of layer: today's spelling counts where both are there."""
+def _base(read: Reader, layers: str, older: str, default: float, null: float | None = None) -> float:
+    """The base of the angles in one kind of layer: today's spelling counts where both are there, `null` is a null."""
     earlier, stated = read.get(older, default), read.get("rope_parameters", None) or {}
     own = stated.get(layers) or {}
     plain = own.get("rope_type", "default") == "default" and own.keys() <= {"rope_type", "rope_theta"}
@@ -168,7 +169,11 @@ def _base(read: Reader, layers: str, older: str, default: float) -> float:
             f"config.json says rope_parameters = {stated!r}, which is not supported; "
             f"a rope_theta of the type default for {_kind(True)} and {_kind(False)} is"
         )
-    return float(own.get("rope_theta", earlier))
+    base = own.get("rope_theta", earlier)
+    base = null if base is None else base
+    if base is None:
+        raise BothwaysError(f"config.json says {older} = null, which is not supported; give the number")
+    return float(base)
 
 
 def _windows(read: Reader, layers: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ anywhere and is not looked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.text.cleaning.grams import hashed, sequences, words_of
+from bothways.text.conll import CONLLU, NUMBER
 from bothways.text.documents import read_documents
 from bothways.text.files import find_files, kind_of, shown
 from bothways.text.rows import read_rows
@@ -73,12 +75,16 @@ def read_evaluation(files: Sequence[str | Path], run: int) -> Evaluation | None:
     paths = [path for given in files for path in find_files(given)]
     grams: dict[int, set[int]] = {}
     for path in paths:
-        before = sum(map(len, grams.values()))
+        looked_for = False
         for _, text in examples(path):
             for length, numbers in runs_of(text, run).items():
                 grams.setdefault(length, set()).update(numbers.tolist())
-        if not before and not grams:
-            raise BothwaysError(f"{shown(path)} has no example of at least {SHORTEST} words to look for")
+                looked_for = True
+        if not looked_for:
+            raise BothwaysError(
+                f"{shown(path)} has no example of at least {SHORTEST} words to look for; leave it out, or give one "
+                "example a row or paragraph"
+            )
     kept = {length: np.array(sorted(numbers), np.uint64) for length, numbers in sorted(grams.items())}
     return Evaluation(tuple(map(shown, paths)), run, kept)
 
@@ -107,10 +113,8 @@ def examples(path: str | Path) -> Iterator[tuple[int, str]]:
             yield from ((number, text) for text in _texts(row))
     else:
         for number, document in enumerate(read_documents(path), start=1):
-            if _is_tagged(document.paragraphs):
-                yield number, " ".join(line.split()[0] for line in document.paragraphs)
-            else:
-                yield from ((number, paragraph) for paragraph in document.paragraphs)
+            words = _tagged_words(document.paragraphs)
+            yield from ((number, text) for text in (document.paragraphs if words is None else [" ".join(words)]))
 
 
 def runs_of(text: str, run: int) -> dict[int, np.ndarray]:
@@ -135,7 +139,14 @@ def _texts(value: Any) -> Iterator[str]:
                 yield from _texts(inner)
 
 
-def _is_tagged(lines: list[str]) -> bool:
-    """Whether lines are words with their tags, as CoNLL's files have them."""
-    columns = {len(line.split()) for line in lines}
-    return len(lines) > 1 and len(columns) == 1 and 2 <= next(iter(columns)) <= 10
+def _tagged_words(lines: list[str]) -> list[str] | None:
+    """The words of lines that each hold one with its tags, as CoNLL's files have them; None of lines of text."""
+    mark = "\t" if "\t" in lines[-1] else None  # the last line is no comment
+    rows = [line.split(mark) for line in lines]
+    width = len(rows[-1])
+    rows = [row for row in rows if len(row) == width or not row[0].startswith("#")]
+    if any(len(row) != width for row in rows):
+        return None
+    if width == len(CONLLU) and all(re.fullmatch(NUMBER, row[0]) for row in rows):
+        return [row[1] for row in rows if row[0].isdigit()]  # others are several words, or one that is not written
+    return [row[0] for row in rows] if len(rows) > 1 and 2 <= width <= 10 else None

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
+from itertools import groupby
+from unicodedata import category, normalize
 from zlib import crc32
 
 import numpy as np
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W_]+")
 _ODD, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in small letters; of scripts without spaces the characters."""
-    return _WORD.findall(text.lower())
+    """The words of a text, in small letters; of scripts without spaces the characters.
+
+    Letters keep their marks, and however an accent is written it is the same.
+    """
+    return _word().findall(normalize("NFC", text).lower())
 
 
 def hashed(words: list[str]) -> np.ndarray:
@@ -47,6 +52,26 @@ def sequences(words_W: np.ndarray, lengths: Iterable[int]) -> dict[int, np.ndarr
 def digest_of(words: list[str]) -> int:
     """A number of 64 bits for a text, by its words alone."""
     return int.from_bytes(blake2b("\n".join(words).encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A letter or digit of a script without spaces, or a run of others with their marks.
+
+    Made when it is needed, since the list of marks takes some milliseconds.
+    """
+    letters = rf"[^\W_{UNSPACED}]+"
+    mark = rf"(?=[^\0-\u02ff])[{_marks()}]"  # what is no mark is mostly told by the lookahead, which is fast
+    return re.compile(f"{letters}(?:(?:{mark})+(?:{letters})?)*|[{UNSPACED}]")
+
+
+def _marks() -> str:
+    """All marks but those of scripts without spaces, as ranges of a set of characters."""
+    apart = re.compile(f"[{UNSPACED}]")
+    everywhere = (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))  # where Unicode has marks
+    marks = [code for code in everywhere if category(chr(code))[0] == "M" and not apart.match(chr(code))]
+    runs = [[code for _, code in run] for _, run in groupby(enumerate(marks), lambda one: one[1] - one[0])]
+    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:

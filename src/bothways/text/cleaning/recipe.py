@@ -10,7 +10,7 @@ from bothways.text.cleaning.copies import bands_of
 from bothways.text.cleaning.languages import known_languages
 from bothways.text.cleaning.rules import QUALITY
 
-VERSION = 1
+VERSION = 2
 """Raised when the same recipe would clean otherwise than before."""
 
 

@@ -6,6 +6,7 @@ What is left is written as compressed lines of JSON, a file after the other, in 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import zstandard
 
 from bothways.chance import generator
+from bothways.errors import BothwaysWarning
 from bothways.progress import Progress
 from bothways.text.cleaning.copies import NUMBERS, find_exact, find_near, groups
 from bothways.text.cleaning.draft import TEXT, Draft
@@ -87,7 +89,10 @@ def _shared(draft: Draft, exact: np.ndarray, near: np.ndarray, least: int) -> fr
 def _shares(
     documents: np.ndarray, exact: np.ndarray, near: np.ndarray, weights: Sequence[float] | None
 ) -> tuple[float, ...]:
-    """As much of each source as its weight wants, no document twice: the scarcest source is taken whole."""
+    """As much of each source as its weight wants, no document twice: the scarcest source is taken whole.
+
+    A source of which nothing is left is not the scarcest, or nothing would be taken of any.
+    """
     if weights is None:
         return ()
     amounts = np.zeros(len(weights))
@@ -96,8 +101,15 @@ def _shares(
         here = documents[some]
         amounts += np.bincount(here["source"][alone], here["characters"][alone], minlength=len(weights))
     wanted = np.asarray(weights, np.float64)
-    there = wanted > 0
-    whole = np.min(amounts[there] / wanted[there])
+    for number in np.flatnonzero((wanted > 0) & (amounts == 0)):
+        warnings.warn(
+            f"of source {number + 1} nothing is left (copies of what came before, or left out by the rules), so the "
+            "others are mixed without it; leave it out, or give it the weight 0",
+            BothwaysWarning,
+            stacklevel=2,
+        )
+    there = (wanted > 0) & (amounts > 0)
+    whole = np.min(amounts[there] / wanted[there]) if there.any() else 0.0
     return tuple(np.minimum(1.0, whole * wanted / np.maximum(amounts, 1)).tolist())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 STEPS = {
@@ -25,6 +26,7 @@ _INLINE = {
     *("font", "i", "img", "input", "ins", "kbd", "label", "link", "mark", "math", "meta", "q", "s", "samp", "small"),
     *("source", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "video", "wbr"),
 }
+_CLOSED = re.compile(r"</([a-zA-Z][^\s/>]*)")
 _SPACES = re.compile(r"[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 # Invisible, but for the joiners of Persian and of Indian scripts (U+200C, U+200D); surrogates stand for no character.
 _UNSEEN_CHARACTERS = re.compile(
@@ -79,23 +81,38 @@ def is_boilerplate(line: str) -> bool:
 
 def without_markup(text: str) -> str:
     """A text without HTML: what is shown, its blocks on lines of their own; ``<`` that opens no element stays."""
-    reader = _Shown()
-    reader.feed(_WIKI_TABLE.sub("", text))
+    plain = _WIKI_TABLE.sub("", text)
+    reader = _Shown(plain)
+    reader.feed(plain)
     reader.close()
     return "".join(reader.pieces)
 
 
 class _Shown(HTMLParser):
-    """Collects what a page shows."""
+    """Collects what a page shows.
 
-    def __init__(self) -> None:
+    What is never closed hides nothing: it is a name in a text about pages, or its end was forgotten.
+
+    Args:
+        page: All that will be fed.
+    """
+
+    def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
         self._unseen: list[str] = []
+        self._ahead = Counter(map(str.lower, _CLOSED.findall(page)))  # ends of elements that are still to come
+
+    def set_cdata_mode(self, elem: str, **options: bool) -> None:
+        if self._ahead[elem] > 0:
+            super().set_cdata_mode(elem, **options)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
+        if tag in _UNSEEN and self._ahead[tag] > 0:
             self._unseen.append(tag)
+        elif tag in _UNSEEN:
+            if tag != "head" and not attrs:  # named, and not markup whose end was forgotten
+                self.handle_data(self.get_starttag_text() or "")
         elif tag in _BLOCKS:
             self.pieces.append("\n")
         elif tag not in _INLINE:
@@ -106,6 +123,7 @@ class _Shown(HTMLParser):
             self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
+        self._ahead[tag] -= 1
         if tag in self._unseen:
             del self._unseen[self._unseen.index(tag) :]
         elif tag in _BLOCKS:

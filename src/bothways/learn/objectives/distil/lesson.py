@@ -165,4 +165,6 @@ def _inputs(settings: ObjectiveSettings) -> dict[str, Any]:
     names = ["max_length", "sequences"]
     changed = [name for name in settings.parts if name not in COMPARING]
     names += ["mask_rate", "mask_unit", "static_masks", "seed"] if changed else []
-    return {name: known[name] for name in names} | {"made by": changed}
+    # pairs made before held-out texts were kept apart are others: a cache of them is not taken for today's
+    kept_apart = {"held out": "apart"} if "nsp" in changed else {}
+    return {name: known[name] for name in names} | {"made by": changed} | kept_apart

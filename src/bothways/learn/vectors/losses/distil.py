@@ -6,8 +6,11 @@ Monolingual Sentence Embeddings Multilingual using Knowledge Distillation", sect
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import nn
 
 from bothways.learn.vectors.data import FORMS, VectorData
@@ -26,6 +29,10 @@ class DistilVectors:
 
     def right(self, data: VectorData) -> None:
         """The teacher's vectors say it."""
+
+    def count(self, starts: np.ndarray, also: Mapping[str, Any]) -> int:
+        """The texts."""
+        return int(starts[-1])
 
     def loss(self, step: Step, module: nn.Module | None) -> Mean:
         """The mean over the texts of the sum over the values."""

@@ -7,8 +7,11 @@ Shapes: N triplets; a group with several negatives makes several.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.nn import functional
 
@@ -36,6 +39,10 @@ class Triplet:
 
     def right(self, data: VectorData) -> None:
         """The order of a group says all."""
+
+    def count(self, starts: np.ndarray, also: Mapping[str, Any]) -> int:
+        """The triplets."""
+        return int((np.diff(starts) - 2).sum())
 
     def loss(self, step: Step, module: nn.Module | None) -> Mean:
         """The mean over the triplets; right are those whose negative is farther away."""

@@ -10,6 +10,7 @@ Shapes: T tokens of the whole texts, S texts, E width of a vector, D width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +51,12 @@ class Tsdae:
     def right(self, data: VectorData) -> None:
         """The texts themselves say it."""
 
+    def count(self, starts: np.ndarray, also: Mapping[str, Any]) -> int:
+        """The tokens of the whole texts that have one before them."""
+        return int(also[WHOLE].tokens - also[WHOLE].sequences)
+
     def loss(self, step: Step, module: nn.Module | None) -> Mean:
-        """The mean over the texts of the sum over their tokens, divided by the mean number of tokens."""
+        """The mean over the tokens of all texts that have one before them."""
         assert isinstance(module, Decoder)
         vectors_SE = step.vectors[torch.from_numpy(step.also[PLACES]).to(step.vectors.device)]
         total, hits, count = module(step.also[ENCODER], step.also[WHOLE], vectors_SE)
