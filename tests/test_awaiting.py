@@ -104,6 +104,19 @@ def test_what_goes_wrong_is_told_to_whom_it_concerns(model, monkeypatch):
     assert isinstance(found[3], BothwaysError)
 
 
+def test_pairs_that_are_too_few_or_too_many_shift_nobody_s(model, monkeypatch):
+    monkeypatch.setattr(waiting, "WAIT", 0.1)
+    few, right, many = together(
+        model.aclassify(TEXTS[:2], TEXTS[2:3]),
+        model.aclassify(TEXTS[3:4], TEXTS[4:5]),
+        model.aclassify(TEXTS[5:6], TEXTS[6:8]),
+    )
+    assert isinstance(few, BothwaysError)
+    assert isinstance(many, BothwaysError)
+    (alone,) = model.classify(TEXTS[3:4], TEXTS[4:5])
+    np.testing.assert_allclose(*(list(one.probabilities.values()) for one in (right[0], alone)), atol=1e-5)
+
+
 def test_a_caller_that_is_cancelled_leaves_and_the_others_stay(model, monkeypatch):
     monkeypatch.setattr(waiting, "WAIT", 0.1)
     calls = asked_of(model, monkeypatch)

@@ -24,7 +24,7 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.run import stream
 from bothways.use import bulk
 from bothways.use.amount import expected, rows_of
-from bothways.use.draft import State
+from bothways.use.draft import Draft, State
 from bothways.use.job import _Reading
 from bothways.use.predictions.shared import Asked
 
@@ -438,6 +438,25 @@ def test_what_cannot_be_gone_on_with_is_told_and_begun_anew_only_when_told_so(tm
     assert work.exists()
     assert bulk.embed(asked, source, out, resume=False, **how).resumed == 0
     np.testing.assert_allclose(np.load(out), asked.embed(source, **how), atol=1e-5)
+
+
+@pytest.mark.parametrize("others", [[*TEXTS[:9], "another"], TEXTS[1:9], TEXTS[:8], TEXTS[:10]])
+def test_what_was_whole_but_had_no_name_yet_is_not_taken_for_other_rows(tmp_path, model, right, others, monkeypatch):
+    out, remember = tmp_path / "out.npy", Draft._remember
+
+    def ending(draft, state):
+        remember(draft, state)
+        if state.whole:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Draft, "_remember", ending)
+        with pytest.raises(Killed):
+            bulk.embed(model, TEXTS[:9], out)
+    with pytest.raises(BothwaysError, match=r"the input has changed: it.* rows .*; --no-resume begins anew"):
+        bulk.embed(model, others, out)
+    assert bulk.embed(model, TEXTS[:9], out).resumed == 9
+    np.testing.assert_allclose(np.load(out), right[:9], atol=1e-5)
 
 
 def test_two_jobs_do_not_write_one_output(tmp_path, model):

@@ -6,11 +6,11 @@ import torch
 
 import tiny
 from bothways.batch import make_batch
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import family
 from bothways.model.kernels import compiled
-from bothways.run import guard
+from bothways.run import chosen, guard
 from bothways.run.bound import Bound
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import engine, int8
@@ -273,6 +273,20 @@ def test_where_int8_cannot_be_one_sentence_says_so(monkeypatch):
     monkeypatch.setattr(guard, "can_int8", lambda: False)
     with pytest.raises(BothwaysError, match="has no fast int8 products; use float32 or bf16"):
         Model(tiny.saved(()), precision="int8", engine="packed").embed("a")
+
+
+def test_what_was_found_of_int8_elsewhere_does_not_count_where_it_cannot_be(monkeypatch):
+    saved = tiny.saved(())
+    Model(saved, precision="int8", engine="packed").embed("a")
+    Model(saved, precision="int8", engine="packed").embed("a")
+    monkeypatch.setattr(chosen, "can_int8", lambda: False)
+    with pytest.raises(BothwaysError, match="has no fast int8 products; use float32 or bf16"):
+        Model(saved, precision="int8", engine="packed").embed("a")
+    monkeypatch.setattr(chosen, "usual_precision", lambda *given: "int8")
+    monkeypatch.setattr(chosen, "can_int16", lambda: False)
+    model = Model(saved, precision="auto", engine="packed")
+    with pytest.warns(BothwaysWarning, match="no fast int8 products; use float32 or bf16, as is done now"):
+        assert model.engine.describe()["precision"] == "float32"
 
 
 def test_auto_takes_bf16_only_if_it_stays_close(monkeypatch):

@@ -22,7 +22,8 @@ from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import attention, int8, linear, norm, pack
 from bothways.run.engines.packed.attention import by_distance
 from bothways.run.engines.packed.engine import PackedEngine
-from bothways.run.engines.packed.int8 import Int8Linear
+from bothways.run.engines.packed.int8 import Int8Linear, plain
+from bothways.run.engines.packed.int16 import Int16Linear
 from bothways.run.engines.packed.linear import PackedLinear
 from bothways.run.engines.packed.rounding import Inputs, rounded
 from bothways.run.engines.protocol import Output
@@ -67,6 +68,57 @@ def test_what_is_not_a_number_stays_so_in_a_linear_layer(activation):
     weight = OURS.packed(torch.ones(64, 64))
     found = OURS.linear(torch.full((2, 64), torch.nan), weight, torch.zeros(64), torch.float32, activation=activation)
     assert found.isnan().all()
+
+
+@needed
+def test_what_is_not_a_number_stays_so_in_float16_and_whole_numbers():
+    weight, x = torch.randn(16, 32, generator=torch.Generator().manual_seed(0)), torch.ones(3, 32)
+    x[1, 5], ones, none = torch.nan, torch.ones(32), torch.zeros(32)
+    linear = OURS.linear(x, OURS.packed(weight), torch.zeros(16), torch.float16)
+    found = [linear, OURS.normed(x.half(), ones, none, 1e-5), OURS.rounded(x, ones, none).steps[:, None]]
+    if OURS.levels:
+        found += [Int8Linear(weight, None, plain(weight), torch.float32)(x)]
+        for place in range(3):  # a query, a key, a value
+            qkv = qkv_of(20, 1, 32, torch.float32)
+            qkv[:, 32 * place + 4] *= x[:, 5].repeat(7)[:20]
+            alike = attended(qkv, np.array([0, 3, 6, 20]), 1, whole=True).isnan().all(1)
+            assert alike.all()
+            assert not attended(qkv.nan_to_num(), np.array([0, 20]), 1, whole=True).isnan().any()
+    for each in found:
+        assert each.isnan().all(1).tolist() == [False, True, False]
+        assert each.isnan().any(1).tolist() == [False, True, False]
+
+
+@pytest.fixture
+def half_by_itself():
+    """Tensors that are made without a word of their type are bfloat16."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@needed
+def test_what_c_writes_is_as_large_as_it_takes_it_to_be_whatever_torch_s_defaults_are(request):
+    x = torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
+
+    def made():
+        flat, ones, none = x[0].detach(), torch.ones(32, dtype=torch.float32), torch.zeros(32, dtype=torch.float32)
+        yield from OURS.rounded(flat, ones, none)[1:3]
+        yield OURS.shortened(flat, 46_000.0).steps
+        yield learned.attended(*x.view(3, 2, 1, 32), np.array([0, 2]), 1.0, (0.0, 0), OURS).grad_fn.saved_tensors[-1]
+        yield PackedLinear(weight, None, torch.float32)(flat)
+        yield norm.PackedNorm(torch.nn.LayerNorm(32, elementwise_affine=False), OURS)(flat)
+        if OURS.levels:
+            yield Int16Linear(weight, None, torch.float32)(flat)
+            yield Int8Linear(weight, None, plain(weight), torch.float32)(flat)
+
+    wanted = list(made())
+    request.getfixturevalue("half_by_itself")
+    int8.can_int8.__wrapped__()
+    for found, right in zip(made(), wanted, strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, right)
 
 
 @needed
@@ -471,6 +523,56 @@ def test_they_are_compiled_once(looked_for, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert kernels.kernels() is not None
     assert list(looked_for.iterdir()) == [made]
+
+
+COMPILER = """#!/bin/sh
+case "$*" in *{unknown}*) echo "cc1: error: unrecognized option '{unknown}'" >&2; echo "cc1: sorry" >&2; exit 1;; esac
+for last; do :; done
+cp {library} "$last"
+"""
+
+
+@pytest.fixture
+def compiler(looked_for, monkeypatch, tmp_path):
+    """A compiler that makes what is there already, and may not know an option."""
+
+    def made(unknown="-no-such-option"):
+        path = tmp_path / "cc"
+        path.write_text(COMPILER.format(unknown=unknown, library=OURS._library._name))
+        path.chmod(0o700)
+        monkeypatch.setenv("CC", str(path))
+        return looked_for
+
+    return made
+
+
+@needed
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_library_that_is_not_whole_is_compiled_again(compiler, kept):
+    folder = compiler()
+    assert kernels.kernels() is not None
+    (made,) = folder.iterdir()
+    whole = made.read_bytes()
+    made.unlink()  # this process reads the old one on
+    made.write_bytes(whole[:kept])
+    kernels._found.cache_clear()
+    assert kernels.kernels() is not None
+    assert made.read_bytes() == whole
+
+
+@needed
+def test_an_option_that_the_compiler_does_not_know_costs_what_needs_it_alone(compiler, monkeypatch):
+    features = {*kernels._features(), "avx512_bf16", "avx512_vnni"}
+    monkeypatch.setattr(kernels, "_features", lambda: features)
+    compiler("-mavx512f")
+    assert kernels.describe_kernels() == "none: cc1: error: unrecognized option '-mavx512f'"
+    for unknown, has in (("-mavx512bf16", (False, True)), ("-mavx512vnni", (False, False))):
+        for made in compiler(unknown).glob("*"):
+            made.unlink()
+        kernels._found.cache_clear()
+        found = kernels.kernels()
+        assert found is not None
+        assert (found.pairs, found.levels) == has
 
 
 @needed

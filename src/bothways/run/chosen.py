@@ -9,6 +9,7 @@ from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.run.bound import Bound, note, remembered, usual_precision
 from bothways.run.compared import keep, recall
 from bothways.run.engines.packed.engine import PackedEngine, fast_precision
+from bothways.run.engines.packed.int8 import can_int8
 from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.precision import native_bf16, processor_kind, resolve_precision
 
@@ -65,8 +66,10 @@ def _compared(model: Model, precision: str) -> PackedEngine:
     """The engine of a lower precision, by what is known of it, or compared now.
 
     Raises:
-        BothwaysError: It does not stay within the bound.
+        BothwaysError: It does not stay within the bound, or is int8 where that is not computed rightly.
     """
+    if precision == "int8" and not can_int8():  # also where another machine found what is remembered
+        raise BothwaysError("this processor, or this torch, has no fast int8 products; use float32 or bf16")
     parts, manner, lower = model.parts, model._manner, model._known.lower
     known, rounded = remembered(lower, precision, model._bound), model._saved.rounded
     if known is None and precision in PLAIN and (before := recall(model, precision)) is not None:

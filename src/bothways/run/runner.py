@@ -19,6 +19,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
 from bothways.run.engines.protocol import Engine, Output
 from bothways.run.errand import current
+from bothways.run.forked import renewed
 from bothways.run.known import Known
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.encoded import Encoded, gather_index
@@ -39,6 +40,10 @@ class Turns:
     """
 
     def __init__(self) -> None:
+        renewed(self)
+
+    def renew(self) -> None:
+        """Nobody's turn, as in a child of this process, where no other thread goes on."""
         self.compute, self.count = threading.RLock(), threading.Lock()
         self.requests: RequestQueue | None = None
 

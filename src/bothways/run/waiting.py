@@ -57,6 +57,8 @@ class Request:
 
     def __post_init__(self) -> None:
         self.key = repr((self.method, [column is None for column in self.columns], sorted(self.options.items())))
+        if len({len(column) for column in self.columns if column is not None}) > 1:
+            self.key += f" alone {id(self)}"  # so that it is told so, and does not shift what others ask
 
     def settle(self, result: Any, error: BaseException | None = None) -> None:
         """Gives the caller its answer, or what went wrong; a caller that has left gets nothing."""

@@ -122,7 +122,9 @@ def run_job(model: Questions, asked: Question, out: str | Path, settings: Mappin
     windows = {"window": bounds, "shard_rows": target.shard_rows if target else None}
     with _output(target, {**settings, **windows}, how.resume) as output:
         before = output.state.rows
-        if not output.state.whole:
+        if output.state.whole:
+            _check_same(asked.rows, output.state)
+        else:
             with _telling(output, target), _workers(asked.answer, how) as workers:
                 _answer(asked, output, workers, shape, target)
         output.finish()
@@ -130,6 +132,19 @@ def run_job(model: Questions, asked: Question, out: str | Path, settings: Mappin
     stream.warn_of(state.truncation, model)
     seconds = time.perf_counter() - began
     return BulkResult(state.rows, seconds, state.truncation, str(out), state.tokens, before)
+
+
+def _check_same(rows: Iterator[Asked], state: State) -> None:
+    """Refuses rows that are not those which a whole output, of a run that did not come to name it, answers.
+
+    Raises:
+        BothwaysError: They are others, or more.
+    """
+    if next(_Reading(rows, state).parts(None), None) is not None:
+        raise BothwaysError(
+            f"the input has changed: it has more than the {state.rows:,} rows that the interrupted run read; "
+            "--no-resume begins anew"
+        )
 
 
 def _answer(

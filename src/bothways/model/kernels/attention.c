@@ -27,13 +27,17 @@ typedef struct {
     atomic_int failed;
 } work_t;
 
-/* x[length][width] as whole numbers up to `end`; what 1 is worth */
+/* x[length][width] as whole numbers up to `end`; what 1 is worth, which is NaN where one of them is */
 INLINE float shortened(const void *x, const int kind, int64_t row, int64_t length, int64_t width, float end,
                        uint16_t *out) {
     __m512 most = _mm512_setzero_ps();
+    __mmask16 odd = 0;
     for (int64_t i = 0; i < length; i++)
-        for (int64_t c = 0; c < width; c += LANES)
-            most = _mm512_max_ps(most, _mm512_abs_ps(taken(x, kind, i * row + c)));
+        for (int64_t c = 0; c < width; c += LANES) {
+            const __m512 value = taken(x, kind, i * row + c);
+            most = _mm512_max_ps(most, _mm512_abs_ps(value));
+            odd |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+        }
     const float reach = _mm512_reduce_max_ps(most), unit = reach > 1e-30f ? reach / end : 1.0f;
     const __m512 each = _mm512_set1_ps(1.0f / unit);
     for (int64_t i = 0; i < length; i++)
@@ -41,7 +45,7 @@ INLINE float shortened(const void *x, const int kind, int64_t row, int64_t lengt
             const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(taken(x, kind, i * row + c), each));
             _mm256_storeu_si256((__m256i *)out, _mm512_cvtsepi32_epi16(whole));
         }
-    return unit;
+    return odd ? NAN : unit;
 }
 
 /* scores[length] become exponentials, written to shares, but for those that are dropped; what the logarithm of their

@@ -1,7 +1,8 @@
 """Our own kernels: C for processors with AVX-512, compiled once on the machine where they run.
 
 Nothing needs them. Where there is no compiler, another processor, or ``BOTHWAYS_KERNELS=0``, torch's operators do the
-same. What was compiled is kept in the user's cache folder, under a name that the source and the flags decide.
+same. What was compiled is kept in the user's cache folder, under a name that the source and the flags decide, and ends
+with a hash of itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from bothways.cache import cache_folder
 from bothways.model.kernels.functions import Kernels
+from bothways.whole import sync
 
 _HERE = Path(__file__).parent
 _NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
@@ -25,6 +27,7 @@ _PAIRS, _BYTES = "avx512_bf16", "avx512_vnni"
 _FLAGS = ("-O3", "-shared", "-fPIC", "-pthread", "-mfma", "-fno-math-errno", "-fno-trapping-math")
 _SECONDS = 120
 """That a compiler may take."""
+_HASH = hashlib.sha256().digest_size
 
 
 def kernels() -> Kernels | None:
@@ -48,9 +51,9 @@ def _found() -> tuple[Kernels | None, str]:
     if compiler is None:
         return None, "none: there is no C compiler (cc, gcc, clang)"
     more = [name for name in (_PAIRS, _BYTES) if name in features]
-    flags = [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in (*_NEEDED, *more))]
     try:
-        ours = Kernels(_compiled(compiler, flags), _PAIRS in more, _BYTES in more, _openmp())
+        path, more = _with_what_it_knows(compiler, more)
+        ours = Kernels(path, _PAIRS in more, _BYTES in more, _openmp())
         with_what = " and ".join(["bf16"] * ours.pairs + ["VNNI"] * ours.levels)
         return ours, f"AVX-512 with {with_what}" if with_what else "AVX-512"
     except (
@@ -60,7 +63,7 @@ def _found() -> tuple[Kernels | None, str]:
         RuntimeError,
         ValueError,
     ) as problem:  # no home, odd CC
-        return None, f"none: {problem}"
+        return None, f"none: {_said(problem) or problem}"
 
 
 def _features() -> set[str]:
@@ -72,8 +75,31 @@ def _features() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
+def _with_what_it_knows(compiler: str, more: list[str]) -> tuple[Path, list[str]]:
+    """The library with as many of some features, the newest first, as the compiler knows, and these.
+
+    Raises:
+        OSError: As `_compiled` says.
+        subprocess.SubprocessError: It does not compile without them either.
+    """
+    flags = [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in (*_NEEDED, *more))]
+    try:
+        return _compiled(compiler, flags), more
+    except subprocess.CalledProcessError:
+        if not more:
+            raise
+        return _with_what_it_knows(compiler, more[1:])
+
+
+def _said(problem: Exception) -> str:
+    """What a compiler itself says is wrong; nothing where it is silent, or did not run."""
+    raw = problem.stderr if isinstance(problem, subprocess.CalledProcessError) else b""
+    lines = (raw or b"").decode("utf-8", "replace").splitlines()
+    return next((line for line in lines if "error" in line), lines[-1] if lines else "").strip()
+
+
 def _compiled(compiler: str, flags: list[str]) -> Path:
-    """The library, compiled if it is not in the cache.
+    """The library, compiled if it is not in the cache, or not whole there: half a library would end the process.
 
     Raises:
         OSError: The cache folder is another user's, or cannot be written.
@@ -83,14 +109,23 @@ def _compiled(compiler: str, flags: list[str]) -> Path:
     made_of = "\0".join([*(source.read_text(encoding="utf-8") for source in sources), compiler, *flags]).encode()
     folder = cache_folder()
     path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
-    if not path.exists():
+    if not _whole(path):
         with tempfile.TemporaryDirectory(dir=folder) as new:
             made = Path(new) / path.name
             units = [str(source) for source in sources if source.suffix == ".c"]
             typed = [*shlex.split(compiler), *flags, *units, "-lm", "-o", str(made)]
             subprocess.run(typed, check=True, capture_output=True, timeout=_SECONDS)
+            with made.open("ab") as library:
+                library.write(hashlib.sha256(made.read_bytes()).digest())  # after its end nothing is read by others
+            sync(made)
             made.replace(path)  # whole or not at all, also when two processes compile it
     return path
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library is there as it was made: it ends with the hash of what is before."""
+    content = path.read_bytes() if path.exists() else b""
+    return hashlib.sha256(content[:-_HASH]).digest() == content[-_HASH:]
 
 
 def _openmp() -> int | None:

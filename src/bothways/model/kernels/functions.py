@@ -8,13 +8,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""What C reads and writes, whatever torch's defaults are."""
 _LANES, _WIDEST, _LONGEST_LEARNED = 16, 128, 1024
 _THREAD_SCORES = 1 << 20
 """Attention weights for which another thread is worth beginning."""
@@ -249,7 +251,7 @@ class Kernels:
         x_TI, steps, lows, few = x if isinstance(x, Levels) else (x, None, None, None)
         units, of_lows, few_weight = (None, None, None) if whole is None else whole
         x_TI, columns, words = x_TI.contiguous(), len(bias), weight.shape[1]
-        out = torch.empty(*x_TI.shape[:-1], columns, dtype=dtype)
+        out = torch.empty(*x_TI.shape[:-1], columns, dtype=dtype, device="cpu")
         rows = out.numel() // columns
         added = None if added is None else added.contiguous()
         self._library.linear(
@@ -278,9 +280,9 @@ class Kernels:
         """
         x_TI, rows = x_TI.contiguous(), len(x_TI)
         count = 0 if apart is None else len(apart)
-        few = torch.empty(rows, count, dtype=multiplied(x_TI.dtype)) if count else None
-        steps, lows = torch.empty(rows), torch.empty(rows)
-        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8), steps, lows, few)
+        few = torch.empty(rows, count, dtype=multiplied(x_TI.dtype), device="cpu") if count else None
+        steps, lows = torch.empty(rows, **FLOATS), torch.empty(rows, **FLOATS)
+        found = Levels(torch.empty(x_TI.shape, dtype=torch.uint8, device="cpu"), steps, lows, few)
         self._library.rounded(
             *(x_TI.data_ptr(), _KINDS[x_TI.dtype], by.data_ptr(), shift.data_ptr()),
             *(found.levels.data_ptr(), steps.data_ptr(), lows.data_ptr()),
@@ -296,7 +298,8 @@ class Kernels:
             norm: In steps.
         """
         x_TI = x_TI.contiguous()
-        found = Levels(torch.empty(x_TI.shape, dtype=torch.int16), torch.empty(len(x_TI)))
+        whole = torch.empty(x_TI.shape, dtype=torch.int16, device="cpu")
+        found = Levels(whole, torch.empty(len(x_TI), **FLOATS))
         self._library.shortened_rows(
             *(x_TI.data_ptr(), _KINDS[x_TI.dtype], found.levels.data_ptr(), found.steps.data_ptr(), norm),
             *(*x_TI.shape, _threads_of(x_TI)),
@@ -354,7 +357,7 @@ class Kernels:
         """
         places = [each.long().contiguous() for each in places]
         tokens, width = len(places[0]), tables[0].shape[1]
-        out = torch.empty(tokens, width, dtype=dtype)
+        out = torch.empty(tokens, width, dtype=dtype, device="cpu")
         both = ((ctypes.c_void_p * len(tables))(*(each.data_ptr() for each in some)) for some in (tables, places))
         failed = self._library.looked_up(
             *(len(tables), *both, _KINDS[dtype], out.data_ptr(), tokens, width),

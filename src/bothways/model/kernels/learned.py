@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bothways.model.kernels.compiled import kernels
-from bothways.model.kernels.functions import Drop, Kernels
+from bothways.model.kernels.functions import FLOATS, Drop, Kernels
 
 
 def learning(x: Tensor, rate: float = 0.0) -> Kernels | None:
@@ -62,7 +62,7 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         tokens, heads, width = q.shape
         qkv = [each.reshape(tokens, heads * width).contiguous() for each in (q, k, v)]
-        logs = torch.empty(heads, tokens)
+        logs = torch.empty(heads, tokens, **FLOATS)
         out = kernel.attention(qkv, starts, heads, scale=scale, drop=drop, logs=logs)
         ctx.save_for_backward(*qkv, out, logs)
         ctx.how = starts, heads, scale, drop, kernel

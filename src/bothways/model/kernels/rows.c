@@ -42,8 +42,10 @@ INLINE __m512 ranged(const rounded_t *w, const int kind, int64_t row, int64_t c)
 
 INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
     __m512 most = _mm512_setzero_ps(), least = _mm512_setzero_ps();
+    __mmask16 odd = 0;
     for (int64_t c = 0; c < w->width; c += LANES) {
         const __m512 value = ranged(w, kind, row, c);
+        odd |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
         most = _mm512_max_ps(most, value);
         least = _mm512_min_ps(least, value);
     }
@@ -55,7 +57,7 @@ INLINE void rounded_row(const rounded_t *w, const int kind, int64_t row) {
         const __m512i real = _mm512_max_epi32(whole, _mm512_setzero_si512());
         _mm_storeu_si128((__m128i *)(w->out + row * w->width + c), _mm512_cvtusepi32_epi8(real));
     }
-    w->steps[row] = step;
+    w->steps[row] = odd ? NAN : step; /* what is no number stays none */
     w->lows[row] = low;
     for (int64_t a = 0; a < w->apart; a++) {
         const int64_t from = row * w->width + w->places[a], to = row * w->apart + a;

@@ -232,10 +232,10 @@ INLINE __m512 taken(const void *x, int kind, int64_t place) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
 }
 
-/* what is beyond float16 becomes the largest that it has */
+/* what is beyond float16 becomes the largest that it has; of NaN and a number the second is taken, so NaN stays */
 INLINE __m256i narrowed(__m512 value) {
     const __m512 most = _mm512_set1_ps(65504.0f);
-    value = _mm512_min_ps(_mm512_max_ps(value, _mm512_sub_ps(_mm512_setzero_ps(), most)), most);
+    value = _mm512_min_ps(most, _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), most), value));
     return _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT);
 }
 

@@ -15,6 +15,7 @@ from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.engines.reference import ReferenceEngine
+from bothways.run.forked import renewed
 
 FASTEST = {"cpu": "packed", "cuda": "gpu"}
 """The engine that runs fastest, by kind of device; plain torch elsewhere."""
@@ -43,6 +44,10 @@ class Kept:
         self._engine: Engine | None = None
         self._made_of: object = None
         self._watched = _Watched()
+        renewed(self)
+
+    def renew(self) -> None:
+        """Nobody makes it, as in a child of this process, where no other thread goes on."""
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:

@@ -35,7 +35,9 @@ def quantize(path: Path, out: Path, *, reduce_range: bool, kept: Collection[str]
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[node for node, weight in weights.items() if weight in kept],
         )
-    onnx.save(onnx.load(draft), out, save_as_external_data=True, location=f"{out.name}.data")
+    data = out.with_name(f"{out.name}.data")
+    data.unlink(missing_ok=True)  # to what is there already it would be added
+    onnx.save(onnx.load(draft), out, save_as_external_data=True, location=data.name)
     draft.unlink()
 
 

@@ -7,19 +7,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bothways.run.forked import renewed
+
 
 class Cores:
     """Who computes.
 
     A batch that one thread runs holds one core, a batch that all threads share holds as many as they are. Whoever
     comes while too many are held waits its turn.
+
+    Attributes:
+        starting: Held while an engine begins its threads.
     """
 
     def __init__(self) -> None:
+        renewed(self)
+
+    def renew(self) -> None:
+        """Nobody computes: in a child of this process no other thread does."""
         self._held = 0
-        self._turn = threading.Lock()
+        self._turn, self.starting = threading.Lock(), threading.Lock()
         self._changed = threading.Condition()
-        self._numbers: list[int] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._pinned: set[int] = set()
 
     @contextmanager
     def held(self, count: int, limit: int) -> Iterator[None]:
@@ -43,21 +52,24 @@ class Cores:
     def pinned(self, wanted: bool) -> Iterator[None]:
         """Keeps this thread to a core that no other pinned thread has, while the block runs and if that is wanted.
 
-        Where there are more threads than cores, or a system without such a setting, the thread stays free.
+        It is one of those that the thread may have. Where there are more threads than cores, or a system without such a
+        setting, the thread stays free.
         """
+        before = os.sched_getaffinity(0) if wanted and hasattr(os, "sched_getaffinity") else set[int]()
         with self._changed:
-            number = self._numbers.pop(0) if wanted and self._numbers else None
+            number = min(before - self._pinned, default=None)
+            if number is not None:
+                self._pinned.add(number)
         if number is None:
             yield
             return
-        before = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {number})
             yield
         finally:
             os.sched_setaffinity(0, before)
             with self._changed:
-                self._numbers.insert(0, number)
+                self._pinned.discard(number)
 
 
 CORES = Cores()

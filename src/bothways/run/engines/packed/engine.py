@@ -24,7 +24,6 @@ from bothways.run.engines.packed.linear import PackedLinear, can_pack
 from bothways.run.engines.packed.pack import keeps_halves, pack, passed
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
-from bothways.run.machine import wanted_threads
 from bothways.run.precision import native_bf16
 
 _BATCH_BYTES = 2048
@@ -138,9 +137,6 @@ class PackedEngine:
         }
 
 
-_STARTING = threading.Lock()
-
-
 def fast_precision() -> str:
     """The fastest precision of this processor that needs no rounded weights."""
     return "bf16" if native_bf16("cpu")[0] else "int16" if can_int16() else "float32"
@@ -153,17 +149,29 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     They end with the block: while they exist, OpenMP lets threads that share a batch sleep sooner, and a short text
     takes twice as long.
     """
-    pool = ThreadPoolExecutor(count, "bothways-engine", lambda: torch.set_num_threads(1))
+    said: list[int] = []
+
+    def begin() -> None:
+        said.append(torch.get_num_threads())
+        torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(count, "bothways-engine", begin)
     try:
-        with _STARTING:
-            # what a worker says of itself, torch takes for all new threads: also for this one, if it began meanwhile
-            threads = torch.get_num_threads()
-            threads = threads if threads > 1 else min(count, wanted_threads())
+        with CORES.starting:
             ready = threading.Barrier(count + 1)
-            for _ in range(count):
-                pool.submit(ready.wait)
-            ready.wait()
-            torch.set_num_threads(threads)
+            own = torch.get_num_threads()
+            try:
+                for _ in range(count):
+                    pool.submit(ready.wait)
+                ready.wait()
+            except BaseException:  # those that were begun do not wait for one that cannot be
+                ready.abort()
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                # what a worker says of itself, torch takes for all new threads: also for this one, if it began
+                # meanwhile; the first worker still found what had been said before
+                torch.set_num_threads(own if own > 1 or not said else said[0])
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.model.kernels.compiled import kernels
-from bothways.model.kernels.functions import Kernels, Levels, Whole
+from bothways.model.kernels.functions import FLOATS, Kernels, Levels, Whole
 
 PART = 768
 """Products whose sum the kernel keeps in 32 bits."""
@@ -55,7 +55,7 @@ class Int16Linear(nn.Module):
         self._kernel, self._dtype, self._activation = kernel, dtype, activation
         levels = shortened(weight.detach().float())
         self._weight, self._whole = kernel.packed(levels.levels), Whole(levels.steps)
-        self._bias = torch.zeros(self.out_features) if bias is None else bias.detach().float().contiguous()
+        self._bias = torch.zeros(self.out_features, **FLOATS) if bias is None else bias.detach().float().contiguous()
 
     def forward(self, x_TI: Tensor) -> Tensor:
         """From ``(T, I)``, or any shape that ends in I, to ``(T, O)``."""

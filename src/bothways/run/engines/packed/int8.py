@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bothways.errors import BothwaysError
 from bothways.model.kernels.compiled import kernels
-from bothways.model.kernels.functions import Levels, Whole, multiplied
+from bothways.model.kernels.functions import FLOATS, Levels, Whole, multiplied
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 LEVELS = 255
@@ -60,18 +60,19 @@ def plain(weight: Tensor) -> Rounded:
     units = weight.abs().amax(1).clamp(min=1e-12) / 127
     whole = (weight / units[:, None]).round().to(torch.int8)
     width = weight.shape[1]
-    return Rounded(whole, units, torch.ones(width), torch.zeros(width), torch.zeros(0, dtype=torch.int64))
+    apart = torch.zeros(0, dtype=torch.int64, device=weight.device)
+    return Rounded(whole, units, weight.new_ones(width), weight.new_zeros(width), apart)
 
 
 @cache
 def can_int8() -> bool:
     """Whether this torch multiplies int8 by its own fast operator here, and rightly: a small product is tried."""
     draw = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(16, 32, generator=draw), torch.rand(4, 32, generator=draw)
+    weight, x = torch.randn(16, 32, generator=draw, **FLOATS), torch.rand(4, 32, generator=draw, **FLOATS)
     try:
         with torch.inference_mode():
             layer = Int8Linear(weight, None, plain(weight), torch.float32)
-            found, summed = layer(x), layer.plus(x, torch.ones(4, 16))
+            found, summed = layer(x), layer.plus(x, torch.ones(4, 16, **FLOATS))
     except (AttributeError, RuntimeError):  # an operator without a promise to stay
         return False
     exact = x @ weight.t()
@@ -122,7 +123,7 @@ class Int8Linear(nn.Module):
         else:
             self._weight = torch.ops.onednn.qlinear_prepack(rounded.weight, None)
             self._whole = Whole(units, of_lows, few.float())
-            self._zeros = torch.zeros(self.out_features, dtype=torch.int64)
+            self._zeros = torch.zeros(self.out_features, dtype=torch.int64, device="cpu")
 
     @property
     def any_shape(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bothways.model.kernels.compiled import kernels
+from bothways.model.kernels.functions import FLOATS
 
 FUSED = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", ""), "tanh": ("tanh", "")}
 """Activations that the product applies itself, by the name in `ACTIVATIONS`."""
@@ -23,7 +24,7 @@ _ROWS = 1024
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch multiplies by packed weights of a type here, and rightly: a small product is tried."""
-    x, weight, bias = (torch.linspace(-1, 1, count).to(dtype) for count in (64, 512, 16))
+    x, weight, bias = (torch.linspace(-1, 1, count, **FLOATS).to(dtype) for count in (64, 512, 16))
     x, weight = x.view(2, 32), weight.view(16, 32)
     try:
         with torch.inference_mode():
@@ -66,7 +67,7 @@ class PackedLinear(nn.Module):
         self._activation = activation
         if self._ours is not None:
             self._weight = self._ours.packed(weight)
-            bias = torch.zeros(self.out_features) if bias is None else bias.detach().float().contiguous()
+            bias = torch.zeros(self.out_features, **FLOATS) if bias is None else bias.detach().float().contiguous()
         else:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
             bias = None if bias is None else bias.detach().to(dtype)

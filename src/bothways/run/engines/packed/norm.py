@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bothways.model.kernels.functions import Kernels
+from bothways.model.kernels.functions import FLOATS, Kernels
 from bothways.model.parts.embeddings import Embeddings
 
 
@@ -22,8 +22,8 @@ class PackedNorm(nn.Module):
         super().__init__()
         self._kernel, self._shape, self.epsilon = kernel, norm.normalized_shape, norm.eps
         gain, bias = norm.weight, norm.bias
-        self.gain = torch.ones(self._shape) if gain is None else gain.detach().float().contiguous()
-        self.bias = torch.zeros(self._shape) if bias is None else bias.detach().float().contiguous()
+        self.gain = torch.ones(self._shape, **FLOATS) if gain is None else gain.detach().float().contiguous()
+        self.bias = torch.zeros(self._shape, **FLOATS) if bias is None else bias.detach().float().contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         """From ``(T, D)`` to ``(T, D)`` of the same type."""

@@ -32,7 +32,7 @@ class Inputs:
         low, high = x_TI.amin(0), x_TI.amax(0)
         if not self.count:  # sums of what lies around 0 lose no digits
             self._near, self.low, self.high = x_TI.mean(0), low, high
-            self._sum, self._products = torch.zeros_like(low), torch.zeros(len(low), len(low))
+            self._sum, self._products = torch.zeros_like(low), low.new_zeros(len(low), len(low))
         x_TI = x_TI - self._near
         self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
         self.count += len(x_TI)
