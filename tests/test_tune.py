@@ -175,35 +175,31 @@ def test_settings_that_were_tried_are_not_tried_again(given, tmp_path, made):
     assert all(trial["value"] == by[trial["settings"]["batch_size"]] for trial in found.trials)
 
 
-def test_a_trial_that_does_worse_than_others_did_is_stopped_early(given, tmp_path, monkeypatch):
-    """Scores fall from trial to trial, so that from the third on each is below the median of those before."""
+@pytest.fixture
+def falling(monkeypatch):
+    """Scores that fall from call to call, so that from the third trial on each is below the median of those before."""
     monkeypatch.setattr(study, "_UNPRUNED", 2)
     from bothways.learn import finetune as module
 
     calls = []
 
-    def falling(task, model, data):
+    def overall(task, model, data):
         calls.append(1)
         return {name: 1.0 / len(calls) for name in task.metrics}
 
-    monkeypatch.setattr(module, "_overall", falling)
+    monkeypatch.setattr(module, "_overall", overall)
+    return calls
+
+
+def test_a_trial_that_does_worse_than_others_did_is_stopped_early(given, tmp_path, falling):
     found = bw.tune("classify", trials=4, out=tmp_path / "o", **given)
     assert [trial["state"] for trial in found.trials] == ["complete", "complete", "pruned", "pruned"]
     assert all(trial["value"] is None for trial in found.trials[2:])
-    assert len(calls) == 6 + 6 + 1 + 1  # steps, each evaluated
+    assert len(falling) == 6 + 6 + 1 + 1  # steps, each evaluated
 
 
-def test_a_trial_that_was_stopped_early_is_not_tried_again_either(given, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "_UNPRUNED", 2)
-    from bothways.learn import finetune as module
-
-    calls = []
-
-    def falling(task, model, data):
-        calls.append(1)
-        return {name: 1.0 / len(calls) for name in task.metrics}
-
-    monkeypatch.setattr(module, "_overall", falling)
+@pytest.mark.usefixtures("falling")
+def test_a_trial_that_was_stopped_early_is_not_tried_again_either(given, tmp_path):
     search = SEARCH | {"learning_rate": [1e-3], "batch_size": [4, 8, 16]}
     found = bw.tune("classify", trials=8, out=tmp_path / "o", **given | {"search": search})
     assert len(found.trials) == 8

@@ -119,9 +119,7 @@ class Search:
             say(f"trial {self.done + 1} of {trials} would repeat trial {twin.number + 1}")
             whole = twin.state == self._states.COMPLETE
             for step, seen in twin.intermediate_values.items():
-                trial.report(
-                    seen, step
-                )  # a trial that was stopped has the last of these, and no other value may be told
+                trial.report(seen, step)  # of one that was stopped the last of these is noted, and no other value
             self._study.tell(trial, twin.value if whole else None, twin.state)
             return
         say(f"trial {self.done + 1} of {trials}: " + ", ".join(f"{name} {_short(v)}" for name, v in tried.items()))
