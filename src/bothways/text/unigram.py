@@ -23,7 +23,7 @@ import numpy as np
 
 from bothways.errors import BothwaysError
 from bothways.progress import progress
-from bothways.text.wordpiece import lay_out
+from bothways.text.wordpiece import in_alphabet, lay_out
 
 LONGEST_PIECE = 16  # in characters
 LONGEST_WORD = 64  # longer stretches without a space are cut
@@ -150,13 +150,9 @@ def _cut_at_rare(
 
     As in SentencePiece: a "word" of a script without spaces is a whole stretch, too much to lose for a character.
     """
-    characters, character_of = np.unique(codes, return_inverse=True)
-    if len(characters) <= limit:
+    kept = in_alphabet(codes, lengths, counts, limit)
+    if kept.all():
         return codes, lengths, counts
-    uses = np.bincount(character_of, weights=np.repeat(counts, lengths))
-    in_alphabet = np.zeros(len(characters), bool)
-    in_alphabet[np.lexsort((characters, -uses))[:limit]] = True
-    kept = in_alphabet[character_of]
     begins = np.append(True, ~kept[:-1])
     begins[np.cumsum(lengths) - lengths] = True
     begins &= kept

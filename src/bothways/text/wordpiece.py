@@ -142,17 +142,22 @@ def lay_out(word_counts: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.
     return codes, lengths, counts
 
 
+def in_alphabet(codes: np.ndarray, lengths: np.ndarray, counts: np.ndarray, limit: int) -> np.ndarray:
+    """``(positions,)`` whether the character is among the `limit` most frequent ones."""
+    characters, character_of = np.unique(codes, return_inverse=True)
+    uses = np.bincount(character_of, weights=np.repeat(counts, lengths))
+    chosen = np.zeros(len(characters), bool)
+    chosen[np.lexsort((characters, -uses))[:limit]] = True
+    return chosen[character_of]
+
+
 def keep_alphabet(
     codes: np.ndarray, lengths: np.ndarray, counts: np.ndarray, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leaves out the words with a character that is not among the `limit` most frequent ones."""
-    characters, character_of = np.unique(codes, return_inverse=True)
-    if len(characters) <= limit:
+    kept = np.logical_and.reduceat(in_alphabet(codes, lengths, counts, limit), np.cumsum(lengths) - lengths)
+    if kept.all():
         return codes, lengths, counts
-    uses = np.bincount(character_of, weights=np.repeat(counts, lengths))
-    in_alphabet = np.zeros(len(characters), bool)
-    in_alphabet[np.lexsort((characters, -uses))[:limit]] = True
-    kept = np.logical_and.reduceat(in_alphabet[character_of], np.cumsum(lengths) - lengths)
     if not kept.any():
         raise BothwaysError(f"no word is made of the {limit} most frequent characters alone: raise the alphabet limit")
     return codes[np.repeat(kept, lengths)], lengths[kept], counts[kept]
