@@ -16,6 +16,7 @@ from bothways.learn import few_shot, loop
 from bothways.learn.few_shot import Contrast, Pairs, solved_head
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.stream import Stream
+from bothways.learn.tasks.classify import Classify
 
 CHEAP = {"few_shot": True, "precision": "float32", "learning_rate": 1e-3, "report": False}
 WORDS = ("river", "garden", "winter")
@@ -79,6 +80,14 @@ def test_pairs_are_a_function_of_seed_epoch_and_number():
     assert drawn == {number: same.pair(0, number) for number in range(len(one))}
     assert drawn != {number: other.pair(0, number) for number in range(len(one))}
     assert drawn != {number: one.pair(1, number) for number in range(len(one))}
+
+
+def test_a_run_draws_by_its_seed_which_examples_come_first():
+    task, model = few_shot.FewShot(Classify()), tiny.model(heads=("classify",))
+    data = task.read([row | {"label": {"a": "bad", "b": "fine", "c": "good"}[row["label"]]} for row in rows(24)])
+    drawn = [task.examples(model, data, seed) for seed in (0, 1)]
+    first = [[pairs.pair(0, number)[0] for number in range(24)] for pairs in drawn]
+    assert first[0] != first[1]
 
 
 def test_an_example_alone_in_its_class_is_its_own_partner():

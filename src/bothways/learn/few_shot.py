@@ -79,16 +79,15 @@ class FewShot:
         model.heads["classify"].requires_grad_(False)
         return self._task.begin(model, train)
 
-    def examples(self, model: Model, data: Data) -> Pairs:
-        """Pairs of the task's examples."""
-        self._pairs = Pairs(self._task.examples(model, data), 0)
+    def examples(self, model: Model, data: Data, seed: int = 0) -> Pairs:
+        """Pairs of the task's examples; the seed decides which."""
+        self._pairs = Pairs(self._task.examples(model, data, seed), seed)
         return self._pairs
 
     def numbers(self, examples: Pairs, seed: int) -> None:
-        """Each pair once; the seed decides which they are."""
-        examples.seed = seed
+        """Each pair once."""
 
-    def objective(self, model: Model, train: Data) -> Contrast:
+    def objective(self, model: Model, train: Data, seed: int = 0) -> Contrast:
         """How alike the two texts of a pair are."""
         return Contrast(model)
 

@@ -304,10 +304,8 @@ def _lessons(
     task: Task, model: Model, train: Data, seed: int, batch_size: int, micro_tokens: int, epochs: int | None
 ) -> tuple[TaskObjective, Stream, int]:
     """What is learned, the stream that it is learned from, and how many examples an epoch has."""
-    examples, objective = task.examples(model, train), task.objective(model, train)
+    examples, objective = task.examples(model, train, seed), task.objective(model, train, seed)
     numbers = task.numbers(examples, seed)
-    if hasattr(objective, "seed"):
-        objective.seed = seed
     made = getattr(task, "stream", Stream)
     stream = made(
         examples,

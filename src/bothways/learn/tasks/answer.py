@@ -87,7 +87,7 @@ class AnswerQuestions:
         }
         return f"{none:,} questions without an answer" if none else "every question has an answer"
 
-    def examples(self, model: Model, data: Questions) -> AnswerWindows:
+    def examples(self, model: Model, data: Questions, seed: int = 0) -> AnswerWindows:
         """A question with a window of its context each."""
         return AnswerWindows(model.tokenizer, data, model.max_length, self.stride, self.places)
 
@@ -100,7 +100,7 @@ class AnswerQuestions:
         kept = generator("empty windows", seed).random(len(examples)) < self.empty_windows
         return np.flatnonzero(~empty | kept)
 
-    def objective(self, model: Model, train: Questions) -> LearnAnswers:
+    def objective(self, model: Model, train: Questions, seed: int = 0) -> LearnAnswers:
         """Where answers begin and end."""
         return LearnAnswers(model.mark)
 

@@ -132,7 +132,7 @@ class Choose:
         counts = sorted({len(row.choices) for row in train.rows})
         return f"{counts[0]} choices each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} choices each"
 
-    def examples(self, model: Model, data: Choices) -> ChoiceExamples:
+    def examples(self, model: Model, data: Choices, seed: int = 0) -> ChoiceExamples:
         """One a prompt, with all its choices."""
         counts = [len(row.choices) for row in data.rows]
         prompts = [row.prompt for row in data.rows for _ in row.choices]
@@ -143,7 +143,7 @@ class Choose:
         """Each prompt once."""
         return None
 
-    def objective(self, model: Model, train: Choices) -> LearnChoices:
+    def objective(self, model: Model, train: Choices, seed: int = 0) -> LearnChoices:
         """Which choice is right."""
         return LearnChoices(model.mark)
 

@@ -136,7 +136,7 @@ class Classify:
         """Makes sure that the model knows all labels of the dev set, before it is trained."""
         _right(model, dev)
 
-    def examples(self, model: Model, data: LabelledTexts) -> ClassExamples:
+    def examples(self, model: Model, data: LabelledTexts, seed: int = 0) -> ClassExamples:
         """One a text, or several where long ones are read in windows."""
         return encoded_examples(model, data, _right(model, data), self.symmetric)
 
@@ -144,7 +144,7 @@ class Classify:
         """Each once, or rare classes more often."""
         return None if self.sampler is None else balanced_numbers(rarest(examples.classes), seed)
 
-    def objective(self, model: Model, train: LabelledTexts) -> LearnClasses:
+    def objective(self, model: Model, train: LabelledTexts, seed: int = 0) -> LearnClasses:
         """Cross-entropy, with its weights."""
         problem = model.head_configs["classify"].problem
         return LearnClasses(model.mark, problem, self._weights(model, train), self.focal, self.label_smoothing)

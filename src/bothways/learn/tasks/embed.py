@@ -174,17 +174,16 @@ class Embed:
         of = "" if learned is train else f", {len(learned):,} texts of them"
         return f"{FORMS[train.form]}{of}; learned: {' + '.join(loss.name for loss in losses)}"
 
-    def examples(self, model: Model, data: VectorData) -> GroupExamples:
-        """Encoded groups: texts twice for ``simcse``, some of one class at a time for ``mined``."""
+    def examples(self, model: Model, data: VectorData, seed: int = 0) -> GroupExamples:
+        """Encoded groups: texts twice for ``simcse``; for ``mined`` some of one class at a time, dealt by the seed."""
         learned, names = _prompted(model.sentence, self._learned(data)), self._names(data)
         if "mined" in names:
             _, classes = np.unique(np.array(learned.labels), return_inverse=True)
-            return Packs(model, learned, classes)
+            return Packs(model, learned, classes, seed)
         return GroupExamples(model, learned, 2 if "simcse" in names else 1)
 
     def numbers(self, examples: GroupExamples, seed: int) -> None:
-        """Each group once; the seed decides which texts of a class come together."""
-        examples.seed = seed
+        """Each group once."""
 
     def stream(self, examples: GroupExamples, finish: Any, **settings: Any) -> Stream:
         """Steps that are never parted, and hold no text twice, where groups are compared with each other."""
@@ -193,7 +192,7 @@ class Embed:
             return Apart(examples, finish, **settings)
         return Steps(examples, finish, whole=any(kind.meets for kind in kinds), **settings)
 
-    def objective(self, model: Model, train: VectorData) -> LearnVectors:
+    def objective(self, model: Model, train: VectorData, seed: int = 0) -> LearnVectors:
         """The losses over the vectors of a step."""
         learned = self._learned(train)
         taught = None
@@ -201,7 +200,7 @@ class Embed:
             names = self._names(train)
             width = vector_width(model) if any(name in _TAUGHT for name in names) else None
             taught = taught_vectors(load(self.teacher, precision="auto"), learned.texts, width)
-        return LearnVectors(model, learned, self._losses(model, learned), self.dims or (), taught)
+        return LearnVectors(model, learned, self._losses(model, learned), self.dims or (), taught, seed)
 
     def finish(self, model: Model, dev: VectorData) -> str:
         """Nothing is fitted."""

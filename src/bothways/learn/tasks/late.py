@@ -73,11 +73,11 @@ class Late(Matching):
             model.decoding["late"]["expand"] = self.expand
         return f"{len(train.texts):,} texts in {len(train):,} groups"
 
-    def examples(self, model: Model, data: VectorData) -> LateExamples:
+    def examples(self, model: Model, data: VectorData, seed: int = 0) -> LateExamples:
         """Encoded groups."""
         return LateExamples(model, data, _recipe(model))
 
-    def objective(self, model: Model, train: VectorData) -> LearnMatches:
+    def objective(self, model: Model, train: VectorData, seed: int = 0) -> LearnMatches:
         """In-batch negatives."""
         recipe = _recipe(model)
         mask_id = -1 if recipe.expand == "none" else model.tokenizer.mask_id

@@ -170,7 +170,6 @@ class Task(Protocol):
 
     One whose examples must meet in one step also makes the ``stream`` itself, and its objective back-propagates:
     `bothways.learn.protocol.Objective`. One that trains something else beside has ``modules()``, by name.
-    One with chance of its own has a ``seed``, which is set before anything is asked of it.
 
     One whose head is not learned step by step also has ``settle(model)``, which solves it before each evaluation.
 
@@ -208,8 +207,10 @@ class Task(Protocol):
         """Puts what the data say into the new model's `decoding`; returns a sentence on what was inferred."""
         ...
 
-    def examples(self, model: Model, data: Any) -> Examples:
+    def examples(self, model: Model, data: Any, seed: int = 0) -> Examples:
         """Encoded examples for training, within the model's `max_length`, by its `truncation`.
+
+        The seed decides what is put together by chance.
 
         Raises:
             BothwaysError: A label that the model does not know: which, where, and the closest that it does.
@@ -220,8 +221,8 @@ class Task(Protocol):
         """Which examples an epoch holds, for tasks that draw rare ones more often; None: each once."""
         ...
 
-    def objective(self, model: Model, train: Any) -> TaskObjective:
-        """What is learned."""
+    def objective(self, model: Model, train: Any, seed: int = 0) -> TaskObjective:
+        """What is learned; the seed decides what it draws."""
         ...
 
     def finish(self, model: Model, dev: Any) -> str:

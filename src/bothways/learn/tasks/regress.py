@@ -86,7 +86,7 @@ class Regress:
         model.decoding["classify"] = known | ({"symmetric": True} if self.symmetric else {})
         return f"scores from {scores.min():g} to {scores.max():g}, on average {scores.mean():.3g}"
 
-    def examples(self, model: Model, data: LabelledTexts) -> ClassExamples:
+    def examples(self, model: Model, data: LabelledTexts, seed: int = 0) -> ClassExamples:
         """One a text, or several where long ones are read in windows; scores with mean 0 and deviation 1."""
         mean, deviation = model.decoding["classify"].get("scale", (0.0, 1.0))
         right = ((_scores(data) - mean) / deviation).astype(np.float32)
@@ -95,7 +95,7 @@ class Regress:
     def numbers(self, examples: ClassExamples, seed: int) -> None:
         """Each once."""
 
-    def objective(self, model: Model, train: LabelledTexts) -> LearnClasses:
+    def objective(self, model: Model, train: LabelledTexts, seed: int = 0) -> LearnClasses:
         """The squared difference."""
         return LearnClasses(model.mark, "scores")
 

@@ -123,7 +123,7 @@ class Rerank:
             return f"{told}, {left:,} of which have no two of different relevance and are left out"
         return f"{told}, from {train.relevance.min():g} to {train.relevance.max():g}"
 
-    def examples(self, model: Model, data: Rankings) -> ClassExamples | QueryExamples:
+    def examples(self, model: Model, data: Rankings, seed: int = 0) -> ClassExamples | QueryExamples:
         """One a pair, or where texts are compared one a query."""
         if self.loss in LOSSES:
             if model.truncation == "window":
@@ -142,7 +142,7 @@ class Rerank:
     def numbers(self, examples: Any, seed: int) -> None:
         """Each once."""
 
-    def objective(self, model: Model, train: Rankings) -> LearnClasses | LearnRanking:
+    def objective(self, model: Model, train: Rankings, seed: int = 0) -> LearnClasses | LearnRanking:
         """By pair, or by query."""
         if self.loss in LOSSES:
             return LearnRanking(model.mark, LOSSES[self.loss])

@@ -72,11 +72,11 @@ class Sparse(Matching):
         model.decoding["sparse"] = {"way": self.way}
         return f"{len(train.texts):,} texts in {len(train):,} groups"
 
-    def examples(self, model: Model, data: VectorData) -> GroupExamples:
+    def examples(self, model: Model, data: VectorData, seed: int = 0) -> GroupExamples:
         """Encoded groups."""
         return GroupExamples(model, data)
 
-    def objective(self, model: Model, train: VectorData) -> LearnMatches:
+    def objective(self, model: Model, train: VectorData, seed: int = 0) -> LearnMatches:
         """In-batch negatives and sparseness."""
         return LearnMatches(train, SparseMatcher(self.way, self.query_flops, self.document_flops))
 

@@ -92,7 +92,7 @@ class Tag:
         """Makes sure that the model knows all tags of the dev set, before it is trained."""
         self._aligned(model, dev)
 
-    def examples(self, model: Model, data: TaggedTexts) -> TagExamples:
+    def examples(self, model: Model, data: TaggedTexts, seed: int = 0) -> TagExamples:
         """One a text, or several windows of a long one, each with the words that it decides."""
         right = self._aligned(model, data)
         overlap = tag_decoding(model)["overlap"]
@@ -102,7 +102,7 @@ class Tag:
     def numbers(self, examples: TagExamples, seed: int) -> None:
         """Each once."""
 
-    def objective(self, model: Model, train: TaggedTexts) -> LearnTags:
+    def objective(self, model: Model, train: TaggedTexts, seed: int = 0) -> LearnTags:
         """Cross-entropy of words, or of sequences of tags."""
         return LearnTags(model.mark, "crf" in model.heads)
 

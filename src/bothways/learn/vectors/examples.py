@@ -41,14 +41,9 @@ class GroupExamples:
         data: N groups.
         times: How often each group's texts are read, one after the other.
 
-    Attributes:
-        seed: Of what is dealt by chance.
-
     Raises:
         BothwaysError: A text is too long, where that is an error.
     """
-
-    seed = 0
 
     def __init__(self, model: Model, data: VectorData, times: int = 1) -> None:
         self.data, self.times = data, times
@@ -74,12 +69,13 @@ class Packs(GroupExamples):
         model: It says how long a text may be.
         data: Texts with classes.
         classes: ``(N,)`` their numbers.
+        seed: Of how they are dealt.
 
     Raises:
         BothwaysError: There are fewer than two classes with two texts.
     """
 
-    def __init__(self, model: Model, data: VectorData, classes: np.ndarray) -> None:
+    def __init__(self, model: Model, data: VectorData, classes: np.ndarray, seed: int = 0) -> None:
         super().__init__(model, data)
         counts = np.bincount(classes)
         if (counts > 1).sum() < 2:
@@ -88,20 +84,20 @@ class Packs(GroupExamples):
             )
         self._of = [np.flatnonzero(classes == number) for number in np.flatnonzero(counts > 1)]
         self._count = sum(len(own) // PACK or 1 for own in self._of)
-        self._dealt = lru_cache(2)(self._deal)
+        self._seed, self._dealt = seed, lru_cache(2)(self._deal)
 
     def __len__(self) -> int:
         return self._count
 
     def sequence(self, epoch: int, number: int) -> Group:
         """Some texts of one class."""
-        return self._group(self._dealt(self.seed, epoch)[number])
+        return self._group(self._dealt(epoch)[number])
 
-    def _deal(self, seed: int, epoch: int) -> list[np.ndarray]:
+    def _deal(self, epoch: int) -> list[np.ndarray]:
         """All texts in packs, no smaller than two."""
         packs = []
         for number, own in enumerate(self._of):
-            mixed = generator("packs", seed, epoch, number).permutation(own)
+            mixed = generator("packs", self._seed, epoch, number).permutation(own)
             packs += np.array_split(mixed, len(own) // PACK or 1)
         return packs
 

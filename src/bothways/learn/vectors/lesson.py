@@ -43,12 +43,8 @@ class LearnVectors:
         dims: Further widths that the first values of a vector are to be good for: Matryoshka (Kusupati et al. 2022,
             "Matryoshka Representation Learning", equation 1, all widths alike).
         taught: ``(S, E)`` the teacher's vectors of all texts, if there is one.
-
-    Attributes:
         seed: Of what is trained beside the encoder, and of what it does not see of texts.
     """
-
-    seed = 0
 
     def __init__(
         self,
@@ -57,8 +53,9 @@ class LearnVectors:
         losses: Sequence[VectorLoss],
         dims: Sequence[int] = (),
         taught: np.ndarray | None = None,
+        seed: int = 0,
     ) -> None:
-        self.losses, self.taught, self._data = tuple(losses), taught, data
+        self.losses, self.taught, self._data, self._seed = tuple(losses), taught, data, seed
         self.recipe, self.width = model.sentence, vector_width(model)
         self.dims = (self.width, *sorted(dims, reverse=True))
         self._right = {loss.name: loss.right(data) for loss in losses}
@@ -71,7 +68,7 @@ class LearnVectors:
         made: dict[str, nn.Module] = {}
         with torch.random.fork_rng(devices=[]):
             for loss in self.losses:
-                torch.manual_seed(derived_seed(f"beside {loss.name}", self.seed))
+                torch.manual_seed(derived_seed(f"beside {loss.name}", self._seed))
                 if loss.name == "tsdae":
                     from bothways.learn.vectors.losses.tsdae import Decoder
 
@@ -108,7 +105,7 @@ class LearnVectors:
         """What the encoder sees of single texts, and the whole texts beside it."""
         assert self._deletion is not None
         first = targets[ORDER]
-        seen = [without_some(examples[at][0][0], self._deletion, self.seed, *keys[at]) for at in first]
+        seen = [without_some(examples[at][0][0], self._deletion, self._seed, *keys[at]) for at in first]
         noisy = make_batch(seen)
         return noisy, targets | {ORDER: np.argsort(noisy.rows), WHOLE: batch, PLACES: batch.rows.argsort().argsort()}
 
