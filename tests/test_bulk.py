@@ -512,8 +512,11 @@ def test_rows_are_told_from_files_without_reading_them_all(tmp_path):
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "c.csv").write_text("text\na\nb\n")
     np.save(tmp_path / "d.npy", np.array(["a", "b", "c"]))
+    parts = [line.encode() * 100 for line in ('{"text": "x"}\n', '{"text": "y"}\n', '{"text": "z"}\n')]
+    (tmp_path / "e.jsonl.gz").write_bytes(b"".join(map(gzip.compress, parts)))
+    (tmp_path / "f.jsonl.zst").write_bytes(b"".join(map(zstandard.compress, parts)))
     told = [rows_of(path) for path in sorted(tmp_path.iterdir())]
-    assert told == pytest.approx([40_000, 40_000, 2, 3], rel=0.01)
+    assert told == pytest.approx([40_000, 40_000, 2, 3, 300, 300], rel=0.01)
     assert (rows_of("-"), rows_of(iter([])), rows_of([1, 2]), rows_of({"text": [1]})) == (None, None, 2, 1)
 
 

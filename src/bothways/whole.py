@@ -15,6 +15,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def as_others_are(path: Path) -> None:
+    """Gives a new file the rights that files usually get; safetensors lets its owner alone read what it writes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def replace_bytes(path: Path, content: bytes) -> None:
     """Writes a small file so that at any moment either the old or the new one is there.
 

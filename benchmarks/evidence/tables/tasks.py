@@ -251,7 +251,7 @@ def page(found: Mapping[str, Result]) -> Blocks:
         markdown(["", "Bothways", "transformers", "simple", "random encoder", "Bothways, all data"], body),
         picture,
     ]
-    if ours:
+    if len(ours) >= 6:  # of fewer, chance says nothing
         points = 100 * (sum(ours) - sum(theirs)) / len(ours)
         side = "above" if points >= 0 else "below"
         parts.append(

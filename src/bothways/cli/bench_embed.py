@@ -86,6 +86,7 @@ def embed(
         "memory",
         "load",
         "worst cosine",
+        "mean cosine",
         *(("metric (change)",) if labelled else ()),
     )
     rows_of_table = [
@@ -97,6 +98,7 @@ def embed(
             None if one.memory is None else f"{one.memory / 2**20:,.0f} MiB",
             f"{one.load:.1f} s",
             f"{one.worst_cosine:.6f}" + ("" if one.equal is None else f", {one.equal:.1%} equal decisions"),
+            f"{one.mean_cosine:.6f}",
             *((f"{one.metric:.4f} ({one.change:+.4f})",) if one.metric is not None else ()),
         )
         for one in found

@@ -28,7 +28,7 @@ from bothways.errors import BothwaysError
 from bothways.learn.average import Average
 from bothways.learn.parts import like, whole
 from bothways.learn.processes import here
-from bothways.whole import replace_text, sync
+from bothways.whole import as_others_are, replace_text, sync
 
 FORMAT = 1
 _SPARE = 1 << 20
@@ -90,6 +90,7 @@ class Checkpoint:
             place.mkdir(parents=True)
             for name, group in tensors.items():
                 save_file(group, place / f"{name}.safetensors")
+                as_others_are(place / f"{name}.safetensors")
             (place / "state.json").write_text(json.dumps({"format": FORMAT, **state}), encoding="utf-8")
             for path in (*place.iterdir(), place):
                 sync(path)
@@ -167,6 +168,7 @@ class BestWeights:
         with _writing(self.folder, half, tensor_bytes(tensors)):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, half)
+            as_others_are(half)
             sync(half)
             half.replace(_of_step(self.folder, step))
             sync(self.folder)

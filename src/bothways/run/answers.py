@@ -5,11 +5,12 @@ Shapes: a text may have several sequences, its windows; all other texts have one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bothways.errors import BothwaysError
 from bothways.text.encoded import Encoded
 from bothways.text.kept import Texts
 from bothways.text.spelling import Reading
@@ -162,10 +163,22 @@ class Ranked:
 
 
 def as_list(texts: str | Sequence[str]) -> Sequence[str]:
-    """One text as a list of one; texts that are kept as they are."""
+    """One text as a list of one; texts that are kept as they are.
+
+    Raises:
+        BothwaysError: Something is not a text.
+    """
     if isinstance(texts, str):
         return [texts]
-    return texts if isinstance(texts, Texts) else list(texts)
+    if isinstance(texts, Texts):
+        return texts
+    if not isinstance(texts, Iterable):
+        raise BothwaysError(f"a text, or several, are wanted, not {type(texts).__name__} {texts!r:.60}")
+    found = list(texts)
+    for place, one in enumerate(found):
+        if not isinstance(one, str):
+            raise BothwaysError(f"texts[{place}] is not a string but {type(one).__name__} {one!r:.60}")
+    return found
 
 
 def mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:

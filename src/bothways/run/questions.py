@@ -71,7 +71,7 @@ class Questions(VectorQuestions, RankingQuestions):
         Raises:
             BothwaysError: The model has no classifier.
         """
-        return classify.class_probabilities(self, texts, pairs)
+        return classify.class_probabilities(self, as_list(texts), None if pairs is None else as_list(pairs))
 
     @overload
     def score(self, texts: str, pairs: str | None = None) -> float: ...  # type: ignore[overload-overlap]

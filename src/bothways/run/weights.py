@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bothways.errors import BothwaysError
 from bothways.model.families.names import NameTable, template
 from bothways.run.files import read_json
+from bothways.whole import as_others_are
 
 Tensors = dict[str, Tensor]
 
@@ -50,7 +51,9 @@ def read_safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except FileNotFoundError:
+    except FileNotFoundError:  # which is also said of files that may not be read
+        if path.exists():
+            raise BothwaysError(f"{path} may not be read; its owner can allow it (chmod +r)") from None
         raise BothwaysError(f"{path} is missing; copy the whole model folder again") from None
     except (SafetensorError, OSError) as error:
         raise BothwaysError(f"{path} is damaged or not a safetensors file ({error}); copy it again") from None
@@ -82,6 +85,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     ready = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     try:
         save_file(ready, path, metadata={"format": "pt"})
+        as_others_are(path)
     except SafetensorError as error:  # that is how it reports what the system said
         raise OSError(str(error)) from None
 

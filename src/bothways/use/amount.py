@@ -70,13 +70,23 @@ def _of_file(path: Path) -> float | None:
 def _uncompressed(raw: bytes) -> bytes:
     """The beginning of a file as far as it goes."""
     if raw.startswith(GZIP):
+        whole = b""
         with suppress(zlib.error):
-            return zlib.decompressobj(31).decompress(raw)
+            while raw:  # a file may have been written in parts
+                part = zlib.decompressobj(31)
+                whole += part.decompress(raw)
+                raw = part.unused_data
+        return whole
     if raw.startswith(ZSTD):
         import zstandard
 
+        whole = b""
         with suppress(zstandard.ZstdError):
-            return zstandard.ZstdDecompressor().decompressobj().decompress(raw)
+            while raw:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+                whole += frame.decompress(raw)
+                raw = frame.unused_data
+        return whole
     return raw
 
 

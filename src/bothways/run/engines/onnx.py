@@ -40,6 +40,7 @@ class OnnxEngine(RectangleEngine):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the longest batch for good
         # threads that spin between batches take the processor from whoever tokenizes
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
