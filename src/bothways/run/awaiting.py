@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from bothways.run.answers import as_list
 from bothways.run.runner import Runner
 
 
@@ -70,9 +69,9 @@ class Awaiting(Runner):
         return await self._ask("sparse_terms", texts, None, top=top)
 
     async def _ask(self, method: str, first: Any, second: Any, *, two: bool = False, **options: Any) -> Any:
-        columns: list[list[Any] | None] = [list(as_list(first))]
+        columns: list[list[Any] | None] = [_column(first)]
         if two:
-            columns.append(None if second is None else list(as_list(second)))
+            columns.append(None if second is None else _column(second))
         if self._turns.requests is None:
             from bothways.run.waiting import RequestQueue
 
@@ -80,3 +79,8 @@ class Awaiting(Runner):
                 self._turns.requests = self._turns.requests or RequestQueue(self)
         found = await self._turns.requests.ask(method, *columns, **options)
         return found[0] if isinstance(first, str) else found
+
+
+def _column(given: Any) -> list[Any]:
+    """What is asked of one text or of several, whose own question says what each must be: words, or lists of texts."""
+    return [given] if isinstance(given, str) else list(given)
