@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +69,24 @@ def _of_file(path: Path) -> float | None:
 
 
 def _uncompressed(raw: bytes) -> bytes:
-    """The beginning of a file as far as it goes."""
+    """The beginning of a file as far as it goes, all the parts that it was written in."""
+    begin: Callable[[], Any]
+    broken: type[Exception]
     if raw.startswith(GZIP):
-        whole = b""
-        with suppress(zlib.error):
-            while raw:  # a file may have been written in parts
-                part = zlib.decompressobj(31)
-                whole += part.decompress(raw)
-                raw = part.unused_data
-        return whole
-    if raw.startswith(ZSTD):
+        begin, broken = partial(zlib.decompressobj, 31), zlib.error
+    elif raw.startswith(ZSTD):
         import zstandard
 
-        whole = b""
-        with suppress(zstandard.ZstdError):
-            while raw:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-                whole += frame.decompress(raw)
-                raw = frame.unused_data
-        return whole
-    return raw
+        begin, broken = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+    else:
+        return raw
+    whole = b""
+    with suppress(broken):
+        while raw:
+            part = begin()
+            whole += part.decompress(raw)
+            raw = part.unused_data
+    return whole
 
 
 def expected(rows: int, row_bytes: float, out: Path) -> str:
