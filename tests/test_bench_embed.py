@@ -11,6 +11,7 @@ from bothways.errors import BothwaysError
 from bothways.run.bound import Bound
 from bothways.run.engines.packed.int8 import can_int8
 from bothways.run.folder import write_folder
+from bothways.use import bench_embed as module
 from bothways.use.bench_embed import Embedded, bench_embed, recommendation
 
 
@@ -45,9 +46,8 @@ def test_labelled_rows_add_their_metric_and_the_folder_keeps_what_was_found(tmp_
     write_folder(saved, folder)
     lines = [f"{text},{tiny.LABELS[place % 3]}\n" for place, text in enumerate(tiny.sentences(9))]
     rows.write_text("text,label\n" + "".join(lines))
-    (one,) = bench_embed(
-        folder, tiny.sentences(8), precision="int8", labelled=rows, allowed_loss=1.0, keep=True, seconds=0.02, threads=1
-    )
+    wish = {"engine": "packed", "precision": "int8", "labelled": rows, "allowed_loss": 1.0, "keep": True}
+    (one,) = bench_embed(folder, tiny.sentences(8), seconds=0.02, threads=1, **wish)
     assert one.refused == ""
     assert 0 <= one.metric <= 1
     assert one.change <= 1
@@ -56,12 +56,51 @@ def test_labelled_rows_add_their_metric_and_the_folder_keeps_what_was_found(tmp_
     assert len(model.engine.describe()["int8"]) == 12
 
 
+def test_what_runs_graphs_alone_is_measured_by_an_export(tmp_path, capsys):
+    folder = tiny.folder(tmp_path / "model", ())
+    (one,) = bench_embed(folder, tiny.sentences(9), seconds=0.02, engine="onnx", precision="float32", threads=1)
+    assert (one.engine, one.precision, one.refused) == ("onnx", "float32", "")
+    assert one.worst_cosine > 0.9999
+    assert recommendation([one], Bound()).endswith(": bothways export MODEL OUT --to onnx --precision float32")
+    bw.load(folder).export(tmp_path / "graph", texts=tiny.sentences(5))
+    assert main(["bench", "embed", str(tmp_path / "graph"), "--seconds", "0.02", "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert "onnx" in told
+    assert told.strip().endswith("--precision float32")
+
+
+def test_an_exported_model_has_one_engine(tmp_path):
+    bw.load(tiny.folder(tmp_path / "model", ())).export(tmp_path / "graph", texts=tiny.sentences(5))
+    with pytest.raises(BothwaysError, match="was exported to onnx and cannot run on the engine 'packed'"):
+        bench_embed(tmp_path / "graph", engine="packed")
+    with pytest.raises(BothwaysError, match="and is not computed in int8"):
+        bench_embed(tmp_path / "graph", precision="int8")
+    with pytest.raises(BothwaysError, match="leave keep out"):
+        bench_embed(tmp_path / "graph", keep=True)
+
+
+def test_what_is_there_is_measured_where_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert module._sides(None, None) == [("reference", "float32"), *module._PACKED]
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr(module, "processor_features", lambda: ["avx512_bf16"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert module._sides(None, None) == list(module.SIDES)
+    assert module._sides(None, "fp16") == [("gpu", "fp16")]
+    monkeypatch.setattr(module, "processor_features", lambda: ["avx2"])
+    assert ("openvino", "bf16") not in module._sides(None, None)
+
+
 def test_what_cannot_be_measured_is_one_sentence(tmp_path):
     folder = tiny.folder(tmp_path / "model", ())
     with pytest.raises(BothwaysError, match="must be above 0"):
         bench_embed(folder, seconds=0)
-    with pytest.raises(BothwaysError, match="'reference' does not compute in int8"):
+    with pytest.raises(BothwaysError, match="'reference' does not compute in 'int8'"):
         bench_embed(folder, engine="reference", precision="int8")
+    with pytest.raises(BothwaysError, match=r"there is no engine 'packt'; .*did you mean 'packed'"):
+        bench_embed(folder, engine="packt")
+    with pytest.raises(BothwaysError, match="no engine computes in 'int4'"):
+        bench_embed(folder, precision="int4")
     with pytest.raises(BothwaysError, match="there is no model folder"):
         bench_embed(tmp_path / "nowhere")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import io
@@ -60,7 +61,11 @@ def vectors(path):
         raw = gzip.decompress(raw)
     if path.suffix == ".zst":
         raw = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read()
-    return np.array([json.loads(line)["vector"] for line in raw.decode().splitlines()], dtype=np.float32)
+    lines = raw.decode().splitlines()
+    if ".jsonl" in path.suffixes:
+        return np.array([json.loads(line)["vector"] for line in lines], dtype=np.float32)
+    rows = csv.DictReader(lines, delimiter="\t" if ".tsv" in path.suffixes else ",")
+    return np.array([json.loads(row["vector"]) for row in rows], dtype=np.float32)
 
 
 def hidden(folder):
@@ -153,7 +158,9 @@ def test_lines_of_standard_input_are_texts_when_told_so(tmp_path, model, right, 
 # -- what comes out
 
 
-@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst", "out"])
+@pytest.mark.parametrize(
+    "name", ["out.npy", "out.parquet", "out.jsonl", "out.jsonl.gz", "out.csv.zst", "out.tsv", "out"]
+)
 @pytest.mark.parametrize("shard_rows", [None, 10])
 def test_vectors_are_the_same_in_files_and_shards_of_every_kind(tmp_path, model, right, name, shard_rows):
     out = tmp_path / name

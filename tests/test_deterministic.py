@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import tiny
+from bothways.run.engines.cores import Cores
 from bothways.run.engines.packed import engine
-from bothways.run.engines.packed.cores import Cores
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.protocol import Manner
 from bothways.run.model import Model
@@ -161,7 +161,7 @@ def said(code):
 FORKED = """
 import os, signal, threading
 import tiny
-from bothways.run.engines.packed.cores import CORES
+from bothways.run.engines.cores import CORES
 from bothways.run.engines.protocol import Manner
 from bothways.run.model import Model
 

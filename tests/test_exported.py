@@ -18,9 +18,10 @@ import tiny
 from bothways.batch import make_batch
 from bothways.cli import main
 from bothways.cli.comparing import texts_of
-from bothways.errors import BothwaysError
+from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.build import build_head
 from bothways.model.config import HeadConfig
+from bothways.run import compared, rounded_graph
 from bothways.run import exported as exported_module
 from bothways.run.bound import Bound
 from bothways.run.check import compare_engines, real_texts
@@ -319,6 +320,30 @@ def test_precision_is_what_was_exported_but_openvino_rounds_to_bf16_where_the_pr
     for name, precision in (("onnx", "bf16"), ("onnx", "int8"), ("int8", "bf16"), ("openvino", "int8")):
         with pytest.raises(BothwaysError, match=f"and is not computed in {precision}; leave precision out"):
             bw.load(folders / name, precision=precision)
+
+
+def test_bf16_of_a_graph_is_compared_with_float32_before_it_is_trusted(folders, monkeypatch, tmp_path):
+    monkeypatch.setattr(exported_module, "processor_features", lambda: ["avx512_bf16"])
+    monkeypatch.setattr(compared, "cache_folder", lambda: tmp_path)
+    asked, compare = [], rounded_graph.compare_engines
+
+    def rough(model, exact, rounding, texts):
+        asked.append((exact.precision, rounding.precision))
+        check = compare(model, exact, rounding, texts)
+        return {**check, "tag": {**check["tag"], "equal": 0.99}}
+
+    monkeypatch.setattr(rounded_graph, "compare_engines", rough)
+    with pytest.raises(BothwaysError, match=r"in bf16 is as like as .* beyond the bound .*; open it in float32"):
+        bw.load(folders / "openvino", precision="bf16").embed("the river")
+    loose = bw.load(folders / "openvino", precision="bf16", equal_decisions=0.98)
+    assert loose.embed("the river").shape == (loose.config.width,)
+    assert loose.check["tag"]["equal"] == 0.99
+    usual = bw.load(folders / "openvino", precision="auto")
+    with pytest.warns(BothwaysWarning, match=r"in bf16 is as like as .*; it is computed in float32"):
+        found = usual.embed(TEXTS[:3])
+    assert usual.precision == usual.engine.precision == "float32"
+    assert np.array_equal(found, bw.load(folders / "openvino").embed(TEXTS[:3]))
+    assert asked == [("float32", "bf16")]  # once, and known by the user's cache afterwards
 
 
 def test_an_engine_runs_what_was_exported_to_it(folders, tmp_path):

@@ -240,8 +240,10 @@ def test_a_bound_that_cannot_be_held_names_the_layer_that_hurts_most():
     model = tiny.model(())
     with pytest.raises(BothwaysError, match=r"within the bound .*block \d \w+, which loses most, alone as like"):
         checked(model, parts_of(model), "int8", Bound(worst_cosine=1.1), tiny.sentences(12))
-    with pytest.raises(BothwaysError, match=r"in bf16 is as like as .* beyond the bound .*; use float32"):
+    with pytest.raises(BothwaysError, match=r"in bf16 does not stay .*block \d \w+, which loses most.*; use float32"):
         checked(model, parts_of(model), "bf16", Bound(worst_cosine=1.1), tiny.sentences(12))
+    with pytest.raises(BothwaysError, match=r"in bf16 is as like as .* beyond the bound .*; use float32"):
+        checked(model, parts_of(model), "bf16", Bound(worst_cosine=1.1), tiny.sentences(12), search=False)
 
 
 def test_heads_are_judged_by_what_they_decide():

@@ -12,38 +12,40 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
+
+import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["torch", "transformers", "pyarrow", "sklearn", "matplotlib", "optuna", "pandas", "rich", "typer", "tokenizers"]
 
 
-def base_distributions():
-    """What a plain install brings, all the way down."""
+def distributions(*extras):
+    """What an installation of Bothways brings, all the way down, without Bothways itself."""
     found: dict[str, metadata.Distribution] = {}
-    wanted = [Requirement(line) for line in metadata.requires("bothways") or []]
+    wanted = [("bothways", ["", *extras])]
     while wanted:
-        requirement = wanted.pop()
-        extras = requirement.extras or {""}
-        applies = requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras)
-        if applies and requirement.name not in found:
-            found[requirement.name] = metadata.distribution(requirement.name)
-            wanted += [Requirement(line) for line in found[requirement.name].requires or []]
+        name, asked = wanted.pop()
+        for requirement in map(Requirement, metadata.requires(name) or []):
+            applies = requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in asked)
+            if applies and requirement.name not in found:
+                found[requirement.name] = metadata.distribution(requirement.name)
+                wanted.append((requirement.name, ["", *requirement.extras]))
     return found.values()
 
 
-@pytest.fixture(scope="module")
-def light(tmp_path_factory):
-    """Runs Python, or with `program=True` the command line, where only the base dependencies are installed."""
-    packages = tmp_path_factory.mktemp("packages")
-    for distribution in base_distributions():
+def installed(work, *extras):
+    """Runs Python, or with `program=True` the command line, where nothing else is installed; in a folder."""
+    packages = work / "packages"
+    packages.mkdir()
+    for distribution in distributions(*extras):
         for top in {file.parts[0] for file in distribution.files or () if not file.parts[0].startswith(("..", "__"))}:
             if not (packages / top).exists():
                 (packages / top).symlink_to(distribution.locate_file(top))
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV"))}
     environment = {**kept, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT / "src")]), "OMP_NUM_THREADS": "1"}
-    work = tmp_path_factory.mktemp("work")
     entry = "import sys; from bothways.cli import main; sys.exit(main())"
 
     def run(*arguments, program=True, status=0, stdin=None):
@@ -57,6 +59,14 @@ def light(tmp_path_factory):
         assert "Traceback" not in done.stderr
         return done
 
+    return run
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """A plain installation, with a configuration, a text and a tokenizer in its folder."""
+    work = tmp_path_factory.mktemp("work")
+    run = installed(work)
     (work / "model").mkdir()
     (work / "model" / "config.json").write_text('{"model_type": "bert"}')
     (work / "text.txt").write_text(
@@ -169,3 +179,21 @@ def test_the_page_of_a_run_needs_no_torch_but_what_draws_it(light):
     done = light("report", "run", status=2)
     assert done.stderr.count("\n") == 1
     assert "bothways[torch]" in done.stderr
+
+
+@pytest.mark.parametrize("extra", ["light", "openvino"])
+def test_what_was_exported_runs_where_nothing_but_its_runtime_is_installed(tmp_path, extra):
+    model = tiny.model(("classify",))
+    to = {"light": "onnx"}.get(extra, extra)
+    model.export(tmp_path / "exported", to=to, texts=tiny.sentences(5))
+    (tmp_path / "texts.txt").write_text("the red river\nan old house\n", encoding="utf-8")
+    run = installed(tmp_path, extra)
+    run("embed", "exported", "texts.txt", "vectors.npy", "--quiet")
+    wanted = model.embed(["the red river", "an old house"])
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), wanted, atol=1e-5)
+    run("predict", "exported", "texts.txt", "--out", "found.jsonl", "--quiet")
+    rows = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["prediction"] for row in rows] == [model.classify(row["text"]).label for row in rows]
+    (measured,) = json.loads(run("bench", "embed", "exported", "--seconds", "0.05", "--json", "--quiet").stdout)
+    assert (measured["engine"], measured["precision"]) == (to, "float32")
+    assert 0 < measured["load"] < 60

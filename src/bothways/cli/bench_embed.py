@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,10 +22,13 @@ from bothways.cli.options import (
     written,
 )
 
+if TYPE_CHECKING:
+    from bothways.use.bench_embed import Embedded
+
 EXAMPLES = [
     "bothways bench embed my-bert",
     "bothways bench embed my-bert reviews.csv --text review --seconds 30",
-    "bothways bench embed my-bert --precision int8 --json",
+    "bothways bench embed my-bert --engine packed --precision int8 --json",
     "bothways bench embed my-classifier --labelled dev.csv --allowed-loss 0.005 --keep",
 ]
 _TEXTS = 2000
@@ -55,6 +58,8 @@ def embed(
     from itertools import islice
 
     from bothways.run.bound import Bound, asked_bound
+    from bothways.run.exported import is_exported
+    from bothways.run.hub import find_model
     from bothways.use.bench_embed import ASKED, bench_embed, recommendation
     from bothways.use.predictions.shared import Wish, ask_texts
 
@@ -99,7 +104,7 @@ def embed(
             f"{one.load:.1f} s",
             f"{one.worst_cosine:.6f}" + ("" if one.equal is None else f", {one.equal:.1%} equal decisions"),
             f"{one.mean_cosine:.6f}",
-            *((f"{one.metric:.4f} ({one.change:+.4f})",) if one.metric is not None else ()),
+            *((_metric(one),) if one.metric is not None else ()),
         )
         for one in found
         if not one.refused
@@ -108,4 +113,9 @@ def embed(
     for one in found:
         if one.refused:
             output.line(f"{one.engine} {one.precision}: {one.refused}")
-    output.line(f"\n{recommendation(found, asked_bound(worst_cosine, equal_decisions) or Bound(), allowed_loss)}")
+    bound, exported = asked_bound(worst_cosine, equal_decisions) or Bound(), is_exported(find_model(model, False))
+    output.line(f"\n{recommendation(found, bound, allowed_loss, exported=exported)}")
+
+
+def _metric(one: Embedded) -> str:
+    return f"{one.metric:.4f}" + (f" ({one.change:+.4f})" if one.change is not None else "")

@@ -48,7 +48,7 @@ def embed(
         str, typer.Argument(metavar="IN", help="Texts: a table, .txt, .npy, a folder, or - (standard input).")
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A .npy, .jsonl or .parquet file, a folder, or - (JSON lines).")
+        Path, typer.Argument(metavar="OUT", help="A .npy, .jsonl, .parquet or .csv file, a folder, or - (JSON lines).")
     ],
     text: Text = None,
     lines: Lines = False,

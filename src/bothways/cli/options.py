@@ -156,7 +156,7 @@ Compared = Annotated[
     Path | None, data("--texts", "FILE", "Texts to compare with MODEL on: a table, a .txt, or -; else English ones.")
 ]
 AnyPrecision = Annotated[
-    Literal["float32", "bf16", "int16", "int8"] | None, machine("--precision", None, "Only this one.")
+    Literal["float32", "bf16", "fp16", "int16", "int8"] | None, machine("--precision", None, "Only this one.")
 ]
 Threads = Annotated[
     int | None, machine("--threads", "N", "Processor threads; all that are allowed.", min=1, callback=limit)

@@ -96,6 +96,13 @@ def judged(check: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: check[kind] for kind in TASK_HEADS if "equal" in check.get(kind, ())} or {VECTOR: check[VECTOR]}
 
 
+def said(check: dict[str, Any]) -> str:
+    """How like float32 what an engine gives is, in words."""
+    parts = [f"as like as {check[VECTOR]['worst_cosine']:.5f} in its worst vector's cosine"]
+    equal = {kind: found["equal"] for kind, found in check.items() if isinstance(found, dict) and "equal" in found}
+    return ", ".join(parts + [f"{share:.2%} equal in {kind}" for kind, share in equal.items()])
+
+
 def note(
     lower: dict[str, Any], precision: str, found: Mapping[str, Any], bound: Bound, *, chosen: bool = False
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.model.kernels.compiled import describe_kernels
 from bothways.run.bound import Bound, note, remembered, usual_precision
 from bothways.run.compared import keep, recall
 from bothways.run.engines.packed.engine import PackedEngine, fast_precision
@@ -36,17 +38,17 @@ def precision_for(model: Model, asked: str) -> str:
 def packed_for(model: Model) -> PackedEngine:
     """The packed engine in the model's precision.
 
-    Lower precision, unless bf16 or int16 was asked for as it is, is compared with float32 before it is taken. ``auto``
-    goes on to a higher one where it is too far.
+    Lower precision is compared with float32 before it is taken, of models that read texts. Where it is too far, layers
+    stay in higher precision; ``auto`` goes on to a higher one for all.
 
     Raises:
         BothwaysError: It does not stay within the bound, and was asked for by its name.
     """
     precision = model.precision
-    as_asked = precision in PLAIN and not model._auto and model._bound is None
-    if as_asked and precision == "bf16" and not (native := native_bf16("cpu"))[0]:
+    if not model._auto and precision == "bf16" and not (native := native_bf16("cpu"))[0]:
         warnings.warn(BothwaysWarning(f"bf16 is slower here than float32: {native[1]}"), stacklevel=2)
-    if as_asked or precision == "float32":
+    untold = precision in PLAIN and model._known.tokenizer is None  # there is no text to compare by
+    if untold or precision == "float32":
         return PackedEngine(model.parts, precision, manner=model._manner)
     try:
         return _compared(model, precision)
@@ -72,20 +74,31 @@ def _compared(model: Model, precision: str) -> PackedEngine:
         raise BothwaysError("this processor, or this torch, has no fast int8 products; use float32 or bf16")
     parts, manner, lower = model.parts, model._manner, model._known.lower
     known, rounded = remembered(lower, precision, model._bound), model._saved.rounded
-    if known is None and precision in PLAIN and (before := recall(model, precision)) is not None:
-        note(lower, precision, before | {"weights": parts.fingerprint()}, model._bound or Bound())
-        known = remembered(lower, precision, model._bound)
+    if known is None and precision in PLAIN and (before := recall(precision, _depends_on(model))) is not None:
+        found, bound = before
+        if not (model._auto and found["kept"]):  # all layers in another precision are faster
+            note(lower, precision, found | {"weights": parts.fingerprint()}, bound)
+            known = remembered(lower, precision, model._bound)
     if known is not None and (rounded or precision in PLAIN) and known.get("weights") == parts.fingerprint():
         from bothways.run.engines.packed.calibrate import from_tensors
 
-        return PackedEngine(
-            parts, precision, rounded=from_tensors(rounded) if precision == "int8" else None, manner=manner
-        )
+        if precision == "int8":
+            return PackedEngine(parts, precision, rounded=from_tensors(rounded), manner=manner)
+        return PackedEngine(parts, precision, manner=manner, kept=known["kept"])
     from bothways.run.guard import checked
     from bothways.run.lower import remember
 
-    found = checked(model, parts, precision, model._bound, manner=manner)
-    remember(model, precision, found, model._bound or Bound())
+    looked = checked(model, parts, precision, model._bound, manner=manner, search=not model._auto)
+    remember(model, precision, looked, model._bound or Bound())
     if precision in PLAIN:
-        keep(model, precision, found.check)
-    return found.engine
+        keep(precision, _depends_on(model), looked.noted(), model._bound or Bound())
+    return looked.engine
+
+
+def _depends_on(model: Model) -> tuple[object, ...]:
+    """What the numbers of a precision depend on."""
+    parts = model.parts
+    return (
+        *(parts.fingerprint(), parts.encoder.config, sorted(parts.head_configs.items()), model.sentence),
+        *(model.tokenizer.fingerprint, model.max_length, describe_kernels(), version("torch")),
+    )

@@ -1,8 +1,8 @@
-"""What a comparison of bf16 or int16 with float32 found, kept for the next process: a small file in the user's cache.
+"""What a comparison of lower precision with float32 found, kept for the next process: a small file in the user's cache.
 
-The comparison takes seconds, and ``precision="auto"`` asks for it in every process. A file is named by all that the
-numbers depend on: weights, configurations, vocabulary, processor, versions. One that is missing, damaged or cannot be
-written only means that the comparison is made again.
+The comparison takes seconds, and every process asks for it. A file is named by all that the numbers depend on: weights,
+configurations, vocabulary, processor, versions. One that is missing, damaged or cannot be written only means that the
+comparison is made again.
 """
 
 from __future__ import annotations
@@ -10,47 +10,45 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bothways.cache import cache_folder
-from bothways.model.kernels.compiled import describe_kernels
+from bothways.run.bound import Bound
 from bothways.run.precision import processor_kind
 
-if TYPE_CHECKING:
-    from bothways.run.model import Model
 
+def recall(precision: str, depends_on: tuple[object, ...]) -> tuple[dict[str, Any], Bound] | None:
+    """The layers ``kept`` and the outputs' likeness (``check``) as they were found before, and for which bound.
 
-def recall(model: Model, precision: str) -> dict[str, Any] | None:
-    """The outputs' likeness (``check``) as it was found before; None where it was not."""
+    Args:
+        precision: Which.
+        depends_on: What the numbers depend on, but for processor and version; told apart by its representation.
+    """
     try:
-        kept = json.loads(_place(model, precision).read_text(encoding="utf-8"))
-        return {"kept": [], "check": kept["check"]} if isinstance(kept["check"]["vector"], dict) else None
+        found = json.loads(_place(precision, depends_on).read_text(encoding="utf-8"))
+        bound, kept = Bound(**found.pop("bound")), list(found["kept"])
+        return ({**found, "kept": kept}, bound) if isinstance(found["check"]["vector"], dict) else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(model: Model, precision: str, check: dict[str, Any]) -> None:
+def keep(precision: str, depends_on: tuple[object, ...], found: dict[str, Any], bound: Bound) -> None:
     """Keeps what was found."""
     with suppress(OSError, RuntimeError, ValueError, TypeError):
-        place = _place(model, precision)
+        place = _place(precision, depends_on)
         part = place.with_suffix(f".{os.getpid()}")
         try:
-            part.write_text(json.dumps({"check": check}), encoding="utf-8")
+            part.write_text(json.dumps({**found, "bound": asdict(bound)}), encoding="utf-8")
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)
 
 
-def _place(model: Model, precision: str) -> Path:
-    """The file for a model in a precision; OSError or RuntimeError where there is no place."""
-    parts = model.parts
-    depends_on = (
-        *(parts.fingerprint(), parts.encoder.config, sorted(parts.head_configs.items()), model.sentence),
-        *(model.tokenizer.fingerprint, model.max_length, processor_kind(), describe_kernels()),
-        *(version("bothways"), version("torch")),
-    )
-    name = blake2b(repr(depends_on).encode(), digest_size=12).hexdigest()
-    return cache_folder() / f"{precision}-{name}.json"
+def _place(precision: str, depends_on: tuple[object, ...]) -> Path:
+    """The file; OSError or RuntimeError where there is no place."""
+    named = repr((depends_on, processor_kind(), version("bothways")))
+    return cache_folder() / f"{precision}-{blake2b(named.encode(), digest_size=12).hexdigest()}.json"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
-from bothways.errors import BothwaysError, closest
+from bothways.errors import BothwaysError, BothwaysWarning, closest
 from bothways.model.config import EncoderConfig, HeadConfig
-from bothways.run.bound import Bound
+from bothways.run.bound import Bound, said
 from bothways.run.engines.protocol import Manner
 from bothways.run.engines.rectangles import RectangleEngine
 from bothways.run.files import write_json
@@ -21,6 +22,7 @@ from bothways.run.folder_files import OWN_FILE, own_file
 from bothways.run.known import Known
 from bothways.run.machine import BF16_FEATURES, processor_features
 from bothways.run.questions import Questions
+from bothways.run.rounded_graph import rounded_check
 from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.tokenizer import Tokenizer
 
@@ -94,6 +96,7 @@ class Exported(Questions):
     Attributes:
         exported: What is known of the export: ``to``, ``precision``, the check of its outputs.
         precision: What products are computed in.
+        check: How like the original's what it computes is; in bf16 that of the float32 graph until the engine is made.
 
     Raises:
         BothwaysError: The folder is not whole, was written by a later version or for another processor, or was asked
@@ -124,7 +127,8 @@ class Exported(Questions):
         self.precision = _check_precision(name, self.exported, precision)
         _check_processor(name, self.exported)
         _check_bound(name, self.exported, bound)
-        self._manner = manner
+        self.check: dict[str, Any] = self.exported.get("check", {})
+        self._manner, self._bound, self._auto = manner, bound or Bound(), precision == "auto"
         self._engine: RectangleEngine | None = None
 
     @property
@@ -134,14 +138,34 @@ class Exported(Questions):
 
     @property
     def engine(self) -> RectangleEngine:
-        """What runs it: made at the first question."""
+        """What runs it: made at the first question, and in bf16 compared with float32 first.
+
+        Raises:
+            BothwaysError: bf16 was asked for by its name and is beyond the bound.
+        """
         with self._turns.compute:
             if self._engine is None:
-                made = _engine_class(self._target)
-                graph = self.exported.get("graph", "")
-                pad = self._config.embeddings.pad_id
-                self._engine = made(self.folder, pad, self.precision, graph, self._manner)
+                lowered = self.precision != self.exported["precision"]
+                self._engine = self._rounding_engine() if lowered else self._engine_in(self.precision)
         return self._engine
+
+    def _engine_in(self, precision: str) -> RectangleEngine:
+        pad, graph = self._config.embeddings.pad_id, self.exported.get("graph", "")
+        return _engine_class(self._target)(self.folder, pad, precision, graph, self._manner)
+
+    def _rounding_engine(self) -> RectangleEngine:
+        """One that rounds a float32 graph if that stays within the bound; for ``auto`` else one that does not."""
+        rounding = self._engine_in(self.precision)
+        check = rounded_check(self, rounding, lambda: self._engine_in("float32"))
+        if self._bound.holds(check):
+            self.check = check
+            return rounding
+        beyond = f"{self.name} in {self.precision} is {said(check)}, beyond the bound ({self._bound})"
+        if not self._auto:
+            raise BothwaysError(f"{beyond}, and {self._target} rounds all layers alike; open it in float32")
+        warnings.warn(BothwaysWarning(f"{beyond}; it is computed in float32"), stacklevel=4)
+        self.precision = "float32"
+        return self._engine_in("float32")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_engine": None}

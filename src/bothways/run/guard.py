@@ -15,14 +15,14 @@ import numpy as np
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
 from bothways.progress import progress
-from bothways.run.bound import Bound, Metric, judged
+from bothways.run.bound import Bound, Metric, judged, said
 from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed.calibrate import calibrate
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int8 import Rounded, can_int8
-from bothways.run.engines.packed.pack import layers
-from bothways.run.engines.protocol import HIDDEN, VECTOR, Engine, Manner, Output
+from bothways.run.engines.packed.pack import layers, sizes
+from bothways.run.engines.protocol import HIDDEN, Engine, Manner, Output
 from bothways.run.runner import Runner
 
 _CALIBRATION_TOKENS = 1024
@@ -126,8 +126,9 @@ def checked(
     texts: Sequence[str] | None = None,
     manner: Manner | None = None,
     metric: Metric | None = None,
+    search: bool = True,
 ) -> Checked:
-    """An engine of lower precision that stays within a bound.
+    """An engine of lower precision that stays within a bound: int8 with layers kept in bf16 or int16, those in float32.
 
     Args:
         model: Whose tokenizer and heads tell what is compared.
@@ -137,24 +138,27 @@ def checked(
         texts: Real texts of many lengths; English ones when not given. int8 rounds weights by every second of them.
         manner: How the engine runs.
         metric: What decides instead of the bound.
+        search: Whether layers are kept where all in lower precision are beyond the bound, which takes a while.
 
     Raises:
         BothwaysError: The processor or this torch lacks the precision, or the bound cannot be held; the sentence names
-            the layer that hurts most.
+            the layer that hurts most, if they were looked at.
     """
     texts, manner = list(texts or real_texts(model.max_length)), manner or Manner()
     rounded = _rounded(model, parts, texts) if precision == "int8" else {}
+    weights = {name: found.weight.numel() for name, found in rounded.items()} or sizes(parts.encoder)
     exact = PackedEngine(parts, "float32", manner=manner)
     judge = Judge(model, exact, texts, bound or Bound(), metric)
-    if precision == "int8":
-        return _search(_Search(parts, judge, manner, rounded))
-    engine = PackedEngine(parts, precision, manner=manner)
-    found = judge.found(engine)
-    if not judge.holds(found):
+    asked = _Search(parts, judge, manner, precision, weights, rounded)
+    engine = asked.engine(weights)
+    first = judge.found(engine)
+    if judge.holds(first):
+        return asked.checked(engine, first)
+    if not search:
         raise BothwaysError(
-            f"{model.name} in {precision} is {judge.said(found)}, beyond the bound ({judge.asked()}); use float32"
+            f"{model.name} in {precision} is {judge.said(first)}, beyond the bound ({judge.asked()}); use float32"
         )
-    return Checked(engine, **judge.noted(found))
+    return _search(asked, first)
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,16 @@ class _Search:
     parts: Parts
     judge: Judge
     manner: Manner
+    precision: str
+    sizes: dict[str, int]
     rounded: dict[str, Rounded]
 
     def engine(self, names: Iterable[str]) -> PackedEngine:
-        """With so many layers in int8."""
-        used = {name: self.rounded[name] for name in names}
-        return PackedEngine(self.parts, "int8", rounded=used, manner=self.manner)
+        """With so many layers in lower precision."""
+        lower = set(names)
+        kept = [] if self.rounded else [name for name in self.sizes if name not in lower]
+        used = {name: self.rounded[name] for name in lower & self.rounded.keys()}
+        return PackedEngine(self.parts, self.precision, rounded=used, manner=self.manner, kept=kept)
 
     def checked(self, engine: PackedEngine, found: Found, kept: Sequence[str] = ()) -> Checked:
         """What was found good."""
@@ -193,22 +201,21 @@ class _Remembered:
             yield batch, self._known[key]
 
 
-def _search(search: _Search) -> Checked:
-    """Keeps the layers that hurt most for their size in higher precision, as few as the bound needs."""
-    judge, names = search.judge, list(search.rounded)
-    engine = search.engine(names)
-    first = judge.found(engine)
-    if judge.holds(first):
-        return search.checked(engine, first)
+def _search(search: _Search, first: Found) -> Checked:
+    """Keeps the layers that hurt most for their size in higher precision, as few as the bound needs.
+
+    Args:
+        search: What is looked for.
+        first: What all of them in lower precision come to.
+    """
+    judge, names = search.judge, list(search.sizes)
     with progress("Finding the layers that lose most", len(names), "layers") as bar:
         alone = {}
         for name in names:
             alone[name] = judge.glance(search.engine([name]))
             bar.advance(1)
     none = _loss(judge.glance(search.engine([])))
-    hurting = sorted(
-        names, key=lambda name: (_loss(alone[name]) - none) / search.rounded[name].weight.numel(), reverse=True
-    )
+    hurting = sorted(names, key=lambda name: (_loss(alone[name]) - none) / search.sizes[name], reverse=True)
     fewest, most, good = 1, len(hurting) - 1, None
     while fewest <= most:  # what holds with some layers kept holds with more
         count = (fewest + most) // 2
@@ -221,9 +228,10 @@ def _search(search: _Search) -> Checked:
     if good is not None:
         return _taken_back(search, good)
     worst = max(names, key=lambda name: _loss(alone[name]))
+    precision, instead = search.precision, "bf16 or float32" if search.rounded else "float32"
     raise BothwaysError(
-        f"{judge.model.name} in int8 does not stay within the bound ({judge.asked()}): all layers in int8 are "
-        f"{judge.said(first)}, and {worst}, which loses most, alone {said(alone[worst])}; use bf16 or float32"
+        f"{judge.model.name} in {precision} does not stay within the bound ({judge.asked()}): all layers in "
+        f"{precision} are {judge.said(first)}, and {worst}, which loses most, alone {said(alone[worst])}; use {instead}"
     )
 
 
@@ -231,7 +239,7 @@ def _taken_back(search: _Search, good: Checked) -> Checked:
     """Of the layers that were kept, those that need not be: the bound holds in int8, too, once others are kept."""
     for name in reversed(good.kept[:-1]):  # without the last one it did not hold
         kept = [other for other in good.kept if other != name]
-        engine = search.engine([other for other in search.rounded if other not in kept])
+        engine = search.engine(search.sizes.keys() - set(kept))
         found = search.judge.found(engine)
         if search.judge.holds(found):
             good = search.checked(engine, found, kept)
@@ -253,10 +261,3 @@ def _loss(check: dict[str, Any]) -> float:
     """How much is lost of decisions, or of cosines; between equals the hidden states decide."""
     lost = [max(1 - found.get("mean_cosine", 1.0), 1 - found.get("equal", 1.0)) for found in judged(check).values()]
     return float(max(lost) + 1e-3 * (1 - check[HIDDEN]["mean_cosine"]))
-
-
-def said(check: dict[str, Any]) -> str:
-    """How like float32 what an engine gives is, in words."""
-    parts = [f"as like as {check[VECTOR]['worst_cosine']:.5f} in its worst vector's cosine"]
-    equal = {kind: found["equal"] for kind, found in check.items() if isinstance(found, dict) and "equal" in found}
-    return ", ".join(parts + [f"{share:.2%} equal in {kind}" for kind, share in equal.items()])

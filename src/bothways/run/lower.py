@@ -66,7 +66,7 @@ def quantize(
     others = {"bf16": native_bf16("cpu")[0], "int16": can_int16()}
     for name in (name for name, able in others.items() if able and precision == "int8"):
         try:
-            other = checked(model, parts, name, bound, texts, metric=metric)
+            other = checked(model, parts, name, bound, texts, metric=metric, search=False)
         except BothwaysError:  # too far: then it is no choice
             continue
         engines[name] = other.engine

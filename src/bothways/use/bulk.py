@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bothways.run.questions import Questions
 
 PREDICTIONS = ENDINGS
-VECTORS = (".npy", ".jsonl", ".parquet")
+VECTORS = (".npy", ".jsonl", ".parquet", ".csv", ".tsv")
 
 __all__ = ["PREDICTIONS", "VECTORS", "BulkResult", "embed", "predict"]
 
@@ -131,8 +131,8 @@ def embed(
     Args:
         model: Any model.
         source: A table with a column of texts, or texts without columns, as for `predict`.
-        out: A ``.npy`` (vectors alone, ``(rows, D)`` float32), ``.jsonl`` (also compressed) or ``.parquet`` file (text
-            and ``vector``), a folder of such files, or ``-``.
+        out: A ``.npy`` (vectors alone, ``(rows, D)`` float32), ``.jsonl``, ``.csv`` or ``.tsv`` (these also compressed)
+            or ``.parquet`` file (text and ``vector``), a folder of such files, or ``-``.
         text: The column of texts; found by its name when not given.
         lines: Whether each line of a file, or of standard input, is a text, whatever its name.
         pooling: As in `Questions.embed`.

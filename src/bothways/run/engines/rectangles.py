@@ -18,6 +18,7 @@ import numpy as np
 
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
+from bothways.run.engines.cores import CORES
 from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Manner, Output
 from bothways.run.machine import wanted_threads
 
@@ -88,7 +89,7 @@ class RectangleEngine(ABC):
             segments[real] = batch.segment_ids[tokens]
         if "places" in self.inputs:
             given["places"] = np.flatnonzero(real & (ids == output.token))
-        with self._lock:
+        with self._lock, CORES.held(self.threads, self.threads):
             outputs = self.compute(_names(output), given)
         found = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
         return found[real] if output.kind in BY_TOKEN else found

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bothways.batch import TokenBatch
+from bothways.run.engines.cores import CORES
 from bothways.run.engines.outputs import Parts, compute
 from bothways.run.engines.protocol import Manner, Output
 from bothways.run.precision import resolve_precision
@@ -41,9 +42,23 @@ class ReferenceEngine:
         """As `Engine.run` says; one batch after the other."""
         self._parts.eval()
         for batch in batches:
-            with _threads(1 if self.manner.deterministic else None), torch.inference_mode(), self._rounding.autocast():
+            with self._cores(), torch.inference_mode(), self._rounding.autocast():
                 found = compute(self._parts, batch, output)
             yield batch, found.float().cpu().numpy()
+
+    @contextmanager
+    def _cores(self) -> Iterator[None]:
+        """The threads that compute while the block runs, on cores that no other engine of this process has then."""
+        before = torch.get_num_threads()
+        count = 1 if self.manner.deterministic else before
+        if self._parts.encoder.device.type != "cpu":
+            count = 0
+        with CORES.held(count, before):
+            torch.set_num_threads(count or before)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(before)
 
     def tables(self, kind: str) -> dict[str, np.ndarray]:
         """As `Engine.tables` says."""
@@ -55,14 +70,3 @@ class ReferenceEngine:
         device = self._parts.encoder.device
         said = {"engine": self.name, "precision": self.precision, "device": str(device)}
         return said | {"deterministic": self.manner.deterministic}
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads compute while the block runs; None: as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

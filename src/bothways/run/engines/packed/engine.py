@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
@@ -16,8 +16,8 @@ import torch
 from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
 from bothways.model.kernels.compiled import describe_kernels, kernels
+from bothways.run.engines.cores import CORES
 from bothways.run.engines.outputs import Parts, compute
-from bothways.run.engines.packed.cores import CORES
 from bothways.run.engines.packed.int8 import Int8Linear, Rounded
 from bothways.run.engines.packed.int16 import Int16Linear, can_int16
 from bothways.run.engines.packed.linear import PackedLinear, can_pack
@@ -44,6 +44,8 @@ class PackedEngine:
             do in `fast_precision`, and where that is not bf16, float16 passes between layers if it can.
         threads: How many batches are run at once; as many as torch may use when not given.
         manner: How it runs.
+        kept: In bf16 and int16: layers that multiply in float32 (`bothways.run.engines.packed.pack.sizes`); float32
+            then passes between all of them.
 
     Raises:
         BothwaysError: int16 is asked for, and there is no kernel for it.
@@ -58,19 +60,21 @@ class PackedEngine:
         threads: int | None = None,
         rounded: Mapping[str, Rounded] | None = None,
         manner: Manner | None = None,
+        kept: Collection[str] = (),
     ) -> None:
         if precision == "int16" and not can_int16():
             raise BothwaysError(
                 f"int16 needs a processor with AVX-512 and VNNI, and a C compiler ({describe_kernels()}); use float32"
             )
         self.precision, self.manner = precision, manner or Manner()
-        self._rounded = sorted(rounded or ())
+        self._rounded, self._kept = sorted(rounded or ()), sorted(kept)
         self.threads = threads or torch.get_num_threads()
         self._dtype = _DTYPES[fast_precision() if precision == "int8" else precision]
         narrow = rounded and self._dtype != torch.bfloat16 and keeps_halves(parts.encoder)
-        between = torch.float16 if narrow else passed(self._dtype)
+        between = torch.float16 if narrow else torch.float32 if kept else passed(self._dtype)
+        self._rounds = between == torch.bfloat16
         self.batch_tokens = 1 if self.manner.deterministic else _BATCH_BYTES // between.itemsize
-        self._parts = pack(parts, self._dtype, rounded, between)
+        self._parts = pack(parts, self._dtype, rounded, between, kept)
         self._parts.eval()
         self._any_shape = all(
             layer.any_shape
@@ -112,7 +116,7 @@ class PackedEngine:
     def _answer(self, batch: TokenBatch, output: Output) -> np.ndarray:
         count = 0 if self._any_shape else fillers(batch.tokens)
         whole = filled(batch, count, 1 if output.token == 0 else 0)
-        rounding = torch.autocast("cpu", self._dtype) if self._dtype == torch.bfloat16 else nullcontext()
+        rounding = torch.autocast("cpu", torch.bfloat16) if self._rounds else nullcontext()
         with torch.inference_mode(), rounding:
             found = compute(self._parts, whole, output)
         # each filler is a token, and a sequence, of its own; no place of a masked token
@@ -132,6 +136,7 @@ class PackedEngine:
             "packed": self._dtype == torch.int16 or can_pack(self._dtype),
             "kernels": kernels() is not None,
             "int8": self._rounded,
+            "kept": self._kept,
             "deterministic": self.manner.deterministic,
             "pinned": self.manner.pinned,
         }

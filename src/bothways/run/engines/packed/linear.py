@@ -47,7 +47,7 @@ class PackedLinear(nn.Module):
         bias: ``(O,)``, or None.
         dtype: What is multiplied: float32 or bfloat16.
         activation: Applied to what comes out; a name in `ACTIVATIONS` that can be fused, or None.
-        out: What comes out, if it is not the same: float16, from our own kernel.
+        out: What comes out, if it is not the same; float16 from our own kernel alone.
     """
 
     def __init__(
@@ -89,13 +89,15 @@ class PackedLinear(nn.Module):
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
             x_TI.contiguous(), self._weight, self._bias, kernel, [], algorithm
         )
-        return out
+        return out.to(self.out)
 
     def plus(self, x_TI: Tensor, other_TO: Tensor) -> Tensor:
         """What `forward` gives, without activation, and another ``(T, O)`` added to it."""
         if not x_TI.numel():
             return other_TO
         x_TI, other_TO = x_TI.to(self.dtype).contiguous(), other_TO.to(self.out).contiguous()
+        if self._ours is None and self.out != self.dtype:
+            return self.forward(x_TI).add_(other_TO)
         if self._ours is not None:
             return self._ours.linear(x_TI, self._weight, self._bias, self.out, added=other_TO)
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_TI, other_TO, self._weight, self._bias, "add")

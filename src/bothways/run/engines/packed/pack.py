@@ -7,7 +7,7 @@ every family runs. Nothing of the original is changed, and what is not packed (t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ def pack(
     dtype: torch.dtype,
     rounded: Mapping[str, Rounded] | None = None,
     between: torch.dtype | None = None,
+    kept: Collection[str] = (),
 ) -> Parts:
     """Packs an encoder and its heads.
 
@@ -50,17 +51,20 @@ def pack(
         rounded: For layers that are to multiply in int8, by the names of `layers`, what their weights became.
         between: What passes between the layers of blocks, if not what is usually `passed`: float16 where an encoder
             `keeps_halves`.
+        kept: Layers that multiply in float32 all the same, by their names in `sizes`.
     """
     usual = passed(dtype)
     encoder, between = shared_copy(parts.encoder), between or usual
     stack = encoder.stack
-    packed = [_block(block, f"block {at}", dtype, between, rounded or {}) for at, block in enumerate(stack.blocks)]
+    packed = [
+        _block(block, f"block {at}", dtype, between, rounded or {}, kept) for at, block in enumerate(stack.blocks)
+    ]
     stack.blocks = nn.ModuleList(packed)
     kernel, first = kernels(), encoder.embeddings
     if kernel is not None and type(first) is Embeddings and kernel.looks_up(first.tokens.weight):
         encoder.embeddings = PackedEmbeddings(first, kernel, None if between == usual else between)
-    _linears(encoder, dtype, between)
-    if between != usual:
+    _linears(encoder, dtype, between, kept)
+    if between == torch.float16:
         stack.norm = _Widened()
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
     return Parts(encoder, heads, parts.head_configs)
@@ -106,6 +110,16 @@ def layers(encoder: Encoder) -> dict[str, Layer]:
     return found
 
 
+def sizes(encoder: Encoder) -> dict[str, int]:
+    """How many weights each linear layer has: those of `layers` by their names there, others by their modules'."""
+    found = {name: layer.weight.numel() for name, layer in layers(encoder).items()}
+    named = [f"stack.blocks.{place}." for place, block in enumerate(encoder.stack.blocks) if _usual(block)]
+    for name, module in encoder.named_modules():
+        if type(module) is nn.Linear and not name.startswith(tuple(named)):
+            found[name] = module.weight.numel()
+    return found
+
+
 def shared_copy(module: Any) -> Any:
     """Another module with the same tensors and functions."""
     shared = {id(value): value for value in (*module.parameters(), *module.buffers(), *ACTIVATIONS.values())}
@@ -127,7 +141,12 @@ def _activation(feed_forward: Any) -> str:
 
 
 def _block(
-    block: Any, name: str, dtype: torch.dtype, between: torch.dtype, rounded: Mapping[str, Rounded]
+    block: Any,
+    name: str,
+    dtype: torch.dtype,
+    between: torch.dtype,
+    rounded: Mapping[str, Rounded],
+    kept: Collection[str],
 ) -> nn.Module:
     if not _usual(block) or not _can(dtype):
         return block
@@ -137,7 +156,8 @@ def _block(
     inside = torch.float16 if halves else between
 
     def layer(part: str, out: torch.dtype, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Any:
-        return _layer(weight, bias, dtype, out, rounded.get(f"{name} {part}"), activation)
+        multiplied = torch.float32 if f"{name} {part}" in kept else dtype
+        return _layer(weight, bias, multiplied, out, rounded.get(f"{name} {part}"), activation)
 
     attention, inner, outer = block.attention, block.feed_forward.inner, block.feed_forward.output
     activation = _activation(block.feed_forward)
@@ -188,15 +208,16 @@ def _can(dtype: torch.dtype) -> bool:
     return can_int16() if dtype == torch.int16 else can_pack(dtype)
 
 
-def _linears(module: Any, dtype: torch.dtype, out: torch.dtype | None = None) -> Any:
+def _linears(module: Any, dtype: torch.dtype, out: torch.dtype | None = None, kept: Collection[str] = ()) -> Any:
     """Packs every linear layer below a module that is not packed yet, and norms where there is a kernel for them."""
     if not _can(dtype):
         return module
     kernel = kernels()
-    for part in list(module.modules()):
+    for path, part in list(module.named_modules()):
         for name, child in list(part.named_children()):
             if type(child) is nn.Linear:
-                setattr(part, name, _linear(child.weight, child.bias, dtype, out))
+                multiplied = torch.float32 if f"{path}.{name}".removeprefix(".") in kept else dtype
+                setattr(part, name, _linear(child.weight, child.bias, multiplied, out))
             elif type(child) is nn.LayerNorm and kernel is not None:
                 setattr(part, name, PackedNorm(child, kernel))
     return module
