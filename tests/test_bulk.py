@@ -255,6 +255,28 @@ def test_an_iterator_that_is_left_leaves_no_thread(model):
     assert threading.active_count() == before
 
 
+LEFT = """
+import tiny
+from bothways.run import stream
+
+def texts():
+    while True:
+        yield "the red river"
+
+stream.WINDOW = {window}
+found = tiny.model(()).embed(texts())
+next(found)
+"""
+
+
+@pytest.mark.parametrize("window", [7, 4096])
+def test_a_program_may_end_while_vectors_are_half_read(window):
+    away = {"PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parent, *sys.path]))}
+    typed = [sys.executable, "-c", LEFT.format(window=window)]
+    done = subprocess.run(typed, capture_output=True, text=True, env=os.environ | away, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_what_goes_wrong_in_an_iterator_comes_after_the_vectors_before_it(model, right):
     got = []
     with pytest.raises(BothwaysError, match="text 15 is not a string but NoneType"):

@@ -7,11 +7,13 @@ however many texts there are.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -67,6 +69,9 @@ class Workers(Protocol):
 class Threads:
     """Answers windows in this process; closed, it stops between two batches.
 
+    A process that ends closes it too, rather than wait for what nobody will read: so its threads are not those of an
+    executor, which Python lets work to the end first.
+
     Args:
         answer: What is made of a window.
     """
@@ -75,19 +80,51 @@ class Threads:
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         one_heap()
-        self._answer, self._stop = answer, threading.Event()
-        self._pool = ThreadPoolExecutor(2, "window")
+        self._answer, self._stop, self._closed = answer, threading.Event(), False
+        self._given: SimpleQueue[tuple[Future[Done], tuple[Any, ...]] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name=f"window {n}", daemon=True) for n in range(2)]
 
     def __enter__(self) -> Threads:
+        atexit.register(self._close)
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._closed:  # as when what reads the answers is left for Python to clear away, after all modules
+            return
+        self._closed = True
+        atexit.unregister(self._close)
         self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
+        for _ in self._threads:
+            self._given.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, *columns: Any) -> Future[Done]:
         """As `Workers.submit` says."""
-        return self._pool.submit(done, self._answer, columns, self._stop)
+        future: Future[Done] = Future()
+        self._given.put((future, columns))
+        return future
+
+    def _work(self) -> None:
+        while self._answered():
+            pass
+
+    def _answered(self) -> bool:
+        """Answers the next window; False where there are no more. Nothing of it is held while the next is awaited."""
+        given = self._given.get()
+        if given is None or self._stop.is_set():
+            return False
+        future, columns = given
+        try:
+            future.set_result(done(self._answer, columns, self._stop))
+        except BaseException as error:
+            future.set_exception(error)
+        return True
 
 
 def done(answer: Callable[..., Any], columns: tuple[Any, ...], stop: threading.Event | None = None) -> Done:
