@@ -279,7 +279,7 @@ def test_a_program_may_end_while_vectors_are_half_read(window):
 
 def test_what_goes_wrong_in_an_iterator_comes_after_the_vectors_before_it(model, right):
     got = []
-    with pytest.raises(BothwaysError, match="text 15 is not a string but NoneType"):
+    with pytest.raises(BothwaysError, match=r"texts\[15\] is not a string but NoneType"):
         got.extend(model.embed(iter([*TEXTS[:15], None])))
     np.testing.assert_allclose(np.stack(got), right[:14], atol=1e-5)  # two windows of seven
     with pytest.raises(BothwaysError, match="pooling"):

@@ -72,6 +72,7 @@ def place(tmp_path, monkeypatch):
     with (tmp_path / "labelled.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *zip(texts[:240], ["old", "new", "young"] * 80, strict=True)])
     parquet.write_table(pa.table({"text": texts[:9]}), tmp_path / "texts.parquet")
+    (tmp_path / "reviews.txt").write_text("\n".join(texts[:9]), encoding="utf-8")
     return tmp_path
 
 
@@ -91,6 +92,9 @@ def test_python_code_runs(page, place):
         tiny.folder(place / "bert-base-uncased")
         tiny.folder(place / "my-classifier", heads=("classify",))
         tiny.folder(place / "all-MiniLM-L6-v2", heads=(), recipe=SentenceRecipe("mean", normalize=True, stated=True))
+    if page == "docs/finetuning.md":
+        tiny.folder(place / "names", heads=("tag",))
+        tiny.folder(place / "squad2", heads=("answer",))
     if page == "docs/search.md":
         tiny.folder(place / "my-encoder", heads=())
     if page == "docs/rerank.md":

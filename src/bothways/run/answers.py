@@ -176,9 +176,19 @@ def as_list(texts: str | Sequence[str]) -> Sequence[str]:
         raise BothwaysError(f"a text, or several, are wanted, not {type(texts).__name__} {texts!r:.60}")
     found = list(texts)
     for place, one in enumerate(found):
-        if not isinstance(one, str):
-            raise BothwaysError(f"texts[{place}] is not a string but {type(one).__name__} {one!r:.60}")
+        check_text(one, place)
     return found
+
+
+def check_text(one: object, place: int) -> None:
+    """Raises a BothwaysError where something is not a text.
+
+    Args:
+        one: Anything.
+        place: Its number among others.
+    """
+    if not isinstance(one, str):
+        raise BothwaysError(f"texts[{place}] is not a string but {type(one).__name__} {one!r:.60}")
 
 
 def mean_by_text(values: np.ndarray, encoded: Encoded) -> np.ndarray:

@@ -5,11 +5,12 @@ How each is answered stands in `bothways.run.answering`, a file a kind of questi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
+from bothways.run import stream
 from bothways.run.answering import answer, choose, classify, fill, rerank, sequences, tag, zero_shot
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged, as_list
 from bothways.run.ranking_questions import RankingQuestions
@@ -18,7 +19,12 @@ from bothways.run.vector_questions import VectorQuestions
 
 
 class Questions(VectorQuestions, RankingQuestions):
-    """A model that runs, and the questions it answers through its heads."""
+    """A model that runs, and the questions it answers through its heads.
+
+    `embed`, `classify`, `score`, `tag` and `answer` give an iterator for an iterator, such as a generator or an open
+    file: some thousands of texts are in memory at a time, and tokens are made ahead by a thread. All others read an
+    iterator to its end first.
+    """
 
     @overload
     def fill_mask(self, text: str, top: int = 5) -> list[Fill] | list[list[Fill]]: ...  # type: ignore[overload-overlap]
@@ -45,20 +51,27 @@ class Questions(VectorQuestions, RankingQuestions):
         self, texts: str, pairs: str | None = None
     ) -> Classification: ...
     @overload
+    def classify(self, texts: Iterator[str], pairs: Iterable[str] | None = None) -> Iterator[Classification]: ...
+    @overload
     def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Classification]: ...
     def classify(self, texts: Any, pairs: Any = None) -> Any:
         """Says which class each text, or pair of texts, belongs to.
 
         Args:
-            texts: One text or several.
+            texts: One text, several, or an iterator of any number.
             pairs: The second text of each pair, for models trained on pairs.
 
         Returns:
-            One `Classification` for one text, else a list in the order of the texts.
+            One `Classification` for one text, an iterator of them for an iterator, else a list, in the order of the
+            texts.
 
         Raises:
             BothwaysError: The model has no classifier.
         """
+        if isinstance(texts, Iterator):
+            classify.check_classes(self, pairs is not None)
+            ask = classify.classify
+            return stream.answers(self, lambda _, some, others=None: ask(self, some, others), texts, pairs)
         found = classify.classify(self, as_list(texts), None if pairs is None else as_list(pairs))
         return found[0] if isinstance(texts, str) else found
 
@@ -76,20 +89,26 @@ class Questions(VectorQuestions, RankingQuestions):
     @overload
     def score(self, texts: str, pairs: str | None = None) -> float: ...  # type: ignore[overload-overlap]
     @overload
+    def score(self, texts: Iterator[str], pairs: Iterable[str] | None = None) -> Iterator[float]: ...
+    @overload
     def score(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray: ...
     def score(self, texts: Any, pairs: Any = None) -> Any:
         """The number that a regression gives each text, or pair of texts, in the units it was trained on.
 
         Args:
-            texts: One text or several.
+            texts: One text, several, or an iterator of any number.
             pairs: The second text of each pair, for models trained on pairs.
 
         Returns:
-            A number for one text, ``(texts,)`` float32 for several.
+            A number for one text, ``(texts,)`` float32 for several, an iterator of numbers for an iterator.
 
         Raises:
             BothwaysError: The model was not trained to score.
         """
+        if isinstance(texts, Iterator):
+            classify.check_scores(self, pairs is not None)
+            ask = classify.score
+            return stream.answers(self, lambda _, some, others=None: ask(self, some, others).tolist(), texts, pairs)
         found = classify.score(self, as_list(texts), None if pairs is None else as_list(pairs))
         return float(found[0]) if isinstance(texts, str) else found
 
@@ -146,25 +165,32 @@ class Questions(VectorQuestions, RankingQuestions):
     @overload
     def tag(self, texts: str) -> Tagged: ...  # type: ignore[overload-overlap]
     @overload
+    def tag(self, texts: Iterator[str] | Iterator[Sequence[str]]) -> Iterator[Tagged]: ...
+    @overload
     def tag(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[Tagged]: ...
     def tag(self, texts: Any) -> Any:
         """Tags the words of texts, of any length: words in, words out.
 
         Args:
-            texts: One text, several, or several lists of words. A text is split into words as the model was trained
-                (white space, punctuation by itself).
+            texts: One text, several, or several lists of words; or an iterator of any number. A text is split into
+                words as the model was trained (white space, punctuation by itself).
 
         Returns:
-            One `Tagged` for one text, else a list in the order of the texts.
+            One `Tagged` for one text, an iterator of them for an iterator, else a list, in the order of the texts.
 
         Raises:
             BothwaysError: The model has no tagger.
         """
+        if isinstance(texts, Iterator):
+            self.head("tag", "tag")
+            return stream.answers(self, lambda _, some: tag.tag(self, some), texts, check=tag.check_words)
         found = tag.tag(self, [texts] if isinstance(texts, str) else texts)
         return found[0] if isinstance(texts, str) else found
 
     @overload
     def answer(self, question: str, context: str, *, top: int = 1) -> Answer: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(self, question: Iterator[str], context: Iterable[str], *, top: int = 1) -> Iterator[Answer]: ...
     @overload
     def answer(self, question: Sequence[str], context: Sequence[str], *, top: int = 1) -> list[Answer]: ...
     def answer(self, question: Any, context: Any, *, top: int = 1) -> Any:
@@ -174,16 +200,23 @@ class Questions(VectorQuestions, RankingQuestions):
         ``model.decoding["answer"] = {"threshold": 0.0}``, where "no answer" scores that much above the best part.
 
         Args:
-            question: One question or several.
+            question: One question, several, or an iterator of any number.
             context: The text of each question.
             top: How many candidates to list, likeliest first.
 
         Returns:
-            One `Answer` for one question, else a list in the order of the questions.
+            One `Answer` for one question, an iterator of them for an iterator, else a list, in the order of the
+            questions.
 
         Raises:
             BothwaysError: The model has no answering head, or a question is empty or too long.
         """
+        if isinstance(question, Iterator):
+            answer.check(self, top)
+            ask = answer.answer
+            return stream.answers(
+                self, lambda begin, some, texts: ask(self, some, texts, top, begin), question, context
+            )
         found = answer.answer(self, as_list(question), as_list(context), top)
         return found[0] if isinstance(question, str) else found
 

@@ -11,21 +11,19 @@ import atexit
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import zip_longest
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.run.answering import vectors
+from bothways.run.answers import as_list, check_text
 from bothways.run.errand import on_errand
 from bothways.run.memory import one_heap
-from bothways.text.truncation import Truncation
+from bothways.text.truncation import TooLongError, Truncation
 
 if TYPE_CHECKING:
-    from bothways.run.answering.vectors import Wish
     from bothways.run.runner import Runner
 
 WINDOW = 4096
@@ -34,6 +32,8 @@ FIRST = 256
 """Texts of the first windows of what is kept window by window, so that little is lost at its beginning."""
 LETTERS = 1 << 20
 """Characters of a window, so that long texts need no more memory than short ones."""
+
+_ENDED = object()  # in place of a text that is not there
 
 Part = TypeVar("Part")
 
@@ -50,6 +50,18 @@ class Done(NamedTuple):
     answers: Any
     truncation: Truncation
     tokens: int
+
+
+class Window(NamedTuple):
+    """Some rows.
+
+    Attributes:
+        begin: The number of the first, from 0.
+        columns: For each thing that is read of a row a list of them.
+    """
+
+    begin: int
+    columns: tuple[list[Any], ...]
 
 
 class Workers(Protocol):
@@ -167,20 +179,32 @@ def in_order(
         raise wrong
 
 
-def embed(model: Runner, texts: Iterator[str], wish: Wish) -> Iterator[np.ndarray]:
-    """A vector for each text of an iterator; as `VectorQuestions.embed` says."""
-    vectors.check(model, wish)
+def answers(
+    model: Runner, ask: Callable[..., Iterable[Any]], *columns: Any, check: Callable[[Any, int], None] = check_text
+) -> Iterator[Any]:
+    """An answer to each row of texts without number, in their order.
 
-    def answer(some: list[str]) -> np.ndarray:
-        return vectors.embed(model, some, wish)
+    Args:
+        model: Who is asked.
+        ask: The answers to some rows: given the number of the first, and for each column a list.
+        columns: What is read of a row: an iterator, or a list, for each of its texts; None is left out.
+        check: Refuses what is no text, given it and the number of its row.
+    """
 
-    return _vectors(model, texts, answer)
+    def answer(begin: int, *some: list[Any]) -> Iterable[Any]:
+        try:
+            return ask(begin, *some)
+        except TooLongError as error:
+            raise error.behind(begin) from None
+
+    given = [column if isinstance(column, Iterator) else as_list(column) for column in columns if column is not None]
+    return _answers(model, _windows(given, check), answer)
 
 
-def _vectors(model: Runner, texts: Iterator[str], answer: Callable[[list[str]], np.ndarray]) -> Iterator[np.ndarray]:
+def _answers(model: Runner, windows: Iterator[Window], answer: Callable[..., Iterable[Any]]) -> Iterator[Any]:
     cut = Truncation()
     with Threads(answer) as threads:
-        for _, found in in_order(_windows(texts), threads, lambda some: (some,)):
+        for _, found in in_order(windows, threads, lambda window: (window.begin, *window.columns)):
             cut += found.truncation
             yield from found.answers
     warn_of(cut, model)
@@ -192,16 +216,23 @@ def warn_of(cut: Truncation, model: Any) -> None:
         warnings.warn(cut.sentence(model.max_length), BothwaysWarning, stacklevel=3)
 
 
-def _windows(texts: Iterator[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    letters = 0
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise BothwaysError(f"text {place} is not a string but {type(text).__name__} {text!r:.40}")
-        some.append(text)
-        letters += len(text)
-        if len(some) == WINDOW or letters >= LETTERS:
-            yield some
-            some, letters = [], 0
-    if some:
-        yield some
+def _windows(given: Sequence[Iterable[Any]], check: Callable[[Any, int], None]) -> Iterator[Window]:
+    rows: list[tuple[Any, ...]] = []
+    begin = size = 0
+    for place, row in enumerate(zip_longest(*given, fillvalue=_ENDED)):
+        if any(one is _ENDED for one in row):
+            raise BothwaysError(f"one of two columns of texts ends after {place:,}, and the other goes on")
+        for one in row:
+            check(one, place)
+        rows.append(row)
+        size += letters(row)
+        if len(rows) == WINDOW or size >= LETTERS:
+            yield Window(begin, tuple(map(list, zip(*rows, strict=True))))
+            rows, begin, size = [], place + 1, 0
+    if rows:
+        yield Window(begin, tuple(map(list, zip(*rows, strict=True))))
+
+
+def letters(value: Any) -> int:
+    """The characters of a text, or of all texts of a row."""
+    return len(value) if isinstance(value, str) else sum(map(letters, value))

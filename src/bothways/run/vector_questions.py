@@ -91,7 +91,8 @@ class VectorQuestions(Awaiting):
         """
         wish = vectors.Wish(pooling, normalize, prompt, dims)
         if isinstance(texts, Iterator):
-            return stream.embed(self, texts, wish)
+            vectors.check(self, wish)
+            return stream.answers(self, lambda _, some: vectors.embed(self, some, wish), texts)
         found = vectors.embed(self, as_list(texts), wish)
         return found[0] if isinstance(texts, str) else found
 

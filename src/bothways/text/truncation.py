@@ -86,6 +86,10 @@ class TooLongError(BothwaysError):
             f"greater max length if the model allows it, or the truncation {ways}"
         )
 
+    def behind(self, count: int) -> TooLongError:
+        """The same where so many texts stand before those that were counted."""
+        return TooLongError(self.place + count, *self._made_of[1:])
+
     def __reduce__(self) -> tuple[type[TooLongError], tuple[int, int, int, int]]:
         return TooLongError, self._made_of  # so that another process can say it
 

@@ -21,7 +21,7 @@ from bothways.errors import BothwaysError
 from bothways.progress import progress, say
 from bothways.run import stream
 from bothways.run.memory import give_back
-from bothways.run.stream import Done, Threads, Workers, done, in_order
+from bothways.run.stream import Done, Threads, Workers, done, in_order, letters
 from bothways.text.truncation import TooLongError, Truncation
 from bothways.use.amount import expected, rows_of
 from bothways.use.draft import NotWrittenError, State, kept, open_draft
@@ -189,7 +189,7 @@ def _placed(error: TooLongError, rows: Sequence[Asked], answer: Callable[..., Sl
     The error counts what the model made of rows, which may be several texts each. So rows are asked alone, first the
     one that it would be if they were single texts, then the longest ones; one that is too long is refused at once.
     """
-    longest = sorted(rows, key=lambda row: -sum(map(_letters, row.inputs)))
+    longest = sorted(rows, key=lambda row: -letters(row.inputs))
     for row in (*rows[error.place : error.place + 1], *longest):
         try:
             done(answer, _columns([row]))
@@ -244,25 +244,21 @@ class _Reading:
             shard_rows: Where windows end at the latest: at every so many rows.
         """
         part: list[Asked] = []
-        letters, most = 0, self._most()
+        size, most = 0, self._most()
         for row in self._rows:
             self._note(row)
             part.append(row)
-            letters += sum(map(_letters, row.inputs))
+            size += letters(row.inputs)
             ends = shard_rows is not None and self._count % shard_rows == 0
-            if ends or len(part) == most or letters >= stream.LETTERS:
+            if ends or len(part) == most or size >= stream.LETTERS:
                 yield Part(part, self._digest.hexdigest())
-                part, letters, most = [], 0, self._most()
+                part, size, most = [], 0, self._most()
         if part:
             yield Part(part, self._digest.hexdigest())
 
     def _most(self) -> int:
         """Rows of the next window: as many as were before it, within bounds."""
         return min(stream.WINDOW, max(stream.FIRST, self._count))
-
-
-def _letters(value: Any) -> int:
-    return len(value) if isinstance(value, str) else sum(map(_letters, value))
 
 
 @dataclass

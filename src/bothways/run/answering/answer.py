@@ -56,14 +56,33 @@ class Found:
         return 0.0 if threshold is None else float(np.exp(-np.logaddexp(0.0, threshold - self.doubt)))
 
 
-def answer(model: Runner, questions: Sequence[str], contexts: Sequence[str], top: int) -> list[Answer]:
-    """The answer to each question; as `Model.answer` says."""
-    if top < 1:
-        raise BothwaysError(f"answer lists at least one candidate; top cannot be {top}")
+def answer(model: Runner, questions: Sequence[str], contexts: Sequence[str], top: int, begin: int = 0) -> list[Answer]:
+    """The answer to each question; as `Model.answer` says.
+
+    Args:
+        model: With an answering head.
+        questions: The questions.
+        contexts: Their texts.
+        top: How many candidates to list.
+        begin: The number of the first question, for messages.
+    """
+    check(model, top)
     if len(questions) != len(contexts):
         raise BothwaysError(f"{len(questions):,} questions and {len(contexts):,} texts do not go together")
     threshold = model.decoding.get("answer", {}).get("threshold")
-    return [decide(found, threshold, top) for found in find(model, questions, contexts, top)]
+    names = [f"question {begin + place}" for place in range(len(questions))]
+    return [decide(found, threshold, top) for found in find(model, questions, contexts, top, names)]
+
+
+def check(model: Runner, top: int) -> None:
+    """Makes sure that a model can be asked.
+
+    Raises:
+        BothwaysError: It has no answering head, or no candidate is wanted.
+    """
+    if top < 1:
+        raise BothwaysError(f"answer lists at least one candidate; top cannot be {top}")
+    model.head("answer", "answer")
 
 
 def decide(found: Found, threshold: float | None, top: int) -> Answer:

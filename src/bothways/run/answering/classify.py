@@ -45,9 +45,7 @@ def class_logits(model: Runner, texts: Sequence[str], pairs: Sequence[str] | Non
     Raises:
         BothwaysError: The model has no classifier, or one that gives scores.
     """
-    problem = _problem(model, "classify")
-    if problem == "scores":
-        raise BothwaysError(f"{model.name} gives scores, not classes: bothways predict (in Python model.score)")
+    problem = check_classes(model, pairs is not None)
     return by_parts(model, texts, pairs, lambda some, others: _class_logits(model, some, others, problem))
 
 
@@ -117,10 +115,7 @@ def activated(model: Runner, raw: np.ndarray) -> np.ndarray:
 
 def raw_scores(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
     """``(texts,)`` float32, what the head says of each text, or pair, before any activation."""
-    if _problem(model, "score") != "scores":
-        raise BothwaysError(f"{model.name} gives classes, not scores: bothways predict (in Python model.classify)")
-    if len(model.labels) != 1:
-        raise BothwaysError(f"{model.name} gives {len(model.labels)} numbers for a text; only one can be asked for")
+    check_scores(model, pairs is not None)
     mean, deviation = _decoding(model).get("scale", (0.0, 1.0))
 
     def answer(some: Sequence[str], others: Sequence[str] | None) -> np.ndarray:
@@ -143,6 +138,41 @@ def score_pairs(model: Runner, a: Sequence[str], b: Sequence[str]) -> np.ndarray
     return class_probabilities(model, a, b)[:, 1]
 
 
+def check_classes(model: Runner, of_pairs: bool) -> str:
+    """The problem of a model that is asked for classes.
+
+    Raises:
+        BothwaysError: It has no classifier, gives scores, or was trained on single texts where it is asked about pairs,
+            or the other way round.
+    """
+    problem = _problem(model, "classify")
+    if problem == "scores":
+        raise BothwaysError(f"{model.name} gives scores, not classes: bothways predict (in Python model.score)")
+    _check_inputs(model, of_pairs)
+    return problem
+
+
+def check_scores(model: Runner, of_pairs: bool) -> None:
+    """The same of a model that is asked for scores.
+
+    Raises:
+        BothwaysError: As `check_classes`, but that it gives classes, or several numbers.
+    """
+    if _problem(model, "score") != "scores":
+        raise BothwaysError(f"{model.name} gives classes, not scores: bothways predict (in Python model.classify)")
+    if len(model.labels) != 1:
+        raise BothwaysError(f"{model.name} gives {len(model.labels)} numbers for a text; only one can be asked for")
+    _check_inputs(model, of_pairs)
+
+
+def _check_inputs(model: Runner, of_pairs: bool) -> None:
+    trained = _decoding(model).get("inputs")
+    if trained is not None and (trained == "pairs") is not of_pairs:
+        kinds = ("pairs of texts", "single texts")
+        had, asked = kinds if trained == "pairs" else kinds[::-1]
+        raise BothwaysError(f"{model.name} was trained on {had}, and cannot be asked about {asked}")
+
+
 def _problem(model: Runner, method: str) -> str:
     model.head("classify", method)  # says so where there is none
     return model.head_configs["classify"].problem
@@ -155,16 +185,7 @@ def _decoding(model: Runner) -> dict[str, Any]:
 def _orders(
     model: Runner, texts: Sequence[str], pairs: Sequence[str] | None
 ) -> list[tuple[Sequence[str], Sequence[str] | None]]:
-    """The texts as they are read: pairs twice where their order is to mean nothing.
-
-    Raises:
-        BothwaysError: The model was trained on pairs and is asked about single texts, or the other way round.
-    """
-    trained = _decoding(model).get("inputs")
-    if trained is not None and (trained == "pairs") is not (pairs is not None):
-        kinds = ("pairs of texts", "single texts")
-        had, asked = kinds if trained == "pairs" else kinds[::-1]
-        raise BothwaysError(f"{model.name} was trained on {had}, and cannot be asked about {asked}")
+    """The texts as they are read: pairs twice where their order is to mean nothing."""
     both = pairs is not None and bool(_decoding(model).get("symmetric"))
     return [(texts, pairs), (pairs, texts)] if both and pairs is not None else [(texts, pairs)]
 

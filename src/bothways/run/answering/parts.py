@@ -11,6 +11,7 @@ import numpy as np
 
 from bothways.errors import BothwaysWarning
 from bothways.run.errand import current, on_errand
+from bothways.text.truncation import TooLongError
 
 if TYPE_CHECKING:
     from bothways.run.runner import Runner
@@ -25,8 +26,14 @@ def by_parts(model: Runner, texts: Sequence[str], pairs: Sequence[str] | None, a
     """``(texts, ...)`` what `answer` says of texts, or pairs of texts; what is cut of them is said once."""
     if len(texts) <= _TEXTS and sum(map(len, texts)) <= _LETTERS:
         return answer(texts, pairs)
+    found: list[np.ndarray] = []
     with said_once(model):
-        return np.concatenate([answer(*part) for part in _parts(texts, pairs)])
+        for part in _parts(texts, pairs):
+            try:
+                found.append(answer(*part))
+            except TooLongError as error:
+                raise error.behind(sum(map(len, found))) from None
+    return np.concatenate(found)
 
 
 def _parts(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[tuple[list[str], list[str] | None]]:

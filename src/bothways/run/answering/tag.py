@@ -109,16 +109,24 @@ def tag(model: Runner, texts: Sequence[Any]) -> list[Tagged]:
     return found
 
 
+def check_words(text: object, number: int) -> None:
+    """Raises a BothwaysError where something is neither a text nor a list of words.
+
+    Args:
+        text: Anything.
+        number: Its number among others.
+    """
+    words = isinstance(text, list | tuple) and all(isinstance(word, str) for word in text)
+    if not words and not isinstance(text, str):
+        raise BothwaysError(f"texts[{number}] is neither a text nor a list of words but {text!r:.40}")
+
+
 def _slices(texts: Sequence[Any], by_spaces: bool) -> Iterator[list[tuple[str, Offsets]]]:
     part: list[tuple[str, Offsets]] = []
     count = 0
     for number, text in enumerate(texts):
-        if isinstance(text, str):
-            part.append((text, word_offsets(text, by_spaces=by_spaces)))
-        elif isinstance(text, list | tuple) and all(isinstance(word, str) for word in text):
-            part.append(joined(text))
-        else:
-            raise BothwaysError(f"texts[{number}] is neither a text nor a list of words but {text!r:.40}")
+        check_words(text, number)
+        part.append((text, word_offsets(text, by_spaces=by_spaces)) if isinstance(text, str) else joined(text))
         count += len(part[-1][1])
         if count >= _SLICE:
             yield part
