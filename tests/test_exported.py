@@ -125,6 +125,12 @@ def test_layers_before_the_last_are_not_in_a_graph(folders):
         bw.load(folders / "onnx").hidden(TEXTS, layers=0)
 
 
+def test_a_warm_graph_is_open(folders, monkeypatch):
+    model = bw.load(folders / "onnx").warm_up()
+    monkeypatch.setattr("bothways.run.exported._engine_class", None)
+    assert model.embed(["the river"]).shape == (1, model.vector_width)
+
+
 def test_long_texts_are_read_in_windows_alike(model, folders, monkeypatch):
     opened, long = bw.load(folders / "onnx", truncation="window"), [" ".join(TEXTS), TEXTS[0]]
     monkeypatch.setattr(model, "truncation", "window")

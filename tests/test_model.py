@@ -9,7 +9,10 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.model.config import HeadConfig
 from bothways.run import model as module
+from bothways.run.chosen import packed_for
 from bothways.run.engines import reference
+from bothways.run.engines.packed.int16 import can_int16
+from bothways.run.model import Model
 from bothways.run.pooling import POOLINGS, pool
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -309,6 +312,25 @@ def test_iterators_serve_as_lists(model):
     assert [x.shape for x in model.hidden(iter(TEXTS[:3]))] == [x.shape for x in model.hidden(TEXTS[:3])]
     assert np.array_equal(list(model.embed(text for text in TEXTS[:3])), model.embed(TEXTS[:3]))
     assert model.fill_mask(text for text in ["a [MASK]"]) == model.fill_mask(["a [MASK]"])
+
+
+@pytest.mark.parametrize("precision", ["float32", "int16"])
+def test_a_warm_model_makes_nothing_at_its_first_question(precision, monkeypatch):
+    if precision == "int16" and not can_int16():
+        pytest.skip("this processor has no int16")
+    model, made = Model(tiny.saved(), precision=precision, engine="packed"), []
+    monkeypatch.setattr("bothways.run.model.packed_for", lambda one: made.append(one) or packed_for(one))
+    assert model.warm_up() is model
+    assert made == [model]
+    assert model.truncated.all_texts == 0
+    model.embed(TEXTS)
+    model.fill_mask("a [MASK]")
+    assert made == [model]
+
+
+def test_a_model_of_short_texts_is_warmed_by_one():
+    model = tiny.model((), embeddings__positions=8, max_length=8)
+    assert model.warm_up().embed("the river").shape == (48,)
 
 
 # -- long texts

@@ -23,6 +23,8 @@ from pydantic import ValidationError
 import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
+from bothways.run.chosen import packed_for
+from bothways.run.model import Model
 from bothways.use.serve import desk, running, wishes
 from bothways.use.serve.desk import Limits
 
@@ -387,6 +389,16 @@ def test_figures_and_page(caller):
 def test_limits_that_let_nothing_through(name, value):
     with pytest.raises(BothwaysError, match=f"limit of {name}"):
         desk.Limits(**{name: value})
+
+
+def test_models_are_warm_before_anybody_can_ask(monkeypatch):
+    model, made = Model(tiny.saved(()), engine="packed"), []
+    monkeypatch.setattr("bothways.run.model.packed_for", lambda one: made.append(one) or packed_for(one))
+    opened = running.opened(["mine=hub/name"], lambda _: model)
+    assert made == [model]
+    with served(**opened) as asks:
+        asks.results("/embed", texts=TEXTS)
+    assert made == [model]
 
 
 def test_names_of_models(tmp_path, all_heads):

@@ -17,7 +17,7 @@ import numpy as np
 from bothways.batch import TokenBatch, mark_global
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
-from bothways.run.engines.protocol import Engine, Output
+from bothways.run.engines.protocol import HIDDEN, Engine, Output
 from bothways.run.errand import current
 from bothways.run.forked import renewed
 from bothways.run.known import Known
@@ -155,6 +155,21 @@ class Runner(ABC):
         return self._known.decoding
 
     # -- running
+
+    def warm_up(self) -> Self:
+        """Does now what the first question would wait for, and returns the model.
+
+        The engine is made: weights are laid out, kernels compiled where they never were, and lower precision is
+        compared with float32, which may take a minute for int8. Then a text is read, which is not counted.
+
+        Raises:
+            BothwaysError: The engine cannot be made, or lower precision is too far from float32.
+        """
+        text = ["A first text, so that nobody waits."]
+        encoded = self.tokenizer.encode(text, max_length=self.max_length, truncation="head")
+        for _ in self.run(encoded, Output(HIDDEN)):
+            pass
+        return self
 
     def head(self, kind: str, method: str) -> HeadConfig:
         """The configuration of the head of a kind.

@@ -38,7 +38,7 @@ def check() -> None:
 
 
 def opened(sources: Sequence[str], load: Callable[[str], Questions]) -> dict[str, Questions]:
-    """Models by name, each tried on a text so that nobody waits for it later.
+    """Models by name, warm, so that no caller waits for what is made once.
 
     Args:
         sources: Folders and hub ids, as they are or as ``NAME=MODEL``; without a name they are called as the folder.
@@ -54,9 +54,7 @@ def opened(sources: Sequence[str], load: Callable[[str], Questions]) -> dict[str
             name, rest = _named(source), source
         if name in models:
             raise BothwaysError(f"two models are called {name!r}; give one another name: NAME=MODEL")
-        model = load(rest)
-        model.embed("A first text, so that no caller waits for what is made once.")
-        models[name] = model
+        models[name] = load(rest).warm_up()
     return models
 
 
