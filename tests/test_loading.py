@@ -94,6 +94,15 @@ def test_tensors_with_names_of_nobody_are_refused(path):
     refused(path, "no block of the encoder is among them; the first is named 'transformer.h.")
 
 
+@pytest.mark.parametrize("key", ["AutoModel", "AutoModelForMaskedLM"])
+def test_a_model_that_code_of_its_own_computes_is_refused(key, tmp_path):
+    """As MosaicBERT, whose config.json says bert."""
+    write_folder(test_families.ours_of(tiny.config("bert"), ["mlm"]), tmp_path / "model")
+    auto_map = {"AutoConfig": "configuration_bert.BertConfig", key: "bert_layers.BertForMaskedLM"}
+    rewrite_config(tmp_path / "model", lambda values: values.update(auto_map=auto_map))
+    refused(tmp_path / "model", r"code of its own computes the model \(auto_map: bert_layers\.BertForMaskedLM\)")
+
+
 @pytest.mark.parametrize("other", ["distilbert", "mpnet", "modernbert"])
 def test_tensors_of_another_family_are_refused(other, tmp_path):
     """Names differ, so nothing would be found and everything stay random."""

@@ -404,6 +404,14 @@ def test_the_fingerprint_looks_past_how_the_same_tokenizer_was_written():
         ({"vocab.txt": "one\ntwo\n"}, r"has no \[UNK\]"),
         ({"tokenizer.json": "{"}, "not a tokenizer.json"),
         ({"tokenizer.json": '{"a": 1}'}, "not a tokenizer.json"),
+        (
+            {"vocab.txt": "\n".join(SMALL), "config.json": '{"tokenizer_class": "BertJapaneseTokenizer"}'},
+            r"BertJapaneseTokenizer reads its vocab\.txt, in a way of its own",
+        ),
+        (
+            {"vocab.txt": "\n".join(SMALL), "tokenizer_config.json": '{"auto_map": {"AutoTokenizer": ["a.B", null]}}'},
+            "in a way of its own",
+        ),
         ({"vocab.txt": "\n".join(SMALL), "tokenizer_config.json": "[]"}, "should hold a JSON object"),
         ({"vocab.json": '{"a": 0}', "merges.txt": "x y"}, "do not fit"),
         ({"vocab.json": '{"a": 0}', "merges.txt": ""}, r"has no <unk>|has no \[UNK\]"),

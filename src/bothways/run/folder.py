@@ -74,6 +74,21 @@ def _family_of(config: dict[str, Any], path: Path) -> Family:
     raise BothwaysError(f"{path} names no model_type, so its family is not known")
 
 
+def _refuse_own_code(config: dict[str, Any], path: Path) -> None:
+    """Refuses a ``config.json`` whose model is computed by code that lies beside it, or elsewhere.
+
+    Such code may compute anything under a known ``model_type``, and its tensors may even fit.
+    """
+    classes = config.get("auto_map")
+    named = classes.items() if isinstance(classes, dict) else ()
+    own = next((str(name) for key, name in named if key.startswith("AutoModel")), None)
+    if own is not None:
+        raise BothwaysError(
+            f"{path} says that code of its own computes the model (auto_map: {own}), which may be something else than "
+            f"{config.get('model_type')}; no such code is run here. Where it computes the same, take auto_map out"
+        )
+
+
 def encoder_config(folder: Path) -> EncoderConfig:
     """What the encoder of a folder is, without reading its weights.
 
@@ -87,6 +102,7 @@ def encoder_config(folder: Path) -> EncoderConfig:
     if own is not None:  # a composition that no published class computes
         return EncoderConfig.from_dict(own, str(folder / OWN_FILE))
     config = read_config(folder)
+    _refuse_own_code(config, folder / "config.json")
     try:
         return _family_of(config, folder / "config.json").from_hf(config)
     except BothwaysError as error:

@@ -27,6 +27,10 @@ LEFT_BEHIND = ("name_or_path", "tokenizer_file", "full_tokenizer_file", "special
 MOST_LETTERS = 100  # a longer word is [UNK], as in the published BERT
 
 
+_OWN_WAYS = ("BertJapaneseTokenizer", "BertweetTokenizer", "HerbertTokenizer", "PhobertTokenizer", "RoFormerTokenizer")
+"""Classes of `transformers` that read a vocabulary otherwise than its name says: after a parser of words, by merges."""
+
+
 class Published(NamedTuple):
     """A tokenizer as read: the `tokenizers` object and the settings beside it (empty when there are none)."""
 
@@ -83,10 +87,23 @@ def _read_folder(folder: Path, lowercase: bool | None) -> Published:
         return _read_model(path, settings, lowercase)
     if path.name not in ("vocab.txt", "vocab.json"):
         return _read_json(path, settings, lowercase)
+    _refuse_own_ways(path, settings)
     read = _read_vocabulary if path.name == "vocab.txt" else _read_merges
     published = read(path, settings, lowercase)
     _add_tokens(published.backend, path, settings)
     return published
+
+
+def _refuse_own_ways(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses a vocabulary that a class, or code of the folder's own, reads in another way than is done here."""
+    config = _json_object(path.parent / "config.json")
+    stated = str(settings.get("tokenizer_class") or config.get("tokenizer_class")).removesuffix("Fast")
+    code = settings.get("auto_map")
+    if stated in _OWN_WAYS or (isinstance(code, dict) and "AutoTokenizer" in code):
+        raise BothwaysError(
+            f"{path.parent} says that {stated} reads its {path.name}, in a way of its own that is not known here, so "
+            "the tokens would be others; a tokenizer.json says all, where that tokenizer can be saved as one"
+        )
 
 
 def _settings(folder: Path) -> dict[str, Any]:
