@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_ACCESS = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows waits for files only that are open for writing
+
 
 def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk, so that a rename after it cannot come first."""
-    handle = os.open(path, os.O_RDONLY)
+    """Waits until a file or folder is on the disk, so that a rename after it cannot come first.
+
+    Windows opens no folders; there the file system itself keeps the order of renames.
+    """
+    try:
+        handle = os.open(path, _ACCESS)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
     finally:
