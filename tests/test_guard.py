@@ -6,6 +6,7 @@ import torch
 
 import bothways as bw
 import tiny
+from bothways.errors import BothwaysError
 from bothways.run import compared, guard
 from bothways.run.bound import Bound
 from bothways.run.engines.packed.engine import PackedEngine
@@ -56,3 +57,8 @@ def test_bf16_that_is_asked_for_by_name_is_compared_and_its_layers_are_known_aft
     assert another.engine.describe()["kept"] == kept  # by the user's cache
     texts = tiny.sentences(9)
     assert np.array_equal(again.embed(texts), another.embed(texts))
+
+
+def test_a_precision_that_does_not_exist_is_told_with_those_that_do():
+    with pytest.raises(BothwaysError, match="no precision 'int4'; there are auto, float32, bf16, int16, fp16, int8"):
+        tiny.model((), precision="int4")

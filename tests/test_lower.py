@@ -13,7 +13,8 @@ from bothways.learn.evaluate import labelled_metric
 from bothways.run import lower as module
 from bothways.run.bound import FASTEST, Bound, asked_bound, asked_metric, note, remembered, usual_precision
 from bothways.run.engines.packed import int8
-from bothways.run.precision import native_bf16, processor_kind
+from bothways.run.precision import native_bf16
+from bothways.run.processor import processor_kind
 
 needs_int8 = pytest.mark.skipif(not int8.can_int8(), reason="no fast int8 products here")
 CHECK = {"vector": {"worst_cosine": 0.995}}

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bothways.errors import BothwaysError
-from bothways.run import machine
+from bothways.run import machine, processor
 from bothways.run import precision as precision_module
 from bothways.run.machine import (
     allowed_threads,
@@ -159,7 +159,8 @@ def test_importing_it_imports_no_torch():
 def test_bf16_is_chosen_where_the_processor_and_torch_have_it(monkeypatch, features, mkldnn, name):
     import torch
 
-    monkeypatch.setattr(precision_module, "processor_features", lambda: features)
+    for module in (precision_module, processor):
+        monkeypatch.setattr(module, "processor_features", lambda: features)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
     choice = resolve_precision("auto", "cpu")
     if name == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -169,7 +170,8 @@ def test_bf16_is_chosen_where_the_processor_and_torch_have_it(monkeypatch, featu
 
 
 def test_what_is_asked_for_is_done(monkeypatch):
-    monkeypatch.setattr(precision_module, "processor_features", lambda: [])
+    for module in (precision_module, processor):
+        monkeypatch.setattr(module, "processor_features", lambda: [])
     assert resolve_precision("float32", "cpu").name == "float32"
     forced = resolve_precision("bf16", "cpu")
     assert forced.name == "bf16"

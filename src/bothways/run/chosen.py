@@ -6,20 +6,22 @@ import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from bothways.errors import BothwaysError, BothwaysWarning
+from bothways.errors import BothwaysError, BothwaysWarning, closest
 from bothways.model.kernels.compiled import describe_kernels
 from bothways.run.bound import Bound, note, remembered, usual_precision
 from bothways.run.compared import keep, recall
 from bothways.run.engines.packed.engine import PackedEngine, fast_precision
 from bothways.run.engines.packed.int8 import can_int8
 from bothways.run.engines.packed.int16 import can_int16
-from bothways.run.precision import native_bf16, processor_kind, resolve_precision
+from bothways.run.precision import native_bf16, resolve_precision
+from bothways.run.processor import processor_kind
 
 if TYPE_CHECKING:
     from bothways.run.model import Model
 
 PLAIN = ("bf16", "int16")
 """Lower precisions that need nothing but the weights."""
+_ALL = ("auto", "float32", *PLAIN, "fp16", "int8")
 
 
 def precision_for(model: Model, asked: str) -> str:
@@ -28,6 +30,8 @@ def precision_for(model: Model, asked: str) -> str:
     Raises:
         BothwaysError: There is no such precision.
     """
+    if asked not in _ALL:
+        raise BothwaysError(f"there is no precision {asked!r}; there are {', '.join(_ALL)}{closest(asked, _ALL)}")
     if asked in ("int8", "int16"):
         return asked
     if asked == "auto" and model.device.type == "cpu" and model._asked != "reference":

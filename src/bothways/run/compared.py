@@ -18,7 +18,7 @@ from typing import Any
 
 from bothways.cache import cache_folder
 from bothways.run.bound import Bound
-from bothways.run.precision import processor_kind
+from bothways.run.processor import processor_kind
 
 
 def recall(precision: str, depends_on: tuple[object, ...]) -> tuple[dict[str, Any], Bound] | None:

@@ -15,7 +15,8 @@ from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.engines.protocol import VECTOR, Engine, Output
 from bothways.run.guard import Checked, checked
-from bothways.run.precision import native_bf16, processor_kind
+from bothways.run.precision import native_bf16
+from bothways.run.processor import processor_kind
 
 if TYPE_CHECKING:
     from bothways.run.model import Model

@@ -13,23 +13,13 @@ from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.machine import BF16_FEATURES, processor_features
+from bothways.run.processor import CAP, used_features
 
 if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "float32", "bf16")
 _HALF = "fp16"
-_CAP = "ONEDNN_MAX_CPU_ISA"
-_NEWEST = ("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
-_BEYOND = {
-    "AVX512_CORE_VNNI": _NEWEST,
-    "AVX512_CORE": (*_NEWEST, "avx512_vnni", "avx_vnni"),
-    "AVX2_VNNI": (*_NEWEST, "avx512_vnni", "avx512f"),
-    "AVX2": (*_NEWEST, "avx512_vnni", "avx512f", "avx_vnni"),
-    "AVX": (*_NEWEST, "avx512_vnni", "avx512f", "avx_vnni", "avx2", "fma"),
-    "SSE41": (*_NEWEST, "avx512_vnni", "avx512f", "avx_vnni", "avx2", "fma"),
-}
-"""What torch's library of kernels leaves unused where the user's environment caps it."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +82,6 @@ def resolve_precision(precision: str, device: torch.device | str) -> Precision:
     return Precision("bf16" if native else "float32", reason, kind)
 
 
-def used_features() -> list[str]:
-    """The instruction sets that torch's kernels use: the processor's but those that ``ONEDNN_MAX_CPU_ISA`` forbids."""
-    beyond = _BEYOND.get(os.environ.get(_CAP, "").upper(), ())
-    return [feature for feature in processor_features() if feature not in beyond]
-
-
-def processor_kind() -> str:
-    """What tells processors apart that are fast at different precisions, such as ``"avx2 fma avx512f"``."""
-    return " ".join(used_features()) or "unknown"
-
-
 def native_bf16(kind: str) -> tuple[bool, str]:
     """Whether a kind of device multiplies bf16 natively, and how that is known."""
     if kind == "cuda":
@@ -129,7 +108,7 @@ def _native_on_processor() -> tuple[bool, str]:
     instructions = [feature for feature in used_features() if feature in BF16_FEATURES]
     if not instructions:
         if set(processor_features()) & set(BF16_FEATURES):
-            return False, f"{_CAP}={os.environ[_CAP]} keeps torch from the processor's bf16"
+            return False, f"{CAP}={os.environ[CAP]} keeps torch from the processor's bf16"
         return False, "the processor has no instructions for bf16 that are known here"
     has = f"the processor has {' and '.join(instructions)}"
     try:

@@ -17,11 +17,12 @@ import numpy as np
 from bothways.batch import TokenBatch, mark_global
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
-from bothways.run.engines.protocol import HIDDEN, Engine, Output
+from bothways.run.engines.protocol import DENSE, VECTOR, Engine, Output
 from bothways.run.errand import current
 from bothways.run.forked import renewed
 from bothways.run.known import Known
 from bothways.run.sentence_folder import SentenceRecipe
+from bothways.run.task import TASK_HEADS
 from bothways.text.encoded import Encoded, gather_index
 from bothways.text.tokenizer import Tokenizer
 from bothways.text.truncation import Truncation
@@ -160,15 +161,19 @@ class Runner(ABC):
         """Does now what the first question would wait for, and returns the model.
 
         The engine is made: weights are laid out, kernels compiled where they never were, and lower precision is
-        compared with float32, which may take a minute for int8. Then a text is read, which is not counted.
+        compared with float32, which may take a minute for int8. Then a text, which is not counted, is read for a vector
+        and for what the model was trained to decide: runtimes of exported models compile a graph for each.
 
         Raises:
             BothwaysError: The engine cannot be made, or lower precision is too far from float32.
         """
         text = ["A first text, so that nobody waits."]
         encoded = self.tokenizer.encode(text, max_length=self.max_length, truncation="head")
-        for _ in self.run(encoded, Output(HIDDEN)):
-            pass
+        outputs = [Output(VECTOR, self.sentence.pooling, dense=DENSE in self.head_configs)]
+        outputs += [Output(kind) for kind in TASK_HEADS if kind in self.head_configs]
+        for output in outputs:
+            for _ in self.run(encoded, output):
+                pass
         return self
 
     def head(self, kind: str, method: str) -> HeadConfig:

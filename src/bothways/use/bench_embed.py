@@ -105,7 +105,7 @@ def bench_embed(
     """
     from bothways.run.exported import is_exported
     from bothways.run.hub import find_model
-    from bothways.run.precision import processor_kind
+    from bothways.run.processor import processor_kind
 
     if not 0 < seconds < float("inf"):
         raise BothwaysError(f"the seconds to measure must be above 0, not {seconds}")
