@@ -7,7 +7,7 @@ import torch
 import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
-from bothways.run import compared, guard
+from bothways.run import compared, guard, lower
 from bothways.run.bound import Bound
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int16 import can_int16
@@ -16,6 +16,8 @@ from bothways.run.engines.packed.pack import sizes
 from bothways.run.engines.protocol import Output
 from bothways.run.guard import checked
 from bothways.run.model import Model
+
+GAIN = lower.gain  # before every test replaces it
 
 
 @pytest.mark.parametrize("changes", [{}, {"norm": "pre"}])
@@ -57,6 +59,30 @@ def test_bf16_that_is_asked_for_by_name_is_compared_and_its_layers_are_known_aft
     assert another.engine.describe()["kept"] == kept  # by the user's cache
     texts = tiny.sentences(9)
     assert np.array_equal(again.embed(texts), another.embed(texts))
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no bf16 products here")
+def test_auto_takes_float32_where_it_is_faster_and_remembers_that(tmp_path, monkeypatch):
+    asked = []
+
+    def slower(model, engine):
+        asked.append(engine.precision)
+        return 0.5
+
+    monkeypatch.setattr(compared, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("bothways.run.lower.gain", slower)
+    monkeypatch.setattr("bothways.run.chosen.fast_precision", lambda: "bf16")
+    monkeypatch.setattr("bothways.run.chosen.can_int16", lambda: False)
+    for _ in range(2):
+        model = Model(tiny.saved(()), precision="auto", engine="packed")
+        assert model.engine.precision == model.precision == "float32"
+    assert asked == ["bf16"]
+
+
+def test_what_is_timed_is_how_many_times_as_fast_as_float32_an_engine_is(monkeypatch):
+    model = tiny.model(())
+    monkeypatch.setattr(lower, "_speed", lambda model, engine, texts: {"float32": 10.0, "bf16": 30.0}[engine.precision])
+    assert GAIN(model, PackedEngine(model.parts, "bf16")) == 3.0
 
 
 def test_a_precision_that_does_not_exist_is_told_with_those_that_do():

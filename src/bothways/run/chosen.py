@@ -43,7 +43,7 @@ def packed_for(model: Model) -> PackedEngine:
     """The packed engine in the model's precision.
 
     Lower precision is compared with float32 before it is taken, of models that read texts. Where it is too far, layers
-    stay in higher precision; ``auto`` goes on to a higher one for all.
+    stay in higher precision; ``auto`` goes on to a higher one for all, also where it is slower.
 
     Raises:
         BothwaysError: It does not stay within the bound, and was asked for by its name.
@@ -54,8 +54,10 @@ def packed_for(model: Model) -> PackedEngine:
     untold = precision in PLAIN and model._known.tokenizer is None  # there is no text to compare by
     if untold or precision == "float32":
         return PackedEngine(model.parts, precision, manner=model._manner)
+    beyond = None
     try:
-        return _compared(model, precision)
+        if (engine := _compared(model, precision)) is not None:
+            return engine
     except BothwaysError as error:
         if not model._auto:
             raise
@@ -63,13 +65,14 @@ def packed_for(model: Model) -> PackedEngine:
     if precision != "int16" and can_int16():
         model.precision = "int16"
         return packed_for(model)
-    warnings.warn(BothwaysWarning(f"{beyond}, as is done now"), stacklevel=2)
+    if beyond is not None:
+        warnings.warn(BothwaysWarning(f"{beyond}, as is done now"), stacklevel=2)
     model.precision = "float32"
     return packed_for(model)
 
 
-def _compared(model: Model, precision: str) -> PackedEngine:
-    """The engine of a lower precision, by what is known of it, or compared now.
+def _compared(model: Model, precision: str) -> PackedEngine | None:
+    """The engine of a lower precision, by what is known of it, or compared now; None for ``auto`` where it is slower.
 
     Raises:
         BothwaysError: It does not stay within the bound, or is int8 where that is not computed rightly.
@@ -80,6 +83,8 @@ def _compared(model: Model, precision: str) -> PackedEngine:
     known, rounded = remembered(lower, precision, model._bound), model._saved.rounded
     if known is None and precision in PLAIN and (before := recall(precision, _depends_on(model))) is not None:
         found, bound = before
+        if found.pop("gain") < 1 and model._auto:
+            return None
         if not (model._auto and found["kept"]):  # all layers in another precision are faster
             note(lower, precision, found | {"weights": parts.fingerprint()}, bound)
             known = remembered(lower, precision, model._bound)
@@ -90,12 +95,15 @@ def _compared(model: Model, precision: str) -> PackedEngine:
             return PackedEngine(parts, precision, rounded=from_tensors(rounded), manner=manner)
         return PackedEngine(parts, precision, manner=manner, kept=known["kept"])
     from bothways.run.guard import checked
-    from bothways.run.lower import remember
+    from bothways.run.lower import gain, remember
 
     looked = checked(model, parts, precision, model._bound, manner=manner, search=not model._auto)
     remember(model, precision, looked, model._bound or Bound())
     if precision in PLAIN:
-        keep(precision, _depends_on(model), looked.noted(), model._bound or Bound())
+        timed = {"gain": gain(model, looked.engine)}
+        keep(precision, _depends_on(model), looked.noted() | timed, model._bound or Bound())
+        if model._auto and timed["gain"] < 1:
+            return None
     return looked.engine
 
 

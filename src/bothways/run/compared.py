@@ -22,7 +22,7 @@ from bothways.run.processor import processor_kind
 
 
 def recall(precision: str, depends_on: tuple[object, ...]) -> tuple[dict[str, Any], Bound] | None:
-    """The layers ``kept`` and the outputs' likeness (``check``) as they were found before, and for which bound.
+    """What was found before, and for which bound: the layers ``kept``, the outputs' likeness (``check``), the ``gain``.
 
     Args:
         precision: Which.
@@ -31,7 +31,8 @@ def recall(precision: str, depends_on: tuple[object, ...]) -> tuple[dict[str, An
     try:
         found = json.loads(_place(precision, depends_on).read_text(encoding="utf-8"))
         bound, kept = Bound(**found.pop("bound")), list(found["kept"])
-        return ({**found, "kept": kept}, bound) if isinstance(found["check"]["vector"], dict) else None
+        gain, known = float(found.get("gain", 1)), isinstance(found["check"]["vector"], dict)
+        return ({**found, "kept": kept, "gain": gain}, bound) if known else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
 

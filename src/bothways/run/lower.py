@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOWER = ("int8", "int16", "bf16")
 _SECONDS = 0.5
 """For which each precision is timed."""
+_SHORT = 64
+"""Words of a text, at most, where it only matters which of two is faster."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ def remember(model: Model, precision: str, found: Checked, bound: Bound, *, chos
     note(model._known.lower, precision, noted, bound, chosen=chosen)
     if precision == "int8":
         model._saved.rounded = as_tensors(found.rounded)
+
+
+def gain(model: Model, engine: PackedEngine) -> float:
+    """How many times as fast as float32 an engine is here, on short texts."""
+    texts = real_texts(_SHORT)[::4]
+    exact = PackedEngine(model.parts, "float32", manner=engine.manner)
+    return _speed(model, engine, texts) / _speed(model, exact, texts)
 
 
 def _speed(model: Model, engine: Engine, texts: Sequence[str]) -> float:
