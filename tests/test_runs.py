@@ -150,6 +150,68 @@ def test_after_a_mistake_in_what_is_read_the_run_to_be_replaced_is_there_again(v
     assert (out / "notes.txt").exists()
 
 
+ONE_DOCUMENT = ["The river ran by the old mill.\nThe house stood near the river.\n" * 20]
+DOCUMENTS = ["The mill stood still.\nThe old river ran by it.\n" * 9] * 30
+PAIRS = {"objective": "mlm+nsp", "size": "tiny", "vocab_size": 60, **{"max_length": 16, "steps": 1, "batch_tokens": 64}}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_corpus_that_was_refused_stands_in_nobodys_way(overwrite, tmp_path):
+    """What was made for the refused run is gone, what was there before is not; another corpus does at once."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(BothwaysError, match="needs at least two documents"):
+            bw.pretrain(ONE_DOCUMENT, out=out, overwrite=overwrite, **PAIRS)
+        assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    bw.pretrain(DOCUMENTS, out=out, overwrite=overwrite, **PAIRS)
+    assert {path.name for path in out.iterdir()} >= {"notes.txt", "corpus", "tokenizer", "model", "run.json"}
+    assert not (out / ".made").exists()
+
+
+def test_a_tokenizer_that_was_there_outlives_a_refusal(tmp_path):
+    bw.train_tokenizer(ONE_DOCUMENT, vocab_size=60, out=tmp_path / "tokenizer")
+    for overwrite in (False, True):
+        with pytest.raises(BothwaysError, match="needs at least two documents"):
+            bw.pretrain(ONE_DOCUMENT, out=tmp_path, overwrite=overwrite, **PAIRS)
+        assert [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
+
+
+def test_what_a_kill_left_before_the_run_began_is_overwritten(tmp_path, monkeypatch):
+    """Killed while its text was prepared: the same command would go on with it, another is told, or overwrites it."""
+    with monkeypatch.context() as killed:
+        killed.setattr("bothways.learn.pretrain.recipe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bw.pretrain(DOCUMENTS, out=tmp_path, **PAIRS)
+    assert (tmp_path / "corpus" / "index.json").exists()
+    with pytest.raises(BothwaysError, match="another source"):
+        bw.pretrain(DOCUMENTS[:20], out=tmp_path, **PAIRS)
+    assert (tmp_path / "corpus" / "index.json").exists()
+    with pytest.raises(BothwaysError, match="is what this run reads"):
+        bw.pretrain(tmp_path / "corpus", out=tmp_path, overwrite=True, **PAIRS)
+    assert bw.pretrain(DOCUMENTS[:20], out=tmp_path, overwrite=True, **PAIRS).history.steps == 1
+
+
+def test_an_adaptation_that_was_refused_stands_in_nobodys_way(tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    texts = [f"The river ran by the old mill number {n}. The house stood near it." for n in range(120)]
+    with pytest.raises(BothwaysError, match="fewer than the 1,000,000 of one batch"):
+        bw.adapt(base, texts, out=out, steps=1, max_length=16, batch_tokens=10**6)
+    assert not out.exists()
+    assert bw.adapt(base, texts, out=out, steps=1, max_length=16, batch_tokens=64).result["steps"] == 1
+
+
+def test_runs_of_which_the_first_was_refused_stand_in_nobodys_way(tmp_path):
+    base, out = tiny.folder(tmp_path / "base", ("mlm",)), tmp_path / "out"
+    given = {"train": [{"text": f"the river {n}", "label": "ab"[n % 2]} for n in range(40)], "out": out, "steps": 1}
+    with pytest.raises(BothwaysError, match="there is no model folder"):
+        bw.finetune_seeds("classify", base=tmp_path / "nosuch", seeds=2, **given)
+    bw.finetune_seeds("classify", base=base, seeds=2, **given)
+    with pytest.raises(BothwaysError, match="holds other runs"):
+        bw.finetune_seeds("classify", base=base, seeds=2, **given | {"steps": 2})
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 def test_killed_before_the_new_run_began_the_old_one_is_there_unless_text_was_prepared(prepared, tmp_path):
     finished(tmp_path)

@@ -27,7 +27,7 @@ from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.pretrain import pretrain
 from bothways.learn.processes import in_one_process
 from bothways.learn.protocol import Callback
-from bothways.learn.runs import as_typed, check_unread, one_at_a_time, read_run, replaced
+from bothways.learn.runs import as_typed, check_unread, one_at_a_time, read_run, replaced, will_make
 from bothways.learn.settings import picked
 from bothways.learn.start import check_training, configuration, suited_rate
 from bothways.progress import say
@@ -250,7 +250,8 @@ def _begin(folder: Path, identity: dict[str, Any], overwrite: bool, reads: Seque
         raise BothwaysError(
             f"{folder} was begun otherwise ({', '.join(told)}); give the same, another --out, or --overwrite"
         )
-    prepared.mkdir(parents=True, exist_ok=True)
+    will_make(folder, _PREPARED)
+    prepared.mkdir(exist_ok=True)
     if not known.is_file():
         _write(known, identity)
     return prepared

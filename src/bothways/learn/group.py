@@ -24,6 +24,8 @@ from bothways.whole import replace_text
 
 NO_EFFECT = ("out", "resume", "force", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
 """Settings that change no number of a run; data are told apart by what they hold."""
+_PARTS = ("seed-*", "fold-*", "share-*")
+"""The folders of runs that belong together."""
 _OF_ALL = ("out", "resume", "overwrite", "report")
 """Settings of runs together, not of each."""
 
@@ -166,18 +168,27 @@ class Record:
             return
         if overwrite:
             reads = [self.settings[name] for name in ("base", "train", "dev")]
-            parts = [*self.out.glob("seed-*"), *self.out.glob("fold-*")] if (self.out / "run.json").exists() else []
+            parts = self._parts() if (self.out / "run.json").exists() else []
             check_unread(parts, reads)
             check_out(self.out, overwrite=True, reads=reads)
             for path in parts:
                 shutil.rmtree(path)
-        elif (self.out / "run.json").exists():
+        elif self._begun():
             if not resume:
                 raise BothwaysError(f"{self.out} holds other runs: choose another --out or --overwrite, or resume them")
             self._check(read_run(self.out))
         else:
             check_out(self.out)
         self._write(None)
+
+    def _begun(self) -> bool:
+        """Whether the folder holds runs; a record of runs of which the first was refused is none."""
+        if self.out is None or not (self.out / "run.json").exists():
+            return False
+        return bool(self._parts()) or finished(self.out) is not None
+
+    def _parts(self) -> list[Path]:
+        return [] if self.out is None else [path for pattern in _PARTS for path in self.out.glob(pattern)]
 
     def adopt(self, best: Made) -> None:
         """Copies the model of the best run to ``model``."""

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +24,7 @@ from bothways.learn.record import METRICS
 from bothways.run.files import alone, read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
-from bothways.text.shards import SHARDS
+from bothways.text.shards import SHARDS, UNFINISHED
 from bothways.whole import replace_text
 
 P = ParamSpec("P")
@@ -36,11 +37,23 @@ _REST = ("model", "tokenizer", "corpus", *_RESULTS)
 """What a run writes besides, but others may too."""
 _ASIDE = ".replaced"
 """Where what is to be thrown away waits until the run that takes its place has begun."""
-_works_in: ContextVar[Path | None] = ContextVar("works_in", default=None)
-"""The folder that a verb around this one has to itself: the verbs that it calls may work there too."""
+_MADE = ".made"
+"""Names, a line each, what was made for a run that has not begun: nobody else put it there."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""
 _PACKAGES = ("bothways", "torch", "tokenizers", "numpy", "safetensors", "pyarrow")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The folder that a verb has to itself, and the names of what it has made there before its run begins."""
+
+    place: Path
+    made: set[str] = field(default_factory=set)
+
+
+_works_in: ContextVar[_Work | None] = ContextVar("works_in", default=None)
+"""Of the verb around this one: the verbs that it calls may work there too."""
 
 
 def write_run(
@@ -138,11 +151,12 @@ def check_out(
     if overwrite:
         thrown = replaced(out)
         check_unread(thrown, reads)
-        if aside and thrown and not (out / _ASIDE).exists():
+        if aside and _holds_run(out) and not (out / _ASIDE).exists():
             (out / _ASIDE).mkdir()
             for path in thrown:
                 path.rename(out / _ASIDE / path.name)
         _remove(thrown)
+        _note_made(out)
         return False
     ways = "choose another --out or --overwrite"
     if (out / "checkpoint" / "current").exists():
@@ -159,14 +173,63 @@ def check_out(
 
 
 def replaced(out: Path) -> list[Path]:
-    """What a folder holds that is thrown away where a run in it is overwritten; nothing where it holds none."""
-    holds_run = any((out / name).exists() for name in _TRACES)
-    return [out / name for name in (*_TRACES, *_REST) if holds_run and os.path.lexists(out / name)]
+    """What a folder holds that is thrown away where a run in it is overwritten.
+
+    Where it holds none, what was made for one that never began; nothing else.
+    """
+    names = (*_TRACES, *_REST) if _holds_run(out) else [name for name in _REST if name in _made(out)]
+    return [out / name for name in names if os.path.lexists(out / name)]
+
+
+def will_make(out: Path, *names: str) -> None:
+    """Notes what is made in a folder before its run begins, as far as it is not there yet.
+
+    If the run is refused, `one_at_a_time` removes it; if it is killed, the same command goes on with it, and
+    ``overwrite`` throws it away.
+    """
+    new = {name for name in names if not os.path.lexists(out / name)}
+    out.mkdir(parents=True, exist_ok=True)
+    replace_text(out / _MADE, "".join(f"{name}\n" for name in sorted(_made(out) | new)))
+    work = _works_in.get()
+    if work is not None and work.place == out.resolve():
+        work.made.update(new)
+
+
+def _made(out: Path) -> set[str]:
+    """What is in a folder that was made for a run which has not begun."""
+    try:
+        names = (out / _MADE).read_text(encoding="utf-8").split()
+    except OSError:
+        return set()
+    return {name for name in names if os.path.lexists(out / name)}
+
+
+def _note_made(out: Path) -> None:
+    """Forgets what is not there any more."""
+    if not _made(out):
+        (out / _MADE).unlink(missing_ok=True)
 
 
 def throw_away(out: Path) -> None:
-    """Throws away what `check_out` put aside: the run that takes its place begins."""
+    """Throws away what `check_out` put aside: the run that takes its place begins, and all that was made is its own."""
     shutil.rmtree(out / _ASIDE, ignore_errors=True)
+    (out / _MADE).unlink(missing_ok=True)
+
+
+def _holds_run(out: Path) -> bool:
+    return any((out / name).exists() for name in _TRACES)
+
+
+def _clear(work: _Work) -> None:
+    """Removes what was made for a run that was refused, so that it stands in no other's way.
+
+    A corpus of which some shards are finished stays: the disk was full, say, and the same command goes on with it.
+    """
+    begun = [path.parent for name in work.made for path in (work.place / name).rglob(UNFINISHED)]
+    if _holds_run(work.place) or any(any(corpus.glob(SHARDS)) for corpus in begun):
+        return
+    _remove(work.place / name for name in work.made)
+    _note_made(work.place)
 
 
 def _put_back(out: Path, stopped: bool) -> None:
@@ -177,8 +240,8 @@ def _put_back(out: Path, stopped: bool) -> None:
     if not (out / _ASIDE).is_dir():
         return
     prepared = stopped and any((out / "corpus").glob(SHARDS))
-    if prepared or any((out / name).exists() for name in _TRACES):
-        throw_away(out)
+    if prepared or _holds_run(out):
+        shutil.rmtree(out / _ASIDE)
         return
     _remove(out / name for name in _REST)
     for path in (out / _ASIDE).iterdir():
@@ -189,21 +252,26 @@ def _put_back(out: Path, stopped: bool) -> None:
 def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
     """Lets a verb work in a folder, its `out`, only while no other run does.
 
-    Where it fails before its run has begun, the run that it was to replace is there again.
+    Where it fails before its run has begun, the run that it was to replace is there again, and what was made for it, if
+    it was refused, is gone.
     """
 
     @wraps(verb)
     def run(*arguments: P.args, **settings: P.kwargs) -> T:
         out = settings.get("out")
         place = None if out is None else Path(str(out)).resolve()
-        if place is None or place == _works_in.get() or not here().first:
+        around = _works_in.get()
+        if place is None or (around is not None and place == around.place) or not here().first:
             return verb(*arguments, **settings)
         _check_writable(place)
         with alone(Path(str(out)), "choose another --out"):
-            before = _works_in.set(place)
+            work = _Work(place)
+            before = _works_in.set(work)
             try:
                 return verb(*arguments, **settings)
             except BaseException as problem:
+                if isinstance(problem, BothwaysError):
+                    _clear(work)
                 _put_back(place, stopped=not isinstance(problem, BothwaysError))
                 raise
             finally:

@@ -22,7 +22,7 @@ from bothways.learn.finetune import Finetuned, finetune
 from bothways.learn.metrics import classification_scores
 from bothways.learn.pretrain import Pretrained, pretrain
 from bothways.learn.processes import refuse_several
-from bothways.learn.runs import check_out, write_run
+from bothways.learn.runs import check_out, throw_away, will_make, write_run
 from bothways.learn.tasks.classify import Classify
 from bothways.learn.tasks.labelled import LabelledTexts
 from bothways.learn.tasks.labels import class_names, class_numbers
@@ -125,7 +125,7 @@ def quickstart(
     began = time.monotonic()
     folder = Path(out)
     check_out(folder, overwrite=overwrite, resume=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    will_make(folder, "tokenizer", "corpus")
     plan = Plan.for_minutes(minutes)
     result = Quickstart(folder, folder / "report.html")
     timed = _Timer(result.timings)
@@ -140,12 +140,13 @@ def quickstart(
         corpus = prepare(corpus_documents, tokenizer, folder / "corpus")
     left = 60 * minutes * (1 - plan.reserve) - (time.monotonic() - began)
     with timed("Pre-training"):
-        pretrained = _pretrain(corpus, plan, folder / "pretrained", steps, max(left, 60 * minutes * 0.2), seed)
+        left = max(left, 60 * minutes * 0.2)
+        pretrained = _pretrain(corpus, plan, folder / "pretrained", steps, left, seed, overwrite)
     result.steps = pretrained.history.steps
     with timed("Filling in words"):
         result.filled = fill_held_out(pretrained.model, task, seed)
     with timed("Fine-tuning"):
-        tuned = _finetune(pretrained.model, task, plan, folder / "classifier", seed)
+        tuned = _finetune(pretrained.model, task, plan, folder / "classifier", seed, overwrite)
     with timed("The same without pre-training"):
         scratch = _finetune(untrained(pretrained.model), task, plan, None, seed)
     with timed("Baselines"):
@@ -172,6 +173,7 @@ def quickstart(
         seed=seed,
         results={"comparison": result.comparison, **pretrained.scores, "seconds": result.seconds},
     )
+    throw_away(folder)
     return result
 
 
@@ -199,7 +201,9 @@ def _documentation() -> list[Document]:
     return documents
 
 
-def _pretrain(corpus: Corpus, plan: Plan, out: Path, steps: int | None, seconds: float, seed: int) -> Pretrained:
+def _pretrain(
+    corpus: Corpus, plan: Plan, out: Path, steps: int | None, seconds: float, seed: int, overwrite: bool
+) -> Pretrained:
     return pretrain(
         corpus,
         out=out,
@@ -214,6 +218,7 @@ def _pretrain(corpus: Corpus, plan: Plan, out: Path, steps: int | None, seconds:
         mask_rate=plan.mask_rate,
         dropout=0.0,  # minutes are too short to learn anything by heart
         seed=seed,
+        overwrite=overwrite,
     )
 
 
@@ -227,7 +232,9 @@ def labelled(rows: Sequence[dict[str, str]], name: str) -> LabelledTexts:
     return LabelledTexts([row["text"] for row in rows], None, [row["label"] for row in rows], name)
 
 
-def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: int) -> Finetuned:
+def _finetune(
+    base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: int, overwrite: bool = False
+) -> Finetuned:
     return finetune(
         "classify",
         base=base,
@@ -242,6 +249,7 @@ def _finetune(base: Model, task: TopicTask, plan: Plan, out: Path | None, seed: 
         report=False,  # the quickstart has a page of its own
         reads="mean",  # minutes of pre-training teach tokens more than the first one
         seed=seed,
+        overwrite=overwrite,
     )
 
 
