@@ -13,12 +13,14 @@ import torch
 
 from bothways.errors import BothwaysError
 from bothways.learn import loop
+from bothways.learn.again import as_it_was, check_same, finished_run
 from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.parallel import Alone, Summed
 from bothways.learn.processes import here, in_all_processes
 from bothways.learn.protocol import Callback, Evaluation, Objective
+from bothways.learn.record import METRICS
 from bothways.learn.report import leave_report
 from bothways.learn.runs import as_typed, check_out, one_at_a_time, throw_away, write_run
 from bothways.learn.settings import LoopSettings, check_whole, picked
@@ -32,6 +34,7 @@ from bothways.learn.tuning.suited import mean_told, recipe_told, suited_epochs, 
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.adapter import Adapter
+from bothways.run.files import read_json
 from bothways.run.model import Model, load
 
 
@@ -46,7 +49,8 @@ class Finetuned:
         dev: Where the dev set came from.
         out: The folder of the run, or None.
         judgement: What the report says (`bothways.learn.judging.judgement.judge`), or None without one.
-        adapter: What LoRA learned, which is in the model's weights too; saved in ``out/adapter``. None without LoRA.
+        adapter: What LoRA learned, which is in the model's weights too; saved in ``out/adapter``. None without LoRA, or
+            where the run was finished before.
         metrics: The names of the task's metrics on that dev set.
     """
 
@@ -106,7 +110,8 @@ def finetune(
         train: Labelled rows: CSV, TSV, JSONL or Parquet files, frames, lists of dictionaries, data sets, iterators, or
             files of the task's own forms.
         dev: The same, to choose the best weights by; None holds out a tenth of `train`, seeded.
-        out: The folder of the run; None keeps everything in memory.
+        out: The folder of the run; None keeps everything in memory. An interrupted run in it goes on bit for bit where
+            it stopped; a finished one of the same settings and data is read, and nothing is done.
         epochs: Passes over the training data; None takes what suits their number (`bothways.learn.tuning.suited`).
         steps: Optimizer steps, instead of epochs.
         batch_size: Examples in an optimizer step, of all processes together where `torchrun` has started several.
@@ -149,8 +154,12 @@ def finetune(
     _check_processes(batch_size, sources.values())
     chosen, tuning, best = choose(task, own, metric, few_shot)
     given |= {"task": chosen.name, "metric": metric or "none"}  # as the record is typed again
-    folder = None if out is None else Path(out)
+    asked = given | {name: getattr(chosen, name) for name in settings_of(chosen.name)} | tuning.identity()
+    folder, before = None if out is None else Path(out), None
     if folder is not None:
+        ended = here().first and resume and not overwrite and finished_run(folder, f"finetune {chosen.name}", asked)
+        before = here().first_says(ended)
+    if folder is not None and not before:
         may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=sources.values(), aside=True)
         here().first_says(may)  # the others wait: what is thrown away is gone before they look
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
@@ -158,6 +167,12 @@ def finetune(
     own_length = start.max_length if learns_on else None
     max_length = given["max_length"] = max_length or own_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)
+    data = {"train": train_data.describe(), "dev": dev_data.describe(), "base": start.parts.fingerprint()}
+    if folder is not None and before:
+        check_same(folder, before["data"], data)
+        judgement = read_json(folder / METRICS) if (folder / METRICS).is_file() else None
+        model, history, scores = as_it_was(folder, before, device)
+        return Finetuned(model, history, scores, dev_data.name, folder, judgement, metrics=tuple(scores))
     chosen, best = measured_on(chosen, dev_data, best)
     model, inferred = untrained(
         chosen,
@@ -226,7 +241,7 @@ def finetune(
     judgement = None
     if folder is not None and here().first:
         typed = given | sources | {"epochs": epochs, "steps": history.planned}
-        record = _record(chosen, typed, train_data, dev_data, history, examined)
+        record = _record(chosen, typed, data, history, examined) | {"asked": asked}
         judgement = _leave(folder, model, adapter, judging, examined, start.name, record)
     return Finetuned(model, history, examined.scores, dev_data.name, folder, judgement, adapter, chosen.metrics)
 
@@ -264,16 +279,17 @@ def _identity(
 
 
 def _record(
-    task: Task, typed: dict[str, Any], train: Data, dev: Data, history: loop.History, examined: Examined
+    task: Task, typed: dict[str, Any], data: dict[str, Any], history: loop.History, examined: Examined
 ) -> dict[str, Any]:
     """What ``run.json`` tells of a run."""
     return {
         "command": f"finetune {task.name}",
         "settings": typed,
-        "data": {"train": train.describe(), "dev": dev.describe()},
+        "data": data,
         "seed": typed["seed"],
         "results": {name: examined.scores[name] for name in task.metrics}
         | {"steps": history.steps, "seconds": history.seconds},
+        "history": history.figures(),
     }
 
 

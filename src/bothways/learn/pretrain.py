@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from bothways.learn.again import as_it_was, check_same, finished_run, same_corpus
 from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.generator import check_generator, finished, starting_generator, trained_parts
 from bothways.learn.insight import Insight, few
@@ -133,7 +134,8 @@ def pretrain(
 
     Args:
         corpus: A prepared corpus, or raw text (files, folders, lists, frames ...), which is prepared in ``out/corpus``.
-        out: The folder of the run. An interrupted run in it goes on bit for bit where it stopped.
+        out: The folder of the run. An interrupted run in it goes on bit for bit where it stopped; a finished one of the
+            same settings and text is read, and nothing is done.
         tokenizer: A tokenizer or its folder; None trains one of the family's kind in ``out/tokenizer`` (or takes that
             of `base`, or of the prepared corpus).
         vocab_size: Of the tokenizer that is trained.
@@ -230,10 +232,20 @@ def pretrain(
     known = common_tokenizer(tokenizer_of(tokenizer, start), master, corpus)
     learned, shape = settled(learned, configuration(start, family, size, max_length, dropout, master), start)
     check_start(attention_start, start, shape)
+    typed = given | {name: as_typed(source) for name, source in sources.items()}
+    typed |= {"objective": learned.objective, "size": size, "loss_weights": as_texts(learned.loss_weights)}
+    typed["family"] = shape.family if start is None else None
+    prepare = partial(prepared_corpus, corpus, folder, known, vocab_size, lowercase, text, members, on_corrupt)
+    data = {name: each.parts.fingerprint() for name, each in (("base", start), ("teacher", master)) if each is not None}
+    ended = here().first and resume and not overwrite and finished_run(folder, "pretrain", typed)
+    if before := here().first_says(ended):
+        check_same(folder, before["data"], data | {"corpus": same_corpus(folder, corpus, known, prepare)})
+        return Pretrained(*as_it_was(folder, before, device), folder)
     reads = (*sources.values(), tokenizer)
     may = here().first and check_out(folder, overwrite=overwrite, resume=resume, reads=reads, aside=True)
     goes_on = here().first_says(may)
-    prepared = prepared_corpus(corpus, folder, known, vocab_size, lowercase, text, members, on_corrupt)
+    prepared = prepare()
+    data["corpus"] = prepared.fingerprint
     config = with_vocabulary(shape, start, prepared.tokenizer)
     lesson = lesson_of(master, config, precision)
     plan = recipe(learned, prepared, lesson)
@@ -264,10 +276,7 @@ def pretrain(
     passes = passes_of(trained, parallel, device, apart=not reads_layers(learned))
     insight = _insight(passes.model, plan, prepared, held_numbers, batch_tokens, micro_tokens, facts)
     evaluation = Evaluation(plan.together.measured, insight.measure)
-    record = partial(write_run, folder, command="pretrain", data={"corpus": prepared.fingerprint}, seed=seed)
-    typed = given | {name: as_typed(source) for name, source in sources.items()}
-    typed |= {"objective": learned.objective, "size": size, "loss_weights": as_texts(learned.loss_weights)}
-    typed["family"] = config.family if start is None else None
+    record = partial(write_run, folder, command="pretrain", data=data, seed=seed, asked=typed)
     if here().first and not goes_on:
         record(settings=typed)
     if here().first:
@@ -346,6 +355,7 @@ def _leave(done: Pretrained, typed: dict[str, Any], record: Callable[..., object
     record(
         settings=typed | {"steps": done.history.steps, "minutes": None, "epochs": None},
         results=done.scores | {"steps": done.history.steps, "seconds": done.history.seconds},
+        history=done.history.figures(),
     )
     Checkpoint(done.out).discard()
     leave_report(done.out)

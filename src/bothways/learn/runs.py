@@ -64,6 +64,8 @@ def write_run(
     seed: int,
     data: dict[str, Any] | None = None,
     results: dict[str, Any] | None = None,
+    asked: dict[str, Any] | None = None,
+    history: dict[str, Any] | None = None,
 ) -> Path:
     """Writes ``out/run.json``, whole or not at all.
 
@@ -74,6 +76,8 @@ def write_run(
         seed: All randomness of the run follows from it.
         data: What identifies the data, such as `fingerprint` of its files.
         results: What came of it; None while the run goes on.
+        asked: The settings as they were given, of which those are written that were resolved to something else.
+        history: How the run ended (`bothways.learn.state.History.figures`).
 
     Raises:
         BothwaysError: The file cannot be written.
@@ -84,6 +88,8 @@ def write_run(
         "seed": seed,
         "data": data or {},
         "results": results,
+        **({} if history is None else {"history": history}),
+        **({} if asked is None else {"asked": _otherwise(asked, settings)}),
         "versions": versions(),
         "machine": describe_machine(str(settings.get("precision") or "auto")),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,6 +101,10 @@ def write_run(
     except OSError as error:
         raise BothwaysError(f"{path} cannot be written ({error.strerror})") from None
     return path
+
+
+def _otherwise(asked: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name not in settings or settings[name] != value}
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -187,7 +197,8 @@ def will_make(out: Path, *names: str) -> None:
     If the run is refused, `one_at_a_time` removes it; if it is killed, the same command goes on with it, and
     ``overwrite`` throws it away.
     """
-    new = {name for name in names if not os.path.lexists(out / name)}
+    if not (new := {name for name in names if not os.path.lexists(out / name)}):
+        return
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / _MADE, "".join(f"{name}\n" for name in sorted(_made(out) | new)))
     work = _works_in.get()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from bothways.learn.tally import Tally
@@ -171,19 +171,28 @@ class History:
             state: How it ended.
             lines: Its log.
         """
-        return cls(
-            training=[line for line in lines if line["event"] == "step"],
-            evaluations=[line for line in lines if line["event"] == "evaluation"],
-            steps=state.step,
-            planned=state.steps,
-            interval=state.interval,
-            tokens=state.tokens,
-            seconds=state.seconds,
-            tokens_per_second=state.speed,
-            best=state.best,
-            best_step=state.best_step,
-            stopped=state.stopped or "",
-        )
+        figures = {
+            "steps": state.step,
+            "planned": state.steps,
+            "interval": state.interval,
+            "tokens": state.tokens,
+            "seconds": state.seconds,
+            "tokens_per_second": state.speed,
+            "best": state.best,
+            "best_step": state.best_step,
+            "stopped": state.stopped or "",
+        }
+        return cls.read(figures, lines)
+
+    def figures(self) -> dict[str, Any]:
+        """How the run ended, without its log: what `read` reads again."""
+        return {each.name: getattr(self, each.name) for each in fields(self)[2:]}
+
+    @classmethod
+    def read(cls, figures: dict[str, Any], lines: list[dict[str, Any]]) -> History:
+        """The history of a run from its `figures` and its log."""
+        training, evaluations = ([line for line in lines if line["event"] == event] for event in ("step", "evaluation"))
+        return cls(training, evaluations, **figures)
 
     def values(self, name: str) -> list[float]:
         """One value of all training lines, such as ``"loss"``; `training` has their steps."""
