@@ -1,5 +1,6 @@
-"""A finished run that is asked for again is read, not made; another one is refused, and told what is other."""
+"""How a run ends, and what is said of it; asked for again it is read, not made, and another run is refused."""
 
+import json
 import shutil
 
 import pytest
@@ -96,3 +97,51 @@ def test_in_python_the_finished_result_is_returned(place):
     shutil.rmtree(place / "out" / "model")
     with pytest.raises(BothwaysError, match="holds another run, which is finished: choose"):
         run()
+
+
+def test_a_run_that_stops_early_says_why(place, capsys):
+    """At its end, in its closing lines, in run.json and on its page; when it is asked for again, too."""
+    hopeless = ["--epochs", "50", "--learning-rate", "1e-9", "--patience", "2"]
+    command = ["finetune", "classify", "table.csv", "--base", "base", *hopeless, "--out", "out"]
+    assert main(command) == 0
+    closing, told = capsys.readouterr()
+    history = json.loads((place / "out" / "run.json").read_text())["history"]
+    assert history["stopped"] == "no better metric"
+    assert history["steps"] < history["planned"]
+    why = (
+        f"Stopped early, after step {history['steps']} of {history['planned']}: the metric has not become better since "
+        f"step {history['best_step']}."
+    )
+    assert f"· {why}" in told
+    assert why in closing
+    assert why in (place / "out" / "report.html").read_text()
+    assert main(command) == 0
+    assert why in capsys.readouterr().out
+
+
+def test_a_run_that_takes_all_its_steps_says_nothing_of_its_end(place, capsys):
+    assert main([*VERBS["finetune"].split(), "--out", "out"]) == 0
+    assert "Stopped" not in "".join(capsys.readouterr())
+    assert json.loads((place / "out" / "run.json").read_text())["history"]["stopped"] == "all steps taken"
+
+
+@pytest.mark.parametrize("killed", ["BestWeights", "Checkpoint"])
+def test_best_weights_go_when_the_model_is_saved_and_a_kill_between_loses_nothing(killed, place, monkeypatch):
+    def run(out):
+        return bw.finetune("classify", base="base", train="table.csv", out=out, steps=4, average=0.5, evaluate_every=1)
+
+    def dies(self):
+        raise KeyboardInterrupt
+
+    whole = run("whole")
+    assert {path.name for path in (place / "whole").iterdir() if path.is_dir()} == {"model"}
+    with monkeypatch.context() as kill:
+        kill.setattr(f"bothways.learn.finetune.{killed}.discard", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run("broken")
+    assert (place / "broken" / "best").exists()
+    again = run("broken")
+    assert again.scores.items() >= {name: whole.scores[name] for name in whole.metrics}.items()
+    weights = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert weights[0] == weights[1]
+    assert {path.name for path in (place / "broken").iterdir() if path.is_dir()} == {"model"}

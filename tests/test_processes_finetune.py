@@ -99,7 +99,7 @@ def test_every_example_is_read_by_one_process(trained):
 
 def test_only_the_first_process_writes(trained):
     names = [{path.name for path in (trained / name).iterdir()} for name in ("plain-1", "plain-2", "begun")]
-    assert names[0] == names[1] == {"best", "log.jsonl", "model", "run.json"}
+    assert names[0] == names[1] == {"log.jsonl", "model", "run.json"}
     assert names[2] == names[0] | {"metrics.json", "report.html"}
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError
+from bothways.learn.checkpoint import BestWeights
 from bothways.learn.keeper import differences
+from bothways.learn.processes import here
 from bothways.learn.record import LOG, read_record
 from bothways.learn.runs import read_run
 from bothways.learn.state import History
@@ -89,6 +91,8 @@ def as_it_was(out: Path, run: dict[str, Any], device: str | None) -> tuple[Model
         run: Its record.
         device: Where the model is wanted.
     """
+    if here().first:
+        BestWeights(out).discard()  # which a kill may have left
     say(f"Finished already: nothing to do. The model lies in {out / 'model'}")
     scores = {name: value for name, value in run["results"].items() if name not in ("steps", "seconds")}
     return load(out / "model", device=device), History.read(run["history"], read_record(out).lines), scores

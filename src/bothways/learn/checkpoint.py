@@ -189,6 +189,11 @@ class BestWeights:
         path = _of_step(self.folder, step)
         _put(path if path.exists() else self.folder / "weights.safetensors", model)  # as they were named at first
 
+    def discard(self) -> None:
+        """Removes all of them, once the model is safely saved elsewhere and no checkpoint names one any more."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
 
 def _of_step(folder: Path, step: int | str) -> Path:
     return folder / f"step-{step}.safetensors"

@@ -14,7 +14,7 @@ import torch
 from bothways.errors import BothwaysError
 from bothways.learn import loop
 from bothways.learn.again import as_it_was, check_same, finished_run
-from bothways.learn.checkpoint import Checkpoint
+from bothways.learn.checkpoint import BestWeights, Checkpoint
 from bothways.learn.judging.finetuned import Judging
 from bothways.learn.objectives.protocol import Together
 from bothways.learn.parallel import Alone, Summed
@@ -344,7 +344,7 @@ def _leave(
     base: str,
     record: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """Writes what a run leaves behind, its checkpoint thrown away last; returns what the report says."""
+    """Writes what a run leaves behind, the checkpoint thrown away last; returns what the report says."""
     model.save(folder / "model", overwrite=True)
     if adapter is not None:
         model.save_adapter(adapter, folder / "adapter", overwrite=True)
@@ -353,6 +353,7 @@ def _leave(
     if judging is not None:
         leave_report(folder)
     Checkpoint(folder).discard()
+    BestWeights(folder).discard()  # after the checkpoint, which needs them if it is continued
     return judgement
 
 

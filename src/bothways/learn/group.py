@@ -53,7 +53,6 @@ def run_once(task: Any, folder: Path | None, **settings: Any) -> Made:
     results |= {"steps": result.history.steps, "seconds": result.history.seconds}
     if folder is None:
         return Made(results, None, result.model)
-    shutil.rmtree(folder / "best", ignore_errors=True)
     return Made(results, folder)
 
 

@@ -164,6 +164,11 @@ class Keeper:
             return f"{where}; nothing was saved, because no output folder was given."
         return f"{where}; the checkpoint is in {self._checkpoint.folder}: the same command continues it."
 
+    def tell_end(self) -> None:
+        """Says why the run ended, where that was before its last step."""
+        if here().first and (told := History.of(self.state, []).ending):
+            say(told)
+
     def advice(self, rate: float) -> str:
         """What to do about numbers that are not finite, and where the last good ones are."""
         ways = f"lower the learning rate (here {rate:.2g})"

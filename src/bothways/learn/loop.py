@@ -180,6 +180,7 @@ def train(
         keeper.save()
         if interruption.signal:
             interruption.leave(keeper.told(), saved=out is not None)
+        keeper.tell_end()
         return keeper.history()
 
 

@@ -58,6 +58,20 @@ def read_record(folder: str | Path) -> Record:
     return Record(path, read_json(path / RUN) if (path / RUN).is_file() else {}, lines)
 
 
+def ending(history: dict[str, Any]) -> str | None:
+    """Why a run ended before its last step, in a sentence; None if it did not.
+
+    Args:
+        history: What ``run.json`` says of its end (`bothways.learn.state.History.figures`).
+    """
+    stopped, best = history["stopped"], history["best_step"]
+    never = "no evaluation gave a number" if best is None else f"the metric has not become better since step {best:,}"
+    whys = {"no better metric": never, "no more data": "there were no more data", "callback": "a callback ended it"}
+    if (why := whys.get(stopped)) is None:
+        return None
+    return f"Stopped early, after step {history['steps']:,} of {history['planned']:,}: {why}."
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a last one that was cut when the run was killed is left out, as resuming does."""
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
-from bothways.learn.record import METRICS, read_record
+from bothways.learn.record import METRICS, ending, read_record
 from bothways.report.judgement_page import judgement_page
 from bothways.report.page import write_page
 from bothways.report.run_page import run_page
@@ -45,11 +45,13 @@ def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: b
         raise BothwaysError(f"{path} exists already: choose another --out or --overwrite")
     if not path.absolute().parent.is_dir():
         raise BothwaysError(f"{path.parent} is no folder: choose another --out")
-    page = run_page(str(record.folder), record.run, record.lines, made=_now())
+    ended = ending(record.run["history"]) if "history" in record.run else None
+    page = run_page(str(record.folder), record.run, record.lines, ending=ended, made=_now())
     judgement = read_json(record.folder / METRICS) if (record.folder / METRICS).is_file() else {}
     if "contenders" in judgement:
         judged = judgement_page(judgement)
-        page |= {name: judged[name] for name in ("summary", "facts", "judgement")} | {"results": None}
+        page |= {name: judged[name] for name in ("facts", "judgement")} | {"results": None}
+        page["summary"] = " ".join(filter(None, (judged["summary"], ended)))
     return write_page(path, page)
 
 

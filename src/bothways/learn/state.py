@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from bothways.learn.record import ending
 from bothways.learn.tally import Tally
 from bothways.learn.utilisation import utilisation
 
@@ -193,6 +194,11 @@ class History:
         """The history of a run from its `figures` and its log."""
         training, evaluations = ([line for line in lines if line["event"] == event] for event in ("step", "evaluation"))
         return cls(training, evaluations, **figures)
+
+    @property
+    def ending(self) -> str | None:
+        """Why the run ended before its last step, in a sentence; None if it did not."""
+        return ending(self.figures())
 
     def values(self, name: str) -> list[float]:
         """One value of all training lines, such as ``"loss"``; `training` has their steps."""

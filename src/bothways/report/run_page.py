@@ -26,13 +26,16 @@ _OF_TEACHERS = ("start_from_teacher", "temperature", "soft_targets")
 """Settings that say nothing of a run without a teacher."""
 
 
-def run_page(folder: str, run: Line, lines: Sequence[Line], *, made: str = "") -> dict[str, Any]:
+def run_page(
+    folder: str, run: Line, lines: Sequence[Line], *, ending: str | None = None, made: str = ""
+) -> dict[str, Any]:
     """The data of the page.
 
     Args:
         folder: The run's folder, as it is to be typed.
         run: What its run.json says; may be empty.
         lines: Its log; at least one line on a step or an evaluation.
+        ending: Why it ended before its last step, in a sentence; None if it did not.
         made: When the page was made, as text.
     """
     steps, evaluations, insights = (_of(lines, event) for event in ("step", "evaluation", "insight"))
@@ -42,7 +45,7 @@ def run_page(folder: str, run: Line, lines: Sequence[Line], *, made: str = "") -
     last, taken = steps[-1] if steps else {}, max(int(line["step"]) for line in lines)
     return {
         "title": _title(run, begun, tuning),
-        "summary": _summary(run, begun, reachable, evaluations, taken),
+        "summary": _summary(run, begun, reachable, evaluations, taken, ending),
         "seconds": last.get("seconds"),
         "machine": machine_line(run["machine"]) if run.get("machine") else None,
         "made": made,
@@ -83,7 +86,9 @@ def _title(run: Line, begun: Line, tuning: bool) -> str:
     return f"{what} of {begun['model']}" if begun.get("model") else what
 
 
-def _summary(run: Line, begun: Line, reachable: Line, evaluations: Sequence[Line], taken: int) -> str:
+def _summary(
+    run: Line, begun: Line, reachable: Line, evaluations: Sequence[Line], taken: int, ending: str | None
+) -> str:
     sentences = []
     measured = evaluations[-1] if evaluations else {}
     kind = next((kind for kind in _RIGHT if f"accuracy.{kind}" in measured), None)
@@ -94,6 +99,8 @@ def _summary(run: Line, begun: Line, reachable: Line, evaluations: Sequence[Line
         sentences.append(f"After {measured['step']:,} steps {accuracy}{without}.")
     elif "accuracy" in measured:
         sentences.append(f"After {measured['step']:,} steps the accuracy on the dev set is {measured['accuracy']:.1%}.")
+    if ending:
+        sentences.append(ending)
     if run.get("results") is None:
         of = f" of {begun['steps']:,}" if "steps" in begun else ""
         sentences.append(f"The run is not finished: this is its state after step {taken:,}{of}.")

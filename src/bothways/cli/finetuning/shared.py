@@ -149,11 +149,13 @@ def _run(task: str, given: dict[str, Any]) -> None:
     if not speaks():
         return
     if given["json"]:
-        history = {"steps": result.history.steps, "seconds": result.history.seconds}
+        history = {name: getattr(result.history, name) for name in ("steps", "seconds", "stopped")}
         output.as_json({"out": result.out, "dev": result.dev, **history, **(result.judgement or result.scores)})
         return
     output.line(f"Best weights, scored on {result.dev}:\n")
     (output.judgement if result.judgement else output.scores)(result.judgement or result.scores)
+    if result.history.ending:
+        output.line(f"\n{result.history.ending}")
     if result.judgement:
         output.line(f"\nReport: {given['out']}/report.html")
     output.line(f"\nNext: {follows(task, given['out'])}")
