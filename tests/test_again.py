@@ -145,3 +145,14 @@ def test_best_weights_go_when_the_model_is_saved_and_a_kill_between_loses_nothin
     weights = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert weights[0] == weights[1]
     assert {path.name for path in (place / "broken").iterdir() if path.is_dir()} == {"model"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_checkpoints_come_as_often_as_is_asked(verb, place, monkeypatch):
+    saved = []
+    monkeypatch.setattr("bothways.learn.checkpoint.Checkpoint.save", lambda self, *arguments: saved.append(arguments))
+    command = [*VERBS[verb].split(), "--steps", "3"]
+    assert main([*command, "--out", "seldom"]) == 0
+    assert len(saved) == 1
+    assert main([*command, "--save-minutes", "1e-9", "--out", "often"]) == 0
+    assert len(saved) == 1 + 3

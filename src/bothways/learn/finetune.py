@@ -90,6 +90,7 @@ def finetune(
     metric: str | None = "best",
     evaluate_every: float | None = None,
     patience: int | None = None,
+    save_minutes: float = 5.0,
     few_shot: bool = False,
     report: bool = True,
     seed: int = 0,
@@ -131,6 +132,7 @@ def finetune(
             ``"none"``, keeps the last.
         evaluate_every: Steps between evaluations, or a share of all steps if below 1; None: once an epoch.
         patience: Evaluations without a better metric after which training stops.
+        save_minutes: Minutes between checkpoints.
         few_shot: Whether the encoder learns from pairs of examples, and the classifier is solved: for 8 to 64 examples
             a class (`bothways.learn.few_shot`). `epochs` and `batch_size` are of pairs then; one epoch suits.
         report: Whether `out` gets ``report.html`` and ``metrics.json``: intervals, baselines, errors.

@@ -22,7 +22,10 @@ from bothways.run.files import new_folder, read_json
 from bothways.run.model import Model, load
 from bothways.whole import replace_text
 
-NO_EFFECT = ("out", "resume", "force", "overwrite", "report", "tensorboard", "device", "train", "dev", "callbacks")
+NO_EFFECT = (
+    *("out", "resume", "force", "overwrite", "report", "tensorboard", "save_minutes", "device"),
+    *("train", "dev", "callbacks"),
+)
 """Settings that change no number of a run; data are told apart by what they hold."""
 _PARTS = ("seed-*", "fold-*", "share-*")
 """The folders of runs that belong together."""

@@ -27,6 +27,7 @@ from bothways.cli.options import (
     Overwrite,
     PrecisionName,
     Resume,
+    SaveMinutes,
     Schedule,
     Seed,
     Steps,
@@ -105,6 +106,7 @@ def _shared(
     resume: Resume = True,
     force: Force = False,
     overwrite: Overwrite = False,
+    save_minutes: SaveMinutes = 5.0,
     tensorboard: TensorBoard = False,
     json: Json = False,
 ) -> None: ...
