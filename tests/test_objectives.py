@@ -1,5 +1,7 @@
 """What is learned from raw text: who is masked, how losses are summed, where gradients go."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,13 +14,14 @@ from bothways.learn.objectives.masking import Masking
 from bothways.learn.objectives.mlm import MaskedTokens
 from bothways.learn.objectives.nsp import NextSentence
 from bothways.learn.objectives.protocol import Forward, Together, encoded
+from bothways.learn.objectives.sop import SentenceOrder
 from bothways.learn.stream import split_items
 from bothways.model.heads import vocabulary_rows
 from bothways.model.heads.vocabulary_loss import vocabulary_loss
 
 SPECIAL, VOCABULARY, MASK = 5, 1000, 4
 MASKING = Masking(mask_id=MASK, ordinary=np.arange(SPECIAL, VOCABULARY), seed=7)
-MLM, NSP = MaskedTokens(MASKING), NextSentence()
+MLM, NSP, SOP = MaskedTokens(MASKING), NextSentence(), SentenceOrder()
 
 
 def texts(count, shortest=1, longest=40, seed=0):
@@ -203,26 +206,26 @@ def model():
 TOGETHER = Together([MLM, NSP])
 
 
-def finish(batch, keys, examples, progress):
+def finish(batch, keys, examples, progress, asked=NSP):
     batch, targets = MLM.prepare(batch, keys, examples, progress)
-    batch, labels = NSP.prepare(batch, keys, examples, progress)
+    batch, labels = asked.prepare(batch, keys, examples, progress)
     return batch, targets | labels
 
 
-def items(count, micro_tokens):
+def items(count, micro_tokens, asked=NSP):
     sequences = texts(count, 3, 60)
     examples = [
         (ids, (np.arange(len(ids)) > len(ids) // 2).astype(int), place % 2) for place, ids in enumerate(sequences)
     ]
-    return split_items([(0, place) for place in range(count)], examples, finish, micro_tokens)
+    return split_items([(0, place) for place in range(count)], examples, partial(finish, asked=asked), micro_tokens)
 
 
-def step(model, found):
+def step(model, found, together=TOGETHER):
     """One step as the loop takes it: all totals first, then every item's gradient."""
     model.zero_grad()
-    counts = [TOGETHER.counts(item) for item in found]
+    counts = [together.counts(item) for item in found]
     totals = {name: sum(count[name] for count in counts) for name in counts[0]}
-    sums = [TOGETHER.backward(model, item, totals) for item in found]
+    sums = [together.backward(model, item, totals) for item in found]
     values = {name: sum(value[name] for value in sums) for name in sums[0]}
     return totals, values, {name: value.grad.clone() for name, value in model.named_parameters()}
 
@@ -242,25 +245,29 @@ def test_accumulation_over_unequal_items_is_exact(model):
             assert (other_gradients[name] - gradient).abs().max() < 1e-6, name
 
 
-def test_the_gradient_is_that_of_the_sum_of_means(model):
+@pytest.mark.parametrize(("family", "asked"), [("bert", NSP), ("albert", SOP)])
+def test_the_gradient_is_that_of_the_sum_of_means(family, asked):
     """Recomputed plainly: full logits, mean cross-entropy of each objective, summed."""
-    (item,) = items(20, 10**9)
-    _, values, gradients = step(model, [item])
+    name = asked.name
+    saved = tiny.saved(("mlm", name), name=family, embeddings__vocab_size=VOCABULARY)
+    model = nn.ModuleDict({"encoder": saved.encoder, **saved.heads})
+    (item,) = items(20, 10**9, asked)
+    _, values, gradients = step(model, [item], Together([MLM, asked]))
     batch, targets = item
     model.zero_grad()
     out = model["encoder"](batch)
     places, labels = (torch.from_numpy(targets[f"mlm.{what}"]) for what in ("places", "labels"))
     full = model["mlm"](out.sequence, model["encoder"].token_table)
-    pairs = model["nsp"](out)
-    follows = torch.from_numpy(targets["nsp.labels"])
-    losses = functional.cross_entropy(full[places], labels), functional.cross_entropy(pairs, follows)
+    pairs = model[name](out)
+    right = torch.from_numpy(targets[f"{name}.labels"])
+    losses = functional.cross_entropy(full[places], labels), functional.cross_entropy(pairs, right)
     sum(losses).backward()
     assert values["loss.mlm"] / len(places) == pytest.approx(losses[0].item(), rel=1e-5)
-    assert values["loss.nsp"] / 20 == pytest.approx(losses[1].item(), rel=1e-5)
+    assert values[f"loss.{name}"] / 20 == pytest.approx(losses[1].item(), rel=1e-5)
     assert values["hits.mlm"] == (full[places].argmax(-1) == labels).sum()
-    assert values["hits.nsp"] == (pairs.argmax(-1) == follows).sum()
-    for name, value in model.named_parameters():
-        assert (value.grad - gradients[name]).abs().max() < 1e-5, name
+    assert values[f"hits.{name}"] == (pairs.argmax(-1) == right).sum()
+    for parameter, value in model.named_parameters():
+        assert (value.grad - gradients[parameter]).abs().max() < 1e-5, parameter
 
 
 def test_the_last_layer_is_left_at_the_tokens_that_are_looked_at(model):
