@@ -19,15 +19,15 @@ def word(number):
     return "".join(LETTERS[number // 36**place % 12] + "aeo"[number // 36**place // 12 % 3] for place in range(3))
 
 
-def sentence(draw, words, steep=1.0):
-    """A few words of a topic, frequent ones first, every fourth a common one."""
+def sentence(draw, words, steep=1.0, common=0.25):
+    """A few words of a topic, frequent ones first, a share of them common ones."""
     shares = np.arange(1, len(words) + 1.0) ** -steep
     chosen = draw.choice(words, size=draw.integers(4, 10), p=shares / shares.sum())
-    common = draw.random(len(chosen)) < 0.25
-    return " ".join(np.where(common, draw.choice(COMMON, size=len(chosen)), chosen)).capitalize() + "."
+    replaced = draw.random(len(chosen)) < common
+    return " ".join(np.where(replaced, draw.choice(COMMON, size=len(chosen)), chosen)).capitalize() + "."
 
 
-def documents(count, *, topics=6, words=6, coherent=True, steep=1.0, seed=0):
+def documents(count, *, topics=6, words=6, coherent=True, steep=1.0, common=0.25, seed=0):
     """Texts of 3 to 8 sentences. Incoherent ones change their topic with every sentence."""
     draw = np.random.default_rng(seed)
     lists = [[word(topic * words + place) for place in range(words)] for topic in range(topics)]
@@ -36,7 +36,7 @@ def documents(count, *, topics=6, words=6, coherent=True, steep=1.0, seed=0):
         chosen = draw.integers(topics, size=draw.integers(3, 9))
         if coherent:
             chosen[:] = chosen[0]
-        made.append(" ".join(sentence(draw, lists[topic], steep) for topic in chosen))
+        made.append(" ".join(sentence(draw, lists[topic], steep, common) for topic in chosen))
     return made
 
 

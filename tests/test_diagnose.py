@@ -5,6 +5,8 @@ The runs are real: a tiny encoder and a made-up language that it learns in secon
 
 import json
 import math
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import tiny
 from bothways.cli import main
 from bothways.errors import BothwaysError
 from bothways.learn.diagnosis.course import read_course
+from bothways.learn.stream import Stream
 from bothways.text.prepare import prepare
 from run_logs import falling, lines
 
@@ -61,6 +64,8 @@ def train(tmp_path_factory):
     return run
 
 
+EASY = {"objective": "rtd", "family": "electra", "language": {"words": 1, "common": 0.0}, "steps": 200}
+"""Replaced tokens, of a language whose words can be told from those beside them."""
 HEALTHY = {
     "masked tokens": {},
     "another seed": {"seed": 1},
@@ -70,6 +75,7 @@ HEALTHY = {
     "wider": {"shape": {"width": 64, "embeddings__width": 64}, "learning_rate": 3e-3},
     "muon": {"optimizer": "muon", "learning_rate": 1e-2},
     "replaced tokens": {"objective": "rtd", "family": "electra", "steps": 300},
+    "replaced tokens that are easy": EASY,
 }
 
 
@@ -108,6 +114,7 @@ SICK = {
         "language": {"topics": 4, "words": 3, "coherent": False},
         "steps": 300,
     },
+    "nothing to find": EASY | {"mask_rate": 0.05},
 }
 
 
@@ -146,6 +153,48 @@ def test_a_run_that_broke_off_is_told_why(train, tmp_path):
     (finding,) = bw.diagnose(tmp_path / "run").findings
     assert finding.name == "rate too high"
     assert "broke off after step 100" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("precision", "verdict", "finding"), [("bf16", "sick", ["precision trouble"]), ("float32", "healthy", [])]
+)
+def test_a_number_that_only_bf16_cannot_hold_is_put_down_to_it(precision, verdict, finding, tmp_path):
+    """A weight between the largest numbers of bf16 and of float32, behind a unit that is never on: harmless there."""
+
+    def poison(event):
+        if event.step == 100:
+            unit = event.model["encoder"].stack.blocks[0].feed_forward
+            unit.inner.weight.data[0] = 0.0
+            unit.inner.bias.data[0] = -1e4
+            unit.output.weight.data[:, 0] = 3.4e38
+
+    words = grammar.tokenizer()
+    config = tiny.config("bert", layers=2, width=32, embeddings__width=32, init_std=0.2)
+    given = {"max_length": 32, "batch_tokens": 512, "dropout": 0.0, "device": "cpu", "callbacks": [poison]}
+    with suppress(BothwaysError):
+        bw.pretrain(
+            grammar.documents(700),
+            base=bw.Model.random(config.for_vocabulary(words.size, words.pad_id), words),
+            **{"out": tmp_path / "run", "objective": "mlm", "steps": 200, "learning_rate": 1.5e-3, **given},
+            precision=precision,
+        )
+    found = bw.diagnose(tmp_path / "run")
+    assert (found.verdict, [one.name for one in found.findings[:1]]) == (verdict, finding), found
+
+
+@pytest.mark.parametrize(("seconds", "findings"), [(0.05, ["waiting for data"]), (0.0, [])])
+def test_a_run_whose_corpus_is_slow_waits_for_data(seconds, findings, train, monkeypatch):
+    """Every step's text comes late, as from a disk far away. What is lost is worth telling after two seconds here."""
+    fetched = Stream.next_step
+
+    def late(self, progress):
+        time.sleep(seconds)
+        return fetched(self, progress)
+
+    monkeypatch.setattr(Stream, "next_step", late)
+    monkeypatch.setattr("bothways.learn.diagnosis.machine._WORTH_TELLING", 2.0)
+    found = bw.diagnose(train(seed=2 if seconds else 3, steps=100))
+    assert [one.name for one in found.findings] == findings, found
 
 
 # -- what is read, and what is said
