@@ -23,7 +23,8 @@ import bothways as bw
 import tiny
 from bothways.cli import main, repeat
 from bothways.cli.commands import COMMANDS, application
-from bothways.model.families import family
+from bothways.model.families import families, family
+from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.run.sentence_folder import SentenceRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,6 +201,17 @@ def test_the_house_leaves_no_folder_out():
     shown = read("docs/architecture.md")
     for init in (ROOT / "src" / "bothways").glob("*/__init__.py"):
         assert f"\n  {init.parent.name}/ " in shown
+
+
+def test_the_page_of_pre_training_names_the_families_that_are_refused_the_mask_decoder():
+    said = re.search(r"it is refused for (.*?)\. An encoder", read("docs/pretraining.md"), re.DOTALL)[1]
+    refused = {
+        members.title
+        for members in families().values()
+        if any(refusal(with_positions(config)) for name, config in members.sizes.items() if "generator" not in name)
+    }
+    named = {title for title in (members.title for members in families().values()) if re.search(rf"\b{title}\b", said)}
+    assert named == refused
 
 
 def test_the_table_of_families_is_what_the_command_prints(capsys):

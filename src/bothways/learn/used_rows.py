@@ -3,7 +3,8 @@
 A step uses a few hundred rows of tens of thousands. A dense gradient is allocated and filled with zeros anew in each
 step, which on a processor takes longer than the matrix products of a batch of short texts. Here lookups give sparse
 gradients; they are written into a dense one that is kept, and of which only the rows of the step before are cleared.
-What the optimizer sees is the same.
+What the optimizer sees is the same. A table that a step uses in another way too, as a masked-token head multiplies with
+all its rows, has a dense gradient already, and is left as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _LARGE = 2**20
 
 
 class UsedRows:
-    """The large tables of a model while it is trained; a context.
+    """The large tables of a model while it is trained; a context. It acts on sparse gradients alone.
 
     Args:
         model: Its lookups give sparse gradients until the context ends.
