@@ -16,6 +16,7 @@ from bothways.learn.adapt import adapt
 from bothways.learn.adapting.bits import bits_per_character, masked_words, passages
 from bothways.learn.adapting.mixture import ONE_IN, Side, mixed
 from bothways.learn.adapting.vocabulary import extended, with_more_tokens, word_counts
+from bothways.learn.pretrain import pretrain
 from bothways.text.documents import read_documents
 from bothways.text.tokenizer import Tokenizer
 
@@ -224,6 +225,17 @@ def test_it_has_its_folder_to_itself(tmp_path):
     adapt(base, DOMAIN, out=out, callbacks=[another], **{**FEW, "steps": 1})
     assert "works in" in str(seen[0])
     assert str(out) in str(seen[0])
+
+
+def test_what_another_command_finished_in_its_folder_is_not_taken_for_its_own(tmp_path):
+    out = tmp_path / "out"
+    base = tiny.model(("mlm",))
+    pretrain(GENERAL, out=out, base=base, objective="mlm", steps=1, batch_tokens=256)
+    kept = (out / "model" / "model.safetensors").read_bytes()
+    with pytest.raises(BothwaysError, match=r"out holds .*choose another --out or --overwrite"):
+        adapt(base, DOMAIN, out=out, steps=1, batch_tokens=256)
+    assert (out / "model" / "model.safetensors").read_bytes() == kept
+    assert not (out / "prepared").exists()
 
 
 def test_it_is_refused_in_several_processes(tmp_path, monkeypatch):

@@ -555,8 +555,8 @@ def test_rows_are_told_from_files_without_reading_them_all(tmp_path):
 @pytest.mark.parametrize(
     ("out", "how", "told"),
     [
-        ("out.xls", {}, ".npy, .jsonl or .parquet"),
-        ("out.npy.gz", {}, ".npy, .jsonl or .parquet"),
+        ("out.xls", {}, ".npy, .jsonl, .parquet, .csv or .tsv"),
+        ("out.npy.gz", {}, ".npy, .jsonl, .parquet, .csv or .tsv"),
         ("nowhere/out.npy", {}, "nowhere"),
         ("out.npy", {"shard_rows": 0}, "at least one row"),
         ("-", {"shard_rows": 9}, "no shards"),

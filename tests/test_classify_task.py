@@ -287,12 +287,12 @@ def test_long_texts_are_learned_and_answered_alike(truncation):
     data = Classify().read(rows)
     examples = Classify().examples(model, data)
     sequences = [examples.sequence(0, number) for number in range(len(examples))]
-    assert max(len(token_ids) for token_ids, _, _ in sequences) <= 24
+    assert max(len(token_ids) for token_ids, *_ in sequences) <= 24
     assert (len(examples) > len(rows)) == (truncation == "window")
     assert np.array_equal(examples.classes, np.array([n % 2 for n in range(40)])[list(examples.encoded.texts)])
     encoded = model.encode(data.texts)
-    assert np.array_equal(encoded.token_ids, np.concatenate([token_ids for token_ids, _, _ in sequences]))
-    assert np.array_equal(encoded.segment_ids, np.concatenate([segment_ids for _, segment_ids, _ in sequences]))
+    assert np.array_equal(encoded.token_ids, np.concatenate([token_ids for token_ids, *_ in sequences]))
+    assert np.array_equal(encoded.segment_ids, np.concatenate([segment_ids for _, segment_ids, *_ in sequences]))
     assert model.class_probabilities(data.texts).shape == (40, 2)
 
 

@@ -29,7 +29,7 @@ def symmetric():
 def test_a_pair_is_two_segments_between_separators():
     model = tuned(steps=1).model
     examples = Pairs().examples(model, Pairs().read(ROWS))
-    token_ids, segment_ids, label = examples.sequence(0, 4)
+    token_ids, segment_ids, label, _ = examples.sequence(0, 4)
     tokens = model.tokenizer
     first, second = (tokens.encode(text, special_tokens=False).token_ids for text in (ONE[4], OTHER[4]))
     assert token_ids.tolist() == [tokens.cls_id, *first, tokens.sep_id, *second, tokens.sep_id]
@@ -41,7 +41,7 @@ def test_the_longer_text_is_cut_first():
     rows = [{"text_a": "the " * 30, "text_b": "red river", "label": n % 2} for n in range(20)]
     model = tuned(rows, max_length=16, truncation="head").model
     examples = Pairs().examples(model, Pairs().read(rows))
-    token_ids, _, _ = examples.sequence(0, 0)
+    token_ids, *_ = examples.sequence(0, 0)
     assert len(token_ids) == 16
     ends = np.flatnonzero(token_ids == model.tokenizer.sep_id)
     assert ends.tolist() == [12, 15], "two tokens of the shorter text, eleven of the longer"

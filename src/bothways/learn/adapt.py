@@ -27,7 +27,7 @@ from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.pretrain import pretrain
 from bothways.learn.processes import in_one_process
 from bothways.learn.protocol import Callback
-from bothways.learn.runs import as_typed, check_unread, one_at_a_time, read_run, replaced, will_make
+from bothways.learn.runs import as_typed, check_out, check_unread, one_at_a_time, read_run, replaced, will_make
 from bothways.learn.settings import picked
 from bothways.learn.start import check_training, configuration, suited_rate
 from bothways.progress import say
@@ -243,6 +243,8 @@ def _begin(folder: Path, identity: dict[str, Any], overwrite: bool, reads: Seque
         if prepared.exists() and not known.is_file():
             raise BothwaysError(f"{prepared} holds something else than what was prepared: choose another --out")
         shutil.rmtree(prepared, ignore_errors=True)
+    elif not known.is_file():
+        check_out(folder, resume=False)  # a run that is there was not begun by an adaptation
     before = read_json(known) if known.is_file() else identity
     other = [name for name in identity if before.get(name) != identity[name]]
     if other:

@@ -146,7 +146,7 @@ class Pairs:
     def sequence(self, epoch: int, number: int) -> tuple[tuple[Any, Any], tuple[Any, Any], float]:
         """Token ids and segment ids of both texts, and 1 if they are of one class, else 0."""
         *places, same = self.pair(epoch, number)
-        (a, a_segments, _), (b, b_segments, _) = (self.examples.sequence(epoch, place) for place in places)
+        (a, a_segments, *_), (b, b_segments, *_) = (self.examples.sequence(epoch, place) for place in places)
         return (a, b), (a_segments, b_segments), float(same)
 
 

@@ -13,6 +13,9 @@ from bothways.cli.finetuning.options import (
     Problem,
     Reads,
     Sampler,
+    Teacher,
+    TeacherShare,
+    Temperature,
 )
 from bothways.cli.finetuning.shared import command
 from bothways.cli.options import Label, Text, TextPair
@@ -22,6 +25,7 @@ EXAMPLES = [
     "bothways finetune classify train.tsv --dev dev.tsv --base bert-base-uncased --text sentence --label polarity"
     " --out polarity",
     "bothways finetune classify clauses.csv --base my-bert --label-separator ';' --class-weights auto --out clauses",
+    "bothways finetune classify train.csv --base small-bert --teacher large-classifier --out small-classifier",
     "bothways finetune classify --from my-classifier/run.json --seed 1 --out second-classifier",
 ]
 
@@ -42,5 +46,8 @@ def classify(
     focal: Focal = 0.0,
     sampler: Sampler = None,
     label_smoothing: LabelSmoothing = 0.0,
+    teacher: Teacher = None,
+    teacher_share: TeacherShare = 0.5,
+    temperature: Temperature = 2.0,
 ) -> None:
     """Fine-tune an encoder to sort texts, or pairs of texts, into classes."""

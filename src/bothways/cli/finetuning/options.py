@@ -34,6 +34,11 @@ Sampler = Annotated[
     Literal["balanced"] | None, training("--sampler", None, "Show every class as often as the largest.")
 ]
 LabelSmoothing = Annotated[float, training("--label-smoothing", "SHARE", "Of the target, spread over all classes.")]
+Teacher = Annotated[
+    str | None, training("--teacher", "MODEL", "A larger classifier, whose probabilities are learned too.")
+]
+TeacherShare = Annotated[float, training("--teacher-share", "SHARE", "Of the loss that is the teacher's.")]
+Temperature = Annotated[float, training("--temperature", "NUMBER", "Of its soft targets.")]
 Negatives = Annotated[
     list[str] | None, data("--negatives", "COLUMN", "A column of texts that do not belong; give it for each.")
 ]

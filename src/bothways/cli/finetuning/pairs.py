@@ -14,6 +14,9 @@ from bothways.cli.finetuning.options import (
     Reads,
     Sampler,
     Symmetric,
+    Teacher,
+    TeacherShare,
+    Temperature,
 )
 from bothways.cli.finetuning.shared import command
 from bothways.cli.options import Label, Text, TextPair
@@ -42,5 +45,8 @@ def pairs(
     focal: Focal = 0.0,
     sampler: Sampler = None,
     label_smoothing: LabelSmoothing = 0.0,
+    teacher: Teacher = None,
+    teacher_share: TeacherShare = 0.5,
+    temperature: Temperature = 2.0,
 ) -> None:
     """Fine-tune an encoder to sort pairs of texts: entailment, paraphrases, duplicates."""

@@ -29,10 +29,12 @@ from bothways.learn.tasks.labels import (
 )
 from bothways.learn.tasks.learning import ClassExamples, LearnClasses, encoded_examples
 from bothways.learn.tasks.protocol import Examined
+from bothways.learn.tasks.taught import Taught, ask, check_taught
 from bothways.model.config import HeadConfig
 from bothways.model.families import family
 from bothways.run.answering.classify import class_logits, tempered, thresholds
 from bothways.run.model import Model
+from bothways.run.opening import load
 from bothways.text.markers import check_markers
 
 TFIDF = "TF-IDF + logistic regression"
@@ -60,6 +62,9 @@ class Classify:
         focal: Gamma of the focal loss (Lin et al. 2017); 0: cross-entropy.
         sampler: ``"balanced"``: an epoch holds every class as often as the largest.
         label_smoothing: Share of the target that is spread over all classes.
+        teacher: A classifier of the same classes, whose probabilities are learned beside the labels: a larger model.
+        teacher_share: Of the loss that is the teacher's.
+        temperature: By which the logits of both are divided before they are compared.
     """
 
     text: str | None = None
@@ -75,6 +80,9 @@ class Classify:
     focal: float = 0.0
     sampler: str | None = None
     label_smoothing: float = 0.0
+    teacher: str | None = None
+    teacher_share: float = 0.5
+    temperature: float = 2.0
     symmetric = False
     name = "classify"
     metrics = ("macro_f1", "accuracy", "mcc")
@@ -82,6 +90,7 @@ class Classify:
     def __post_init__(self) -> None:
         check_head(self.reads, self.hidden)
         check_smoothing(self.label_smoothing)
+        check_taught(self.teacher_share, self.temperature)
         _among("problem", self.problem, ("one", "several"))
         _among("sampler", self.sampler, ("balanced",))
         object.__setattr__(self, "markers", check_markers(self.markers))
@@ -145,9 +154,12 @@ class Classify:
         return None if self.sampler is None else balanced_numbers(rarest(examples.classes), seed)
 
     def objective(self, model: Model, train: LabelledTexts, seed: int = 0) -> LearnClasses:
-        """Cross-entropy, with its weights."""
-        problem = model.head_configs["classify"].problem
-        return LearnClasses(model.mark, problem, self._weights(model, train), self.focal, self.label_smoothing)
+        """Cross-entropy with its weights, and with what the teacher says."""
+        problem, taught = model.head_configs["classify"].problem, None
+        if self.teacher is not None:
+            logits = ask(load(self.teacher, precision="auto"), train, model.labels)
+            taught = Taught(logits, self.teacher_share, self.temperature, problem)
+        return LearnClasses(model.mark, problem, self._weights(model, train), self.focal, self.label_smoothing, taught)
 
     def _weights(self, model: Model, train: LabelledTexts) -> Tensor | None:
         if self.class_weights is None:

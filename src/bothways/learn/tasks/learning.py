@@ -19,6 +19,7 @@ from bothways.learn.objectives.protocol import Forward, Key, Loss, Targets
 from bothways.learn.tasks.class_losses import loss_of_one, loss_of_several
 from bothways.learn.tasks.distances import squared_distance, symmetric_bernoulli, symmetric_divergence
 from bothways.learn.tasks.labelled import LabelledTexts
+from bothways.learn.tasks.taught import Taught
 from bothways.run.model import Model
 from bothways.text.kept import Sequences
 from bothways.text.tokenizer import warn_of_cut
@@ -35,15 +36,15 @@ class ClassExamples:
     """
 
     def __init__(self, encoded: Sequences, classes: np.ndarray) -> None:
-        self.encoded = encoded
-        self.classes = classes[np.array(encoded.texts, dtype=np.int64)]
+        self.encoded, self.texts = encoded, np.array(encoded.texts, dtype=np.int64)
+        self.classes = classes[self.texts]
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def sequence(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, Any]:
-        """Token ids, segment ids and class of one sequence; the same in every epoch."""
-        return *self.encoded[number], self.classes[number]
+    def sequence(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, Any, int]:
+        """Token ids, segment ids and class of one sequence, and the number of its text; the same in every epoch."""
+        return *self.encoded[number], self.classes[number], int(self.texts[number])
 
 
 def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symmetric: bool) -> ClassExamples:
@@ -77,7 +78,9 @@ def encoded_examples(model: Model, data: LabelledTexts, right: np.ndarray, symme
 
 @dataclass(frozen=True)
 class LearnClasses:
-    """What is learned by a head for whole sequences; target ``classify.labels``, ``(S,)`` or ``(S, C)``.
+    """What is learned by a head for whole sequences.
+
+    Its targets are ``classify.labels``, ``(S,)`` or ``(S, C)``, and with a teacher ``classify.taught``, ``(S, C)``.
 
     Attributes:
         mark: Marks the tokens of a batch that are global while a head is at work, as `Model.mark` does.
@@ -85,6 +88,7 @@ class LearnClasses:
         weights: ``(C,)`` what classes count; None: all alike.
         focal: Gamma of the focal loss.
         smoothing: Share of the target that is spread over all classes.
+        taught: What a teacher says of the texts; None: there is none.
     """
 
     mark: Callable[[TokenBatch, str], TokenBatch]
@@ -92,6 +96,7 @@ class LearnClasses:
     weights: Tensor | None = None
     focal: float = 0.0
     smoothing: float = 0.0
+    taught: Taught | None = None
     heads = ("classify",)
     hidden = False
 
@@ -110,7 +115,10 @@ class LearnClasses:
     ) -> tuple[TokenBatch, Targets]:
         """Puts what is right for a batch's sequences beside it."""
         kind = np.int64 if self.problem == "one" else np.float32
-        return self.mark(batch, "classify"), {"classify.labels": np.array([one[2] for one in examples], dtype=kind)}
+        targets: Targets = {"classify.labels": np.array([one[2] for one in examples], dtype=kind)}
+        if self.taught is not None:
+            targets["classify.taught"] = self.taught.of(np.array([one[3] for one in examples], dtype=np.int64))
+        return self.mark(batch, "classify"), targets
 
     def count(self, targets: Targets) -> int:
         """S, the number of sequences."""
@@ -136,4 +144,5 @@ class LearnClasses:
         if self.problem == "scores":
             return Loss(squared_distance(logits[:, 0], torch.as_tensor(right, device=logits.device)), None)
         learn = loss_of_one if self.problem == "one" else loss_of_several
-        return learn(logits, right, weights_C=self.weights, focal=self.focal, smoothing=self.smoothing)
+        found = learn(logits, right, weights_C=self.weights, focal=self.focal, smoothing=self.smoothing)
+        return found if self.taught is None else self.taught.with_labels(found, logits, targets["classify.taught"])
