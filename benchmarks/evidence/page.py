@@ -11,7 +11,7 @@ def mixed(found: dict[str, Result]) -> list[str]:
     """Rows of which an encoder was lost between two sittings and made again."""
     known: dict[str, set[str]] = {}
     for cell, result in found.items():
-        if "encoder" in result:
+        if "encoder" in result and not cell.startswith("random"):  # random weights differ by seed, as they should
             known.setdefault(cell.removeprefix("pre-train: ").partition(":")[0], set()).add(result["encoder"])
     return [row for row, encoders in known.items() if len(encoders) > 1]
 
