@@ -352,6 +352,30 @@ def test_bf16_of_a_graph_is_compared_with_float32_before_it_is_trusted(folders, 
     assert asked == [("float32", "bf16")]  # once, and known by the user's cache afterwards
 
 
+LET_GO = """
+import gc
+import signal
+import sys
+
+import bothways as bw
+
+first, second = (bw.load(sys.argv[1]) for _ in range(2))
+first.embed("the river"), second.embed("the river")
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_after_models_are_gone_a_signal_ends_no_process(folders, kind):
+    done = subprocess.run([sys.executable, "-c", LET_GO, folders / kind], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
 def test_an_engine_runs_what_was_exported_to_it(folders, tmp_path):
     assert bw.load(folders / "onnx", engine="onnx").engine.name == "onnx"
     with pytest.raises(BothwaysError, match="was exported to onnx and cannot run on the engine 'openvino'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ class OpenVinoEngine(RectangleEngine):
         self._openvino = need("openvino", "openvino", "A model exported to openvino")
         path = graph_file(folder, GRAPH)
         graph_file(folder, WEIGHTS)
-        self._core = self._openvino.Core()
         try:
-            self._graph = self._core.read_model(path)
+            self._graph = _core().read_model(path)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise BothwaysError(f"{path} cannot be run ({reason:.200}); export the model again") from None
@@ -64,9 +64,19 @@ class OpenVinoEngine(RectangleEngine):
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
         }
-        return self._core.compile_model(part, "CPU", settings)
+        return _core().compile_model(part, "CPU", settings)
 
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
         found = self._openvino.get_version().partition("-")[0]
         return {**super().describe(), "threads": self.threads, "openvino": found}
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, kept for good.
+
+    Each brings the main thread a stack for signals and takes it away with itself. Of two, the one that goes last gives
+    back the other's, which is there no more: the next Ctrl-C would end the process.
+    """
+    return need("openvino", "openvino", "A model exported to openvino").Core()
