@@ -13,6 +13,7 @@ from bothways.run import machine, processor
 from bothways.run import precision as precision_module
 from bothways.run.machine import (
     allowed_threads,
+    cache_share,
     describe_machine,
     memory_limit,
     processor_features,
@@ -88,6 +89,20 @@ def test_memory_limits_of_both_versions(tmp_path):
     assert memory_limit(one) == 1 << 29
     none = write(tmp_path / "0", {**group, "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"})
     assert memory_limit(none) is None
+
+
+def test_the_last_cache_is_shared_out_among_the_cores_that_have_it(tmp_path):
+    folder = "sys/devices/system/cpu/cpu0/cache/index"
+    caches = {("0", "1", "48K", "0"), ("2", "2", "1280K", "0"), ("3", "3", "49152K", "0-3,8-11")}
+    names = ("level", "size", "shared_cpu_list")
+    files = {
+        f"{folder}{number}/{name}": f"{value}\n"
+        for number, *rest in caches
+        for name, value in zip(names, rest, strict=True)
+    }
+    assert cache_share(write(tmp_path / "told", files)) == 49152 * 1024 // 8
+    assert cache_share(write(tmp_path / "odd", files | {f"{folder}3/size": "48M\n"})) == 1280 * 1024
+    assert cache_share(tmp_path / "untold") == 0
 
 
 @pytest.mark.parametrize(("quota", "threads"), [("10000", 1), ("100000", 1), ("110000", 2), ("6400000", 8)])

@@ -11,10 +11,11 @@ from bothways.model.build import build_encoder, build_head
 from bothways.model.families import families
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import attention, linear
+from bothways.run.engines.packed import engine as engine_module
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int16 import can_int16
 from bothways.run.engines.packed.padding import filled, fillers
-from bothways.run.engines.protocol import Output
+from bothways.run.engines.protocol import Manner, Output, budget
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.model import Model
 from bothways.run.pooling import POOLINGS
@@ -262,6 +263,20 @@ def test_operators_that_are_gone_or_wrong_are_not_used(monkeypatch):
     for broken in (Gone(), Wrong()):
         monkeypatch.setattr(torch.ops, "mkldnn", broken)
         assert not linear.can_pack.__wrapped__(torch.float32)
+
+
+@pytest.mark.parametrize(("cached", "most"), [(0, 512), (256, 512), (1024, 1024), (1 << 20, 2048)])
+def test_large_jobs_have_batches_that_a_core_s_cache_holds_and_small_ones_are_shared_out(monkeypatch, cached, most):
+    parts = parts_of("bert", ())
+    token = 4 * parts.encoder.config.width  # bytes
+    monkeypatch.setattr(engine_module, "cache_share", lambda: 4 * cached * token)
+    engine = PackedEngine(parts, "float32", threads=2)
+    assert (engine.batch_tokens, engine.most_tokens) == (512, most)
+    assert budget(engine, 3000) == 512
+    assert budget(engine, 6 * 1024) == min(most, 1024)
+    assert budget(engine, 1 << 30) == most
+    assert budget(PackedEngine(parts, "float32", manner=Manner(deterministic=True)), 1 << 30) == 1
+    assert budget(ReferenceEngine(parts, "float32"), 1 << 30) == ReferenceEngine.batch_tokens
 
 
 def test_an_unknown_engine_lists_those_there_are(tmp_path):

@@ -13,7 +13,7 @@ from bothways.run.check import real_texts
 from bothways.run.engines.packed.calibrate import as_tensors
 from bothways.run.engines.packed.engine import PackedEngine
 from bothways.run.engines.packed.int16 import can_int16
-from bothways.run.engines.protocol import VECTOR, Engine, Output
+from bothways.run.engines.protocol import VECTOR, Engine, Output, budget
 from bothways.run.guard import Checked, checked
 from bothways.run.precision import native_bf16
 from bothways.run.processor import processor_kind
@@ -104,7 +104,7 @@ def _speed(model: Model, engine: Engine, texts: Sequence[str]) -> float:
 
     def seconds() -> float:
         began = time.perf_counter()
-        for _ in engine.run(encoded.batches(engine.batch_tokens), output):
+        for _ in engine.run(encoded.batches(budget(engine, len(encoded.token_ids))), output):
             pass
         return time.perf_counter() - began
 

@@ -82,6 +82,27 @@ def processor_features(root: Path = Path("/")) -> list[str]:
     return found
 
 
+def cache_share(root: Path = Path("/")) -> int:
+    """Bytes of the processor's last cache for each of the cores that share it; 0 where Linux does not tell."""
+    share, deepest = 0, 0
+    for index in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, size, cores = (
+                (index / name).read_text(encoding="ascii").strip() for name in ("level", "size", "shared_cpu_list")
+            )
+            if int(level) > deepest:
+                share, deepest = int(size.removesuffix("K")) * 1024 // _count(cores), int(level)
+        except (OSError, ValueError):
+            continue
+    return share
+
+
+def _count(cores: str) -> int:
+    """How many there are of ``"0-3,8"``."""
+    ends = [[int(end) for end in part.split("-")] for part in cores.split(",")]
+    return sum(part[-1] - part[0] + 1 for part in ends)
+
+
 def allowed_threads(root: Path = Path("/")) -> tuple[int, str]:
     """How many threads this process may run at once, and what says so.
 

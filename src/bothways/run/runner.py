@@ -17,7 +17,7 @@ import numpy as np
 from bothways.batch import TokenBatch, mark_global
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig, HeadConfig
-from bothways.run.engines.protocol import DENSE, VECTOR, Engine, Output
+from bothways.run.engines.protocol import DENSE, VECTOR, Engine, Output, budget
 from bothways.run.errand import current
 from bothways.run.forked import renewed
 from bothways.run.known import Known
@@ -227,7 +227,7 @@ class Runner(ABC):
         errand = current()
         with self._turns.compute:
             engine = self.engine
-            batches = encoded.batches(engine.batch_tokens)
+            batches = encoded.batches(budget(engine, len(encoded.token_ids)))
             if output.kind in self.head_configs:
                 batches = (self.mark(batch, output.kind) for batch in batches)
             yield from engine.run(errand.watched(batches) if errand else batches, output)

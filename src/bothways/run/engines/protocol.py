@@ -16,6 +16,8 @@ from bothways.batch import TokenBatch
 
 HIDDEN, VECTOR, DENSE = "hidden", "vector", "dense"
 SPARSE = "sparse"
+_EACH = 3
+"""Batches of the largest kind that each thread should have, so that none waits long for the others at the end."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Engine(Protocol):
     Attributes:
         name: As it is asked for.
         precision: What its matrix products are computed in.
-        batch_tokens: How many tokens a batch should have.
+        batch_tokens: How many tokens a batch should have. Engines whose `threads` each take a batch may have
+            `most_tokens` too: how many it should have where every thread gets several such batches.
     """
 
     name: str
@@ -80,3 +83,9 @@ class Engine(Protocol):
     def describe(self) -> dict[str, Any]:
         """What it is, as plain data: its name, precision, and what it found of the machine."""
         ...
+
+
+def budget(engine: Engine, tokens: int) -> int:
+    """How many tokens a batch should have of a job of so many."""
+    most, threads = getattr(engine, "most_tokens", 0), getattr(engine, "threads", 1)
+    return max(engine.batch_tokens, min(most, tokens // (_EACH * threads)))

@@ -24,10 +24,15 @@ from bothways.run.engines.packed.linear import PackedLinear, can_pack
 from bothways.run.engines.packed.pack import keeps_halves, pack, passed
 from bothways.run.engines.packed.padding import filled, fillers
 from bothways.run.engines.protocol import Manner, Output
+from bothways.run.machine import cache_share
 from bothways.run.precision import native_bf16
 
 _BATCH_BYTES = 2048
-"""Of one channel of a batch: with so many the hidden states of a block stay in a core's own cache."""
+"""Of one channel of a batch that is large enough for a thread alone."""
+_MOST_BYTES = 4 * _BATCH_BYTES
+"""Beyond which more tokens make nothing faster."""
+_CACHE = 0.25
+"""Of the last cache that a core has: what the hidden states of a large batch may fill."""
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "int16": torch.int16}
 
 
@@ -73,7 +78,10 @@ class PackedEngine:
         narrow = rounded and self._dtype != torch.bfloat16 and keeps_halves(parts.encoder)
         between = torch.float16 if narrow else torch.float32 if kept else passed(self._dtype)
         self._rounds = between == torch.bfloat16
-        self.batch_tokens = 1 if self.manner.deterministic else _BATCH_BYTES // between.itemsize
+        in_cache = int(_CACHE * cache_share() / parts.encoder.config.width)
+        most = min(max(in_cache, _BATCH_BYTES), _MOST_BYTES)
+        sizes = (_BATCH_BYTES // between.itemsize, most // between.itemsize)
+        self.batch_tokens, self.most_tokens = (1, 1) if self.manner.deterministic else sizes
         self._parts = pack(parts, self._dtype, rounded, between, kept)
         self._parts.eval()
         self._any_shape = all(
