@@ -66,6 +66,16 @@ def test_modules_become_documents_in_the_order_of_their_names(packages):
     assert [document.name for document in documents] == ["alone", "lamp", "lamp.broken", "lamp.bulb"]
 
 
+def test_so_many_modules_of_a_package_are_spread_over_it(tmp_path):
+    for package, count in (("many", 20), ("few", 3)):
+        (tmp_path / package).mkdir()
+        for number in range(count):
+            prose = f"Counts the {number} boats on the wide river and tells how many there are."
+            (tmp_path / package / f"part{number:02}.py").write_text(f'"""{package.capitalize()}: {prose}"""\n')
+    read = [document.name for document in python_documentation(folders=[tmp_path], per_package=4)]
+    assert read == [*(f"few.part{number:02}" for number in range(3)), *(f"many.part{n:02}" for n in (4, 9, 14, 19))]
+
+
 def test_no_time_means_no_documents(packages):
     assert list(python_documentation(folders=[packages], limit_seconds=0)) == []
 

@@ -13,6 +13,7 @@ import re
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,12 +43,16 @@ mmap pyexpat resource select syslog termios unicodedata zlib
 
 
 def python_documentation(
-    *, limit_seconds: float | None = None, folders: Sequence[str | Path] | None = None
+    *,
+    limit_seconds: float | None = None,
+    per_package: int | None = None,
+    folders: Sequence[str | Path] | None = None,
 ) -> Iterator[Document]:
     """The docstrings of the standard library and of installed packages, as English paragraphs.
 
     Args:
         limit_seconds: Stops after so many seconds.
+        per_package: The most modules of a package, spread evenly over their names; all when not given.
         folders: Folders of packages to read instead of this Python's standard library and installed packages.
 
     Yields:
@@ -58,7 +63,8 @@ def python_documentation(
     """
     began = time.monotonic()
     seen: set[str] = set()
-    for name, path in sorted(python_modules(folders).items()):
+    modules = sorted(python_modules(folders).items())
+    for name, path in modules if per_package is None else _spread(modules, per_package):
         if limit_seconds is not None and time.monotonic() - began > limit_seconds:
             return
         docstrings = _docstrings(path) if path else _docstrings_of_import(name)
@@ -73,8 +79,26 @@ def python_documentation(
 
 def package_of(document: Document) -> str:
     """The package that a module belongs to; ``"python"`` for the standard library."""
-    top = document.name.split(".")[0]
+    return _package(document.name)
+
+
+def _package(module: str) -> str:
+    top = module.split(".")[0]
     return PYTHON if top in sys.stdlib_module_names else top
+
+
+def _spread(modules: list[tuple[str, Path | None]], per_package: int) -> list[tuple[str, Path | None]]:
+    """So many of each package, in the order that they have."""
+    count = Counter(_package(name) for name, _ in modules)
+    met: Counter[str] = Counter()
+    kept = []
+    for module in modules:
+        package = _package(module[0])
+        share = min(1.0, per_package / count[package])
+        if int((met[package] + 1) * share) > int(met[package] * share):
+            kept.append(module)
+        met[package] += 1
+    return kept
 
 
 def python_modules(folders: Sequence[str | Path] | None) -> dict[str, Path | None]:

@@ -57,6 +57,7 @@ class Plan:
         rows: Labelled examples of each class over all splits; None for as many as there are good for.
         epochs: Passes of fine-tuning.
         reserve: Share of the time kept for what follows pre-training.
+        modules: The most that are read of a package; None for all.
     """
 
     size: str = "tiny"
@@ -68,11 +69,12 @@ class Plan:
     rows: int | None = None
     epochs: int = 3
     reserve: float = 0.25
+    modules: int | None = None
 
     @classmethod
     def for_minutes(cls, minutes: float) -> Plan:
         """The plan for a whole run of so many minutes on two cores."""
-        return cls(rows=250) if minutes < 3 else cls()
+        return cls(rows=250, modules=80) if minutes < 3 else cls()
 
 
 @dataclass
@@ -131,7 +133,7 @@ def quickstart(
     timed = _Timer(result.timings)
 
     with timed("Reading documentation"):
-        documents = _documentation()
+        documents = _documentation(plan.modules)
         task = topic_task(documents, seed=seed, per_class=plan.rows)
         corpus_documents = [document for document in documents if document.name not in task.held_out]
     with timed("Training vocabulary"):
@@ -190,10 +192,10 @@ class _Timer:
         self.seconds[name] = time.monotonic() - began
 
 
-def _documentation() -> list[Document]:
+def _documentation(per_package: int | None) -> list[Document]:
     documents = []
     with progress("Reading documentation", unit="modules") as job:
-        for document in python_documentation():
+        for document in python_documentation(per_package=per_package):
             documents.append(document)
             job.advance(note=package_of(document))
         paragraphs = sum(len(document.paragraphs) for document in documents)
