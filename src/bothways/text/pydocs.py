@@ -94,10 +94,10 @@ def _spread(modules: list[tuple[str, Path | None]], per_package: int) -> list[tu
     kept = []
     for module in modules:
         package = _package(module[0])
-        share = min(1.0, per_package / count[package])
-        if int((met[package] + 1) * share) > int(met[package] * share):
-            kept.append(module)
+        most, before = min(per_package, count[package]), met[package]
         met[package] += 1
+        if met[package] * most // count[package] > before * most // count[package]:
+            kept.append(module)
     return kept
 
 

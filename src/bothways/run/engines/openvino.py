@@ -40,7 +40,7 @@ class OpenVinoEngine(RectangleEngine):
         path = graph_file(folder, GRAPH)
         graph_file(folder, WEIGHTS)
         try:
-            self._graph = _core().read_model(path)
+            self._graph = _core(self._openvino).read_model(path)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise BothwaysError(f"{path} cannot be run ({reason:.200}); export the model again") from None
@@ -64,7 +64,7 @@ class OpenVinoEngine(RectangleEngine):
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
         }
-        return _core().compile_model(part, "CPU", settings)
+        return _core(self._openvino).compile_model(part, "CPU", settings)
 
     def describe(self) -> dict[str, Any]:
         """As `Engine.describe` says."""
@@ -73,10 +73,10 @@ class OpenVinoEngine(RectangleEngine):
 
 
 @cache
-def _core() -> Any:
+def _core(openvino: Any) -> Any:
     """The one of this process, kept for good.
 
     Each brings the main thread a stack for signals and takes it away with itself. Of two, the one that goes last gives
     back the other's, which is there no more: the next Ctrl-C would end the process.
     """
-    return need("openvino", "openvino", "A model exported to openvino").Core()
+    return openvino.Core()
