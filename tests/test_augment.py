@@ -89,7 +89,16 @@ def test_mistakes_are_told(judge, tmp_path):
         augment(judge, ["a", "b", "A"], out)
     with pytest.raises(BothwaysError, match="was not fine-tuned"):
         augment(tiny.model(["mlm"]), ["a", "b"], out)
+    with pytest.raises(BothwaysError, match="'English' cannot be stemmed"):
+        augment(judge, ["a b", "a c", "a d", "a e"], out, language="English")
     alone = ["one two", "three four", "five six", "seven eight"]
     with pytest.raises(BothwaysError, match="no pair is found by words among 4 texts"):
         augment(judge, alone, out, by="words", top=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_is_not_overwritten(judge, tmp_path):
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\n" + "".join(f"the mill {n}\n" for n in range(9)))
+    with pytest.raises(BothwaysError, match="is to be read, and overwriting"):
+        augment(judge, texts, texts, overwrite=True)

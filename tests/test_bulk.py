@@ -222,6 +222,8 @@ def test_what_is_read_is_not_overwritten(tmp_path, model, monkeypatch, source, j
         job(model, source, tmp_path / "out", overwrite=True)
     with pytest.raises(BothwaysError, match=r"is to be read, and overwriting \S*0\.jsonl would remove it"):
         job(model, "out/part-00000.jsonl", "out/part-00000.jsonl", overwrite=True)
+    with pytest.raises(BothwaysError, match=r"0\.jsonl is to be read, and overwriting"):
+        job(model, "out", "out/part-00000.jsonl", overwrite=True)
     assert content(Path("out")) == before
 
 

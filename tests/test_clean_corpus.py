@@ -264,7 +264,18 @@ def test_a_kill_while_copies_are_left_out_loses_nothing(tmp_path, source, expect
         patched.setattr(sift._Parts, "_end", killed)
         with pytest.raises(KeyboardInterrupt):
             clean_corpus(source, tmp_path / "out")
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text(Path(source).read_text() + '{"text": "One more document that stands at the end."}\n')
+    for other in (messy.documents(3), longer):
+        with pytest.raises(BothwaysError, match="begun with another source"):
+            clean_corpus(other, tmp_path / "out")
     assert content(clean_corpus(source, tmp_path / "out").out) == expected
+
+
+def test_where_nothing_was_left_another_source_or_rule_is_taken(tmp_path):
+    with pytest.raises(BothwaysError, match="nothing is left of 2 documents"):
+        clean_corpus(["!?", "..."], tmp_path / "out")
+    assert clean_corpus(messy.documents(3), tmp_path / "out").card["documents"] == 3
 
 
 def test_the_same_call_again_finds_the_corpus_and_another_source_or_recipe_is_refused(tmp_path, source):

@@ -121,3 +121,15 @@ def test_mistakes_are_one_sentence(source, settings, told, tmp_path):
     with pytest.raises(BothwaysError, match=told):
         mine(tiny.model(heads=()), source, tmp_path / "out.jsonl", **settings)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", ["pairs", "corpus"])
+def test_what_is_read_is_not_overwritten(read, tmp_path):
+    given = {name: tmp_path / f"{name}.jsonl" for name in ("pairs", "corpus")}
+    for name, path in given.items():
+        texts = PAIRS if name == "pairs" else [{"text": text} for text in tiny.sentences(20)]
+        path.write_text("".join(json.dumps(one) + "\n" for one in texts))
+    before = given[read].read_bytes()
+    with pytest.raises(BothwaysError, match="is to be read, and overwriting"):
+        mine(tiny.model(heads=()), given["pairs"], given[read], corpus=given["corpus"], overwrite=True)
+    assert given[read].read_bytes() == before

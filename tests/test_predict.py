@@ -375,8 +375,75 @@ def test_classes_are_named_each_once(tmp_path):
         bulk.predict(model, TEXTS, tmp_path / "out.jsonl", labels=["river", "river"])
 
 
-def test_a_column_of_several_types_is_refused_for_parquet(tmp_path):
-    rows = [{"text": text, "mixed": place if place < 9 else "late"} for place, text in enumerate(TEXTS)]
-    with pytest.raises(BothwaysError, match=r"\.jsonl instead"):
-        bulk.predict(model_for("classify"), rows, tmp_path / "out.parquet", keep=True)
-    assert list(tmp_path.iterdir()) == []
+def test_what_comes_late_in_a_column_of_parquet_is_kept(tmp_path, capsys):
+    """Windows are of seven rows; what none of the first holds stands in the others."""
+    given = {
+        "fraction": lambda late: 2.5 if late else 1,
+        "key": lambda late: {"a": 1, "b": "new"} if late else {"a": 1},
+        "entries": lambda late: ["x"] if late else [],
+        "nothing": lambda late: 7 if late else None,
+    }
+    mixed = {
+        "number": lambda late: "007" if late else 7,
+        "truth": lambda late: 5 if late else True,
+        "large": lambda late: 0.5 if late else 2**53 + 1,
+        "empty": lambda late: {},
+        "within": lambda late: ["a", 1] if late else [True],
+    }
+    rows = [
+        {"text": text, **{name: value(place > 16) for name, value in (given | mixed).items()}}
+        for place, text in enumerate(TEXTS)
+    ]
+    bulk.predict(model_for("classify"), rows, tmp_path / "out.parquet", keep=True)
+    found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    for row, kept in zip(rows, found, strict=True):
+        assert kept["key"] == {"b": None} | row["key"]
+        assert [kept[name] for name in given if name != "key"] == [row[name] for name in given if name != "key"]
+        for name in mixed:
+            told = kept[name]
+            assert told == row[name] if isinstance(row[name], str) else json.loads(told) == row[name]
+    assert "as text stand those of 'large', 'number', 'truth', 'within'" in capsys.readouterr().err
+
+
+def test_a_column_of_tags_stays_one_where_a_row_has_none(tmp_path):
+    """As many columns in every line, though a window holds no tags, or a row another number of them."""
+    model = model_for("tag", labels=NAMES)
+    rows = [{"tokens": ["the", "mill"], "pos": ["DT", "NN"], "id": [1]} for _ in range(20)]
+    rows[3]["pos"] = None
+    rows += [{"tokens": ["the", "old", "mill"], "pos": None, "id": [1]} for _ in range(90)]
+    rows[105]["pos"] = ["DT"]
+    bulk.predict(model, rows, tmp_path / "out.conll", keep=True)
+    blocks = [block.splitlines() for block in (tmp_path / "out.conll").read_text().split("\n\n") if block]
+    told = [[line.split("\t")[1:-1] for line in block] for block in blocks]
+    assert told[2] == [["DT"], ["NN"]]
+    assert told[3] == [["_"]] * 2
+    assert told[50] == told[105] == [["_"]] * 3
+
+
+def test_rows_of_two_kinds_are_told_by_their_place(tmp_path):
+    with pytest.raises(
+        BothwaysError, match=r"row 2: the column 'text' holds a list of words where the first row has a"
+    ):
+        bulk.predict(model_for("tag"), [{"text": "the mill"}, {"text": ["the", "mill"]}], tmp_path / "out.jsonl")
+    rows = [{"query": "mill", "texts": "the river"}, {"query": "mill", "texts": ["the river", "a mill"]}]
+    scorer = model_for("regress")
+    scorer.task = "rerank"
+    for given, told in ((rows, "a list of texts where"), (rows[::-1], "one text where")):
+        with pytest.raises(BothwaysError, match=f"row 2: has {told}"):
+            bulk.predict(scorer, given, tmp_path / "out.jsonl")
+
+
+def test_cells_of_frames_are_kept_as_plain_data(tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    places = [list(range(2000)), [1, 2]]
+    arrays = pandas.DataFrame({"text": TEXTS[:2], "places": [np.array(one) for one in places]})
+    for frame in (arrays, polars.DataFrame({"text": TEXTS[:2], "places": places})):
+        bulk.predict(model_for("classify"), frame, tmp_path / "out.jsonl", keep=True, overwrite=True)
+        assert [row["places"] for row in lines(tmp_path / "out.jsonl")] == places
+
+
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path):
+    rows = [{"text": TEXTS[0], "kept": {"a": [float("inf"), 1.5]}, "other": float("-inf")}]
+    bulk.predict(model_for("classify"), rows, tmp_path / "out.jsonl", keep=True)
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert (row["kept"], row["other"]) == ({"a": [None, 1.5]}, None)

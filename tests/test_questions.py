@@ -106,6 +106,11 @@ def test_trivia_questions_are_read_with_the_documents_that_hold_an_alias(tmp_pat
     held = {"question": "Who?", "question_id": "t1", "answer": {"value": "Ada Stone", "aliases": ["Ada Stone"]},
             "entity_pages": {"wiki_context": [CONTEXT]}, "search_results": {"search_context": []}}  # fmt: skip
     assert parts(read_questions([held])) == [("Ada Stone",)]
+    (tmp_path / "secret.txt").write_text("Ada Stone")
+    for name in ("../../secret.txt", str(tmp_path / "secret.txt"), "..", 7):
+        whole["Data"][0]["EntityPages"] = [{"Filename": name}]
+        with pytest.raises(BothwaysError, match="does not lie in"):
+            read_questions(write(tmp_path / "qa" / "sly.json", json.dumps(whole)))
     lonely = write(tmp_path / "lonely.json", json.dumps(whole))
     (tmp_path / "evidence").rename(tmp_path / "elsewhere")
     with pytest.raises(BothwaysError, match="evidence/"):

@@ -185,12 +185,27 @@ def test_what_a_kill_left_before_the_run_began_is_overwritten(tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             bw.pretrain(DOCUMENTS, out=tmp_path, **PAIRS)
     assert (tmp_path / "corpus" / "index.json").exists()
-    with pytest.raises(BothwaysError, match="another source"):
+    with pytest.raises(BothwaysError, match=r"another source.*--overwrite"):
         bw.pretrain(DOCUMENTS[:20], out=tmp_path, **PAIRS)
+    for changed, told in (({"vocab_size": 50}, "vocab_size 60, not 50"), ({"lowercase": False}, "lowercase True, not")):
+        with pytest.raises(BothwaysError, match=rf"was begun with {told}.*--overwrite"):
+            bw.pretrain(DOCUMENTS, out=tmp_path, **PAIRS | changed)
     assert (tmp_path / "corpus" / "index.json").exists()
     with pytest.raises(BothwaysError, match="is what this run reads"):
         bw.pretrain(tmp_path / "corpus", out=tmp_path, overwrite=True, **PAIRS)
     assert bw.pretrain(DOCUMENTS[:20], out=tmp_path, overwrite=True, **PAIRS).history.steps == 1
+
+
+def test_a_run_that_was_stopped_does_not_go_on_with_a_tokenizer_of_other_settings(tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bw.pretrain(DOCUMENTS, out=tmp_path, callbacks=[stop], **PAIRS | {"steps": 3})
+    assert not (tmp_path / ".made").exists()
+    with pytest.raises(BothwaysError, match="was begun with vocab_size 60, not 50"):
+        bw.pretrain(DOCUMENTS, out=tmp_path, **PAIRS | {"steps": 3, "vocab_size": 50})
+    assert bw.pretrain(DOCUMENTS, out=tmp_path, **PAIRS | {"steps": 3}).history.steps == 3
 
 
 def test_an_adaptation_that_was_refused_stands_in_nobodys_way(tmp_path):

@@ -147,6 +147,7 @@ def test_rankers_and_scorers_answer_as_in_python(ranker):
     right = ranker.rerank(TEXTS[0], TEXTS[1:], top=4)
     with served(r=ranker) as asks:
         assert near(asks.results("/rerank", query=TEXTS[0], texts=TEXTS[1:], top=4), [asdict(one) for one in right])
+        assert asks.results("/rerank", query="a", texts=["half \ud800 a pair"])[0]["text"] == "half \ufffd a pair"
         scored = asks.results("/score", texts=[TEXTS[0]] * 3, pairs=TEXTS[1:4])
         assert near(scored, ranker.score([TEXTS[0]] * 3, TEXTS[1:4]).tolist())
         status, said = asks("/v1/rerank", query=TEXTS[0], documents=TEXTS[1:], top_n=4, return_documents=True)

@@ -60,7 +60,7 @@ def augment(
     from bothways.use.predictions.shared import TABLES
     from bothways.use.target import find_target
 
-    find_target(out, TABLES, overwrite=overwrite)
+    find_target(out, TABLES, overwrite=overwrite, reads=[source])
     near = None if vectors is None else bw.load(vectors, device=device, engine=engine, precision=precision)
     result = score(
         bw.load(model, device=device, engine=engine, precision=precision),

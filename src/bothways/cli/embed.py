@@ -80,7 +80,7 @@ def embed(
     from bothways.use import bulk
     from bothways.use.target import find_target
 
-    find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
+    find_target(out, bulk.VECTORS, shard_rows=shard_rows, overwrite=overwrite, reads=[source])
     loaded = bw.load(
         model,
         device=device,

@@ -72,7 +72,7 @@ def mine(
     from bothways.use.mine import mine as find
     from bothways.use.target import find_target
 
-    find_target(out, KINDS, overwrite=overwrite)
+    find_target(out, KINDS, overwrite=overwrite, reads=[source, corpus])
     judge = None if reranker is None else bw.load(reranker, device=device, precision=precision)
     result = find(
         bw.load(model, device=device, engine=engine, precision=precision),

@@ -93,7 +93,7 @@ def predict(
     from bothways.use import bulk
     from bothways.use.target import find_target
 
-    find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
+    find_target(out, bulk.PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite, reads=[source])
     loaded = bw.load(
         model,
         device=device,

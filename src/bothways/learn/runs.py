@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ _REST = ("model", "tokenizer", "corpus", *_RESULTS)
 _ASIDE = ".replaced"
 """Where what is to be thrown away waits until the run that takes its place has begun."""
 _MADE = ".made"
-"""Names, a line each, what was made for a run that has not begun: nobody else put it there."""
+"""Names what was made for a run that has not begun, nobody else put it there, and tells what it was made with."""
 _WHOLE = 64 << 20
 """Bytes of a file that are fingerprinted: all of a shorter one, else half at the start and half at the end."""
 _PACKAGES = ("bothways", "torch", "tokenizers", "numpy", "safetensors", "pyarrow")
@@ -191,28 +191,57 @@ def replaced(out: Path) -> list[Path]:
     return [out / name for name in names if os.path.lexists(out / name)]
 
 
-def will_make(out: Path, *names: str) -> None:
+def will_make(out: Path, *names: str, asked: Mapping[str, Any] | None = None) -> None:
     """Notes what is made in a folder before its run begins, as far as it is not there yet.
 
     If the run is refused, `one_at_a_time` removes it; if it is killed, the same command goes on with it, and
     ``overwrite`` throws it away.
+
+    Args:
+        out: The folder.
+        names: Of what is made in it.
+        asked: The settings that it is made with, for `check_begun`.
     """
     if not (new := {name for name in names if not os.path.lexists(out / name)}):
         return
     out.mkdir(parents=True, exist_ok=True)
-    replace_text(out / _MADE, "".join(f"{name}\n" for name in sorted(_made(out) | new)))
+    noted = {"names": sorted(_made(out) | new), "asked": asked or _note(out).get("asked", {})}
+    replace_text(out / _MADE, json.dumps(noted, default=str) + "\n")
     work = _works_in.get()
     if work is not None and work.place == out.resolve():
         work.made.update(new)
 
 
+def check_begun(out: Path, asked: Mapping[str, Any]) -> None:
+    """Refuses to go on with what was made in a folder with other settings, by a run that a kill or Ctrl-C ended.
+
+    Args:
+        out: The folder.
+        asked: The settings of what would be made, by their names in ``run.json``.
+
+    Raises:
+        BothwaysError: One is another than it was; the sentence says which.
+    """
+    known = dict(_note(out).get("asked", {}))
+    if (out / "run.json").is_file():
+        run = read_run(out)
+        known |= run["settings"] | run.get("asked", {})
+    for name, value in asked.items():
+        if name in known and known[name] != value:
+            raise BothwaysError(
+                f"{out} was begun with {name} {known[name]!r}, not {value!r}: give the same, choose another --out or "
+                "--overwrite"
+            )
+
+
+def _note(out: Path) -> dict[str, Any]:
+    """What `will_make` noted."""
+    return dict(read_json(out / _MADE)) if (out / _MADE).is_file() else {}
+
+
 def _made(out: Path) -> set[str]:
     """What is in a folder that was made for a run which has not begun."""
-    try:
-        names = (out / _MADE).read_text(encoding="utf-8").split()
-    except OSError:
-        return set()
-    return {name for name in names if os.path.lexists(out / name)}
+    return {name for name in _note(out).get("names", ()) if os.path.lexists(out / name)}
 
 
 def _note_made(out: Path) -> None:

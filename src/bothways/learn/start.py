@@ -18,7 +18,7 @@ from bothways.learn.objectives.recipe import OBJECTIVES
 from bothways.learn.objectives.rtd import usual_rate
 from bothways.learn.objectives.settings import ObjectiveSettings
 from bothways.learn.processes import here
-from bothways.learn.runs import will_make
+from bothways.learn.runs import check_begun, will_make
 from bothways.learn.settings import OPTIMIZERS, LoopSettings, picked
 from bothways.model.build import build_encoder
 from bothways.model.config import EncoderConfig
@@ -151,9 +151,12 @@ def prepared_corpus(
 def _make_corpus(
     source: Source, folder: Path, tokenizer: Tokenizer | None, vocab_size: int, lowercase: bool, text: str, family: str
 ) -> None:
-    will_make(folder, "corpus", *(["tokenizer"] if tokenizer is None else []))
+    asked = {"vocab_size": vocab_size, "lowercase": lowercase, "family": family} if tokenizer is None else {}
+    place = folder / "tokenizer"
+    if tokenizer is None and place.exists():
+        check_begun(folder, asked)
+    will_make(folder, "corpus", *(["tokenizer"] if tokenizer is None else []), asked=asked)
     if tokenizer is None:
-        place = folder / "tokenizer"
         if place.exists():
             tokenizer = Tokenizer.load(place)
         else:

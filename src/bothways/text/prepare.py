@@ -110,7 +110,9 @@ def _foreign(name: str) -> bool:
 
 def _check_same(index: Index, folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:
     if index.tokenizer != tokenizer.fingerprint:
-        raise BothwaysError(f"{folder} was begun with another tokenizer; give that one or another folder, or remove it")
+        raise BothwaysError(
+            f"{folder} was begun with another tokenizer; give that one or another folder, or --overwrite"
+        )
     if index.shard_tokens != shard_tokens:
         raise BothwaysError(
             f"{folder} was begun with shards of {index.shard_tokens:,} tokens, not {shard_tokens:,}; "
@@ -129,7 +131,7 @@ def _skip_finished(documents: Iterator[Document], index: Index, folder: Path, jo
 
 def _other_source(folder: Path) -> BothwaysError:
     return BothwaysError(
-        f"{folder} was begun with another source, or the source has changed; give another folder, or remove it"
+        f"{folder} was begun with another source, or the source has changed; give another folder, or --overwrite"
     )
 
 

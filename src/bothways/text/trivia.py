@@ -51,7 +51,10 @@ def documents(row: Row, where: str, folder: Path | None) -> Iterator[str]:
         for page in row.get(group) or ():
             if not isinstance(page, Mapping) or "Filename" not in page:
                 raise BothwaysError(f"{where}: {group} should name files ('Filename'), not {page!r:.60}")
-            path = _evidence(folder, where) / kind / page["Filename"]
+            within = _evidence(folder, where) / kind
+            path = within / str(page["Filename"])
+            if within.resolve() not in path.resolve().parents:
+                raise BothwaysError(f"{where}: {group} names {page['Filename']!r:.60}, which does not lie in {within}")
             with open_text(path) as lines:
                 yield "\n".join(line for _, line in lines)
 

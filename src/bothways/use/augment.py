@@ -29,6 +29,7 @@ from bothways.use.formats import Slice
 from bothways.use.identity import identity_of, settings_of
 from bothways.use.job import BulkResult, How, run_job
 from bothways.use.predictions.shared import TABLES, Asked, Question
+from bothways.use.search.settings import check_language
 from bothways.use.target import find_target
 from bothways.use.texts import read_texts
 
@@ -84,9 +85,10 @@ def augment(
         raise BothwaysError(f"top must be 1 or more, not {top!r}")
     if by in ("vectors", "both") and vectors is None:
         raise BothwaysError(f"pairs by {by} need a model of sentence vectors: name one with --vectors")
+    check_language(language)
     task_name(model)
     model.score_pairs(["a"], ["a"])  # says now, not after the work, where it scores no pairs
-    target = find_target(out, TABLES, overwrite=overwrite)
+    target = find_target(out, TABLES, overwrite=overwrite, reads=[source])
     if target is None:
         raise BothwaysError("pairs are written to a file, not to standard output; name one that ends in .jsonl")
     texts = _distinct(source, text, lines)

@@ -104,7 +104,7 @@ def predict(
         keep=keep,
     )
     how = How(overwrite=overwrite, resume=resume, shard_rows=shard_rows, on=on, workers=workers)
-    find_target(out, PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
+    find_target(out, PREDICTIONS, shard_rows=shard_rows, overwrite=overwrite, reads=[source])
     settings = {"job": "predict", **asdict(wish), **settings_of(model)}
     return run_job(model, ask(model, source, wish), out, settings, how)
 
@@ -159,7 +159,7 @@ def embed(
     pooling = check_pooling(pooling or recipe.pooling)
     scaled = recipe.normalize if normalize is None else normalize
     vectors.check(model, vectors.Wish(pooling, scaled, prompt, dims))
-    find_target(out, VECTORS, shard_rows=shard_rows, overwrite=overwrite, reads=source)
+    find_target(out, VECTORS, shard_rows=shard_rows, overwrite=overwrite, reads=[source])
 
     def answer(texts: list[str]) -> Slice:
         return {"vector": model.embed(texts, pooling, normalize=scaled, prompt=prompt, dims=dims)}

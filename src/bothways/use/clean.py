@@ -146,9 +146,10 @@ def cleaned(plan: CleaningPlan, sources: Sequence[Source], folder: Path, text: s
     if (folder / CARD).is_file():
         return _again(folder, identity, documents)
     with Draft(folder / WORK, identity) as draft:
+        rest = draft.rest(documents)
         if not draft.state.whole:
             with _workers(Washer(plan.recipe, plan.judged), plan) as pool:
-                _wash(draft, draft.rest(documents), pool)
+                _wash(draft, rest, pool)
         card = _sifted(draft, plan, folder)
     shutil.rmtree(folder / WORK)
     return Cleaned(folder, card)
@@ -213,6 +214,7 @@ def _sifted(draft: Draft, plan: CleaningPlan, folder: Path) -> dict[str, Any]:
         job.update(f"{kept.documents:,} left")
     figures = draft.state.figures
     if not kept.documents:
+        draft.forget()
         worst, count = figures.removed.most_common(1)[0]
         raise BothwaysError(
             f"nothing is left of {figures.read:,} documents, {count:,} were left out as {worst!r}; look at the source, "

@@ -64,11 +64,10 @@ class Draft:
 
     Attributes:
         state: How far it is.
-        hopeless: Whether no run could go on with it, since its kind cannot hold the answers.
     """
 
     def __init__(self, target: Target, state: State) -> None:
-        self.target, self.state, self.hopeless = target, state, False
+        self.target, self.state = target, state
         self._path = target.work / _DRAFT
         self._format = make_format(target.kind, target.compression)
         self._go_on()
@@ -93,11 +92,7 @@ class Draft:
             BothwaysError: They cannot be written; what was kept before stays.
         """
         state = self.state
-        try:
-            piece = self._format.piece(columns)
-        except BothwaysError as error:
-            self.hopeless = True
-            raise NotWrittenError(str(error)) from None
+        piece = self._format.piece(columns)
         with self._kept():
             with self._path.open("ab") as file:
                 file.write(piece)
@@ -226,7 +221,7 @@ def open_draft(target: Target, settings: Mapping[str, Any], *, resume: bool = Tr
                 say(f"going on after {draft.state.rows:,} rows that an interrupted run has answered")
             yield draft
         finally:
-            if draft is not None and (draft.hopeless or not draft.state.rows):
+            if draft is not None and not draft.state.rows:
                 shutil.rmtree(target.work, ignore_errors=True)
 
 

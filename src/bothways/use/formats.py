@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bothways.errors import BothwaysError
 from bothways.text.tables import without_halves
+from bothways.use.parquet import Parquet
 
 Slice = Mapping[str, Sequence[Any] | np.ndarray]
 """Columns of equal length by name; an array of two axes is a column of vectors."""
@@ -91,57 +92,6 @@ class _Writes(NamedTuple):
     write: Callable[[str], object]
 
 
-class Parquet:
-    """A Parquet file, a row group a slice; vectors are lists of fixed length.
-
-    Its draft is a stream of Arrow's, since a Parquet file that was not ended cannot be gone on with.
-    """
-
-    def __init__(self) -> None:
-        self._schema: Any = None
-
-    def go_on(self, draft: Path) -> None:
-        """The types of columns are decided already."""
-        import pyarrow
-
-        with pyarrow.OSFile(str(draft)) as file:
-            self._schema = pyarrow.ipc.open_stream(file).schema
-
-    def piece(self, columns: Slice) -> bytes:
-        """As `Format.piece` says; the first one decides on the types of columns."""
-        import pyarrow
-
-        table = pyarrow.table({name: _arrow(name, values) for name, values in columns.items()})
-        head = b""
-        if self._schema is None:
-            kinds = [
-                field if field.type != pyarrow.null() else field.with_type(pyarrow.string()) for field in table.schema
-            ]
-            self._schema = pyarrow.schema(kinds)
-            head = self._schema.serialize().to_pybytes()
-        try:
-            batches = table.cast(self._schema).combine_chunks().to_batches()
-        except (pyarrow.ArrowException, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise BothwaysError(f"a column holds values of several types ({reason}); write .jsonl instead") from None
-        return head + b"".join(batch.serialize().to_pybytes() for batch in batches)
-
-    def finish(self, draft: Path, rows: int) -> Path:
-        """As `Format.finish` says."""
-        import pyarrow
-        from pyarrow import parquet
-
-        made = draft.with_name(f"{draft.name}.parquet")
-        with (
-            pyarrow.OSFile(str(draft)) as file,
-            pyarrow.ipc.open_stream(file) as stream,
-            parquet.ParquetWriter(made, stream.schema) as writer,
-        ):
-            for batch in stream:
-                writer.write_batch(batch)
-        return made
-
-
 class Npy:
     """NumPy's format for the one column of vectors, ``(rows, D)`` float32; ``np.load`` opens it, also memory-mapped."""
 
@@ -154,10 +104,10 @@ class Npy:
 
     def piece(self, columns: Slice) -> bytes:
         """As `Format.piece` says; other columns than the vectors have no place here."""
-        vectors = next(np.asarray(values, dtype="<f4") for values in columns.values() if np.ndim(values) == 2)
+        vectors = next(one for one in columns.values() if isinstance(one, np.ndarray) and one.ndim == 2)
         head = b"" if self._begun else _npy_head(0, vectors.shape[1])
         self._begun = True
-        return head + np.ascontiguousarray(vectors).tobytes()
+        return head + np.ascontiguousarray(vectors, dtype="<f4").tobytes()
 
     def finish(self, draft: Path, rows: int) -> Path:
         """As `Format.finish` says: writes down how many rows there are."""
@@ -262,7 +212,19 @@ def make_format(kind: str, compression: str = "") -> Format:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """As JSON, which knows no number that is not finite: null stands for it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _in_cell(value: Any) -> Any:
@@ -284,20 +246,6 @@ def _rows(columns: Slice) -> Iterator[dict[str, Any]]:
     lists = [values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values()]
     for cells in zip(*lists, strict=True):
         yield dict(zip(columns, cells, strict=True))
-
-
-def _arrow(name: str, values: Any) -> Any:
-    import pyarrow
-
-    if isinstance(values, np.ndarray) and values.ndim == 2:
-        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.ravel(values)), values.shape[1])
-    try:
-        return pyarrow.array(values)
-    except UnicodeEncodeError:
-        return pyarrow.array(without_halves(list(values)))
-    except pyarrow.ArrowException as error:
-        reason = str(error).split("\n")[0]
-        raise BothwaysError(f"the column {name!r} does not fit into Parquet ({reason}); write .jsonl instead") from None
 
 
 _PARTING = re.compile(r"[\t\r\n]")

@@ -123,7 +123,7 @@ def mine(
             negative, or `out` cannot be written.
     """
     how = Mining(top=top, among=among, skip=skip, margin=margin, relative=relative, draw=draw, seed=seed)
-    target = find_target(out, KINDS, overwrite=overwrite)
+    target = find_target(out, KINDS, overwrite=overwrite, reads=[source, corpus])
     if target is None:
         raise BothwaysError("negatives are written to a file, not to standard output; name one that ends in .jsonl")
     if reranker is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, closest
-from bothways.text.files import is_stdin
+from bothways.text.files import find_files, is_stdin
 from bothways.text.rows import are_files
 from bothways.use.formats import COMPRESSIBLE, COMPRESSIONS
 
@@ -53,7 +54,7 @@ def find_target(
     *,
     shard_rows: int | None = None,
     overwrite: bool = False,
-    reads: Any = None,
+    reads: Iterable[Any] = (),
 ) -> Target | None:
     """Refuses an output that could not be written, before any work is done for it.
 
@@ -62,7 +63,7 @@ def find_target(
         kinds: The endings that make sense here, such as ``(".csv", ".jsonl")``.
         shard_rows: Rows of a shard.
         overwrite: Whether what is there already is replaced; of folders those that hold shards and nothing else.
-        reads: What the answers are made from: a path or a list of them; anything else is passed over.
+        reads: The sources that the answers are made from: paths or lists of them; anything else is passed over.
 
     Returns:
         The output, or None for standard output.
@@ -94,13 +95,11 @@ def find_target(
     return target
 
 
-def _check_replaced(path: Path, reads: Any) -> None:
+def _check_replaced(path: Path, reads: Iterable[Any]) -> None:
     """Refuses to replace what is to be read, and a folder that holds more than shards."""
-    listed = reads if isinstance(reads, list | tuple) and are_files(reads) else [reads]
-    for one in listed:
-        read = Path(one).resolve() if isinstance(one, str | Path) and not is_stdin(one) else None
-        if read is not None and path.resolve() in (read, *read.parents):
-            raise BothwaysError(f"{one} is to be read, and overwriting {path} would remove it; choose another name")
+    for read in chain.from_iterable(map(_files_of, reads)):
+        if path.resolve() in (read.resolve(), *read.resolve().parents):
+            raise BothwaysError(f"{read} is to be read, and overwriting {path} would remove it; choose another name")
     if not path.is_dir():
         return
     for entry in path.iterdir():
@@ -108,6 +107,13 @@ def _check_replaced(path: Path, reads: Any) -> None:
             raise BothwaysError(
                 f"{path} holds something else than shards ({entry.name}), which is not replaced; choose another folder"
             )
+
+
+def _files_of(source: Any) -> list[Path]:
+    """The files of a source that are there; a folder stands for itself and for those in it that would be read."""
+    paths = source if isinstance(source, list | tuple) and are_files(source) else [source]
+    named = [Path(one) for one in paths if isinstance(one, str | Path) and not is_stdin(one)]
+    return named + [Path(file) for folder in named if folder.is_dir() for file in find_files(folder)]
 
 
 def _named(path: Path, kinds: Sequence[str], shard_rows: int | None) -> Target:

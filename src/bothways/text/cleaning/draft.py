@@ -112,13 +112,14 @@ class Draft:
         """The documents that are not counted yet.
 
         Raises:
-            BothwaysError: Those that are counted are not the first of these.
+            BothwaysError: Those that are counted are not the first of these, or were said to be all and are not.
         """
         state = self.state
         for _ in range(state.figures.read):
             if (found := next(documents, None)) is not None:
                 self.reading.note(found[0])
-        if state.figures.read and self.reading.digest != state.digest:
+        others = state.figures.read and self.reading.digest != state.digest
+        if others or (state.whole and next(documents, None) is not None):
             raise BothwaysError(
                 f"{_out(self.folder)} was begun with another source, or the source has changed; give another folder, "
                 "or overwrite"
@@ -164,6 +165,10 @@ class Draft:
         content = json.dumps({**vars(self.state), "figures": figures}, ensure_ascii=False)
         replace_bytes(self.folder / STATE, content.encode("utf-8", "replace"))
         self._kept = time.monotonic()
+
+    def forget(self) -> None:
+        """Sees to it that nobody goes on with it: at its end it is removed."""
+        (self.folder / STATE).unlink(missing_ok=True)
 
     def column(self, name: str, kind: np.dtype[Any], width: int = 1) -> np.ndarray:
         """A file as an array, memory-mapped: ``(N,)``, or ``(N, width)``."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from bothways.errors import BothwaysError
 from bothways.text.rankings import Ranking, read_rankings
 from bothways.text.rows import Rows, read_rows
 from bothways.use.formats import Slice
@@ -43,6 +44,11 @@ def rerank(model: Questions, source: Any, wish: Wish) -> Question:
 
 def _asked(rows: Rows, rankings: Iterator[Ranking], keep: bool, listed: bool) -> Iterator[Asked]:
     for one in rankings:
+        if one.listed != listed:
+            kinds = ("a list of texts", "one text") if one.listed else ("one text", "a list of texts")
+            raise BothwaysError(
+                f"{one.where}: has {kinds[0]} where the first row has {kinds[1]}; give all rows one kind"
+            )
         given = beside(rows, one.row, [], keep, one.where)
         asked = {"query": one.query} if listed else {"query": one.query, "text": one.texts[0]}
         yield Asked((one.query, one.texts), given if keep else asked, one.where)

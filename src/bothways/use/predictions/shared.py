@@ -83,7 +83,19 @@ def beside(rows: Rows, row: Row, columns: Iterable[str], keep: bool, where: str)
             f"{where}: has a column {late!r} that the first {PEEKED} rows do not have; give it to one of them too "
             "(null will do), or do not keep the other columns"
         )
-    return {name: None if is_missing(row.get(name)) else row[name] for name in (rows.columns if keep else columns)}
+    return {name: _plain(row.get(name)) for name in (rows.columns if keep else columns)}
+
+
+def _plain(value: Any) -> Any:
+    """A cell as plain data: frames hold lists as arrays or series."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    as_list = getattr(value, "tolist", None) or getattr(value, "to_list", None)
+    if as_list is not None:
+        return _plain(as_list())
+    return None if is_missing(value) else value
 
 
 def markers_of(model: Questions) -> Sequence[str] | None:

@@ -123,7 +123,10 @@ def _topics(index: Index, whole: Whole, topics: int | None, seed: int) -> tuple[
     if len(whole.documents) < 8:
         return ["documents"], np.zeros(len(whole.documents), dtype=int)
     found = cluster(index, topics=topics, keywords=3, examples=0, seed=seed)
-    return [", ".join(topic.keywords) or f"topic {topic.number}" for topic in found.topics], found.numbers
+    names = [", ".join(topic.keywords) or f"topic {topic.number}" for topic in found.topics]
+    numbers = dict(zip(found.documents, found.numbers.tolist(), strict=True))
+    places = [numbers.get(name, len(names)) for name in whole.documents]  # another process may write meanwhile
+    return names + ["deleted meanwhile"] * (len(names) in places), np.array(places)
 
 
 def _named(whole: Whole, color: str) -> tuple[list[str], np.ndarray]:

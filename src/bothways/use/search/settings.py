@@ -46,13 +46,18 @@ class Settings:
     version: str = __version__
 
 
+def check_language(language: str) -> None:
+    """Refuses a language whose words cannot be brought to their stems."""
+    if language not in LANGUAGES:
+        near = closest(language, LANGUAGES)
+        raise BothwaysError(f"words of {language!r} cannot be stemmed; there are {', '.join(LANGUAGES)}{near}")
+
+
 def settle(
     model: Questions, vectors: str, dims: int | None, passage_tokens: int | None, overlap: int, language: str
 ) -> tuple[Settings, Shape]:
     """What a new index remembers; arguments and errors as in `Index.make`."""
-    if language not in LANGUAGES:
-        near = closest(language, LANGUAGES)
-        raise BothwaysError(f"words of {language!r} cannot be stemmed; there are {', '.join(LANGUAGES)}{near}")
+    check_language(language)
     similarity = model.sentence.similarity
     if similarity not in SIMILARITIES or (check_kind(vectors) != "float32" and similarity != "cosine"):
         raise BothwaysError(

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bothways.text.tables import without_halves
+
 Listed = Annotated[list[str], Field(fail_fast=True)]
 """Strings; the first entry that is none ends the reading, so that a million of them are not a million errors."""
 Lists = Annotated[list[Listed], Field(fail_fast=True)]
@@ -19,10 +21,10 @@ class Form(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _few(cls, given: Any) -> Any:
+    def _sound(cls, given: Any) -> Any:
         if isinstance(given, dict) and len(given) > _FIELDS:
             raise ValueError(f"a request has {_FIELDS} fields at most, not {len(given):,}")
-        return given
+        return without_halves(given)  # which no reply could repeat
 
 
 class Wish(Form):
