@@ -208,6 +208,7 @@ def test_it_goes_with_seeds_and_folds(base):
     [
         ("regress", {}, "does not suit regress: use classify"),
         ("classify", {"focal": 2.0}, "focal means nothing"),
+        ("classify", {"teacher": "large"}, "teacher means nothing"),
         ("classify", {"hidden": "gelu"}, "hidden means nothing"),
         ("classify", {"reads": "pooled"}, "reads the mean"),
         ("classify", {"freeze": True}, "unfreeze the encoder"),
@@ -218,6 +219,13 @@ def test_what_does_not_suit_is_refused_in_one_sentence(base, task, changes, said
     with pytest.raises(BothwaysError, match=said) as told:
         bw.finetune(task, base=base, train=train, **CHEAP | changes)
     assert "\n" not in str(told.value)
+
+
+def test_with_nothing_else_to_learn_the_last_layer_begins_at_once(base):
+    """Pairs have no head that could learn alone while the encoder still waits."""
+    bw.finetune("classify", base=base, train=rows(), steps=2, batch_size=8, unfreeze=0.5, **CHEAP)
+    pairs = [{"text_a": row["text"], "text_b": row["text"]} for row in rows()]
+    bw.finetune("embed", base=base, train=pairs, steps=2, batch_size=8, unfreeze=0.5, report=False)
 
 
 def test_several_labels_and_pairs_of_texts_are_refused(base):

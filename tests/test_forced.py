@@ -80,6 +80,11 @@ def test_a_run_that_ended_for_want_of_a_better_metric_goes_on_by_another(tmp_pat
     assert (second.steps, second.best) == (50, 0.4)
 
 
+def test_a_run_that_ended_for_want_of_a_better_metric_has_its_patience_again(tmp_path):
+    assert run(tmp_path, metric="mcc", patience=2).steps == 30
+    assert run(tmp_path, metric="mcc", patience=2, learning_rate=1e-4).steps == 50
+
+
 def test_a_run_that_is_forced_on_is_the_forced_one_at_once(tmp_path):
     """Its best weights replace those of before, so the checkpoint must no longer tell of those."""
     break_off(tmp_path, 26, metric="accuracy")

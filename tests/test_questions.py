@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import numpy as np
 import pandas
 import pytest
 
@@ -107,7 +108,7 @@ def test_trivia_questions_are_read_with_the_documents_that_hold_an_alias(tmp_pat
             "entity_pages": {"wiki_context": [CONTEXT]}, "search_results": {"search_context": []}}  # fmt: skip
     assert parts(read_questions([held])) == [("Ada Stone",)]
     (tmp_path / "secret.txt").write_text("Ada Stone")
-    for name in ("../../secret.txt", str(tmp_path / "secret.txt"), "..", 7):
+    for name in ("../../secret.txt", str(tmp_path / "secret.txt"), ".."):
         whole["Data"][0]["EntityPages"] = [{"Filename": name}]
         with pytest.raises(BothwaysError, match="does not lie in"):
             read_questions(write(tmp_path / "qa" / "sly.json", json.dumps(whole)))
@@ -210,6 +211,8 @@ def test_choices_are_read_as_swag_has_them_or_as_a_list():
         assert (found.prompt, found.choices, found.label) == ("Which?", ("red", "green", "blue"), 2)
     table = pandas.DataFrame([{"premise": "x", "choice1": "a", "choice2": "b", "choice10": None, "label": 0}])
     assert next(read_choices(table)).choices == ("a", "b")
+    sums = [{"prompt": "x", "choices": ["1", "2", "3"], "label": label} for label in (1, np.int64(1), 1.0, "B", "3")]
+    assert [one.label for one in read_choices(sums)] == [1, 1, 1, 1, 2], "a number is a place, not a text"
     assert next(read_choices([{"prompt": "x", "choices": ["a", "b"]}], labelled=False)).label is None
 
 
@@ -219,6 +222,8 @@ def test_choices_are_read_as_swag_has_them_or_as_a_list():
         ({"prompt": "x", "choices": ["a"], "label": 0}, "row 1: has 1 choices; give at least two"),
         ({"prompt": "x", "choices": ["a", "b"], "label": 2}, "row 1: the label '2' is none of the 2 choices"),
         ({"prompt": "x", "choices": ["alpha", "beta"], "label": "betta"}, "did you mean 'beta'"),
+        ({"prompt": "x", "choices": ["1", "2", "3"], "label": "1"}, "'1' may mean choice 0, whose text.* choice 1,"),
+        ({"prompt": "x", "ending0": "a", "ending1": "", "ending2": "b", "label": 2}, "a choice should be a text"),
         ({"prompt": "x", "choices": "ab", "label": 0}, "row 1: choices should be a list of texts"),
         ({"prompt": "", "choices": ["a", "b"], "label": 0}, "row 1: the prompt should be a text"),
         ({"prompt": "x", "choices": ["a", " "], "label": 0}, "row 1: a choice should be a text"),

@@ -10,6 +10,8 @@ import bothways as bw
 import tiny
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.learn.stream import split_items
+from bothways.learn.tasks.ranking.examples import drawn
+from bothways.learn.tasks.ranking.judge import judge_binary, judge_order
 from bothways.learn.tasks.ranking.losses import LOSSES
 from bothways.learn.tasks.ranking.scores import ranking_scores
 from bothways.learn.tasks.rerank import RERANK_LOSSES, Rerank
@@ -216,6 +218,28 @@ def test_ranking_scores_are_those_of_scikit_learn():
         assert found["ndcg@10"][query] == pytest.approx(wanted)
         assert found["map"][query] == pytest.approx(metrics.average_precision_score(relevance[own] > 0, scores[own]))
     assert np.isnan(ranking_scores(np.zeros(3), np.arange(3.0), [slice(0, 3)])["mrr@10"][0])
+
+
+def test_a_model_that_says_the_same_of_all_texts_ranks_them_by_chance():
+    """Of rows with a column of answers those stand first; that must not be what is scored."""
+    data = Rerank().read(rows(200))
+    found = judge_order(data, np.zeros(600, np.float32)).scores
+    assert found["mrr@10"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3, abs=0.06)
+
+
+def test_sure_probabilities_that_are_all_one_do_not_hide_a_wrong_order():
+    data = Rerank().read(rows(4))
+    raw = np.tile(np.float32([17, 25, 18]), 4)
+    found = judge_binary(data, 1 / (1 + np.exp(-raw)), raw).scores
+    assert found["mrr@10"] == pytest.approx(1 / 3)
+    assert found["average_precision"] < 0.5
+
+
+def test_the_texts_of_a_query_that_are_drawn_follow_the_seed():
+    relevance, starts = np.float64([1, 0, 0, 0, 0, 0, 0, 0]), np.array([0, 8])
+    taken = [drawn(relevance, starts, 3, 0, 0, seed).tolist() for seed in (0, 0, 1, 2)]
+    assert taken[0] == taken[1]
+    assert len({tuple(one) for one in taken}) > 1
 
 
 def test_a_run_that_was_interrupted_gives_the_same_weights(tmp_path):

@@ -209,19 +209,26 @@ def test_a_trial_that_was_stopped_early_is_not_tried_again_either(given, tmp_pat
     assert ["pruned", "pruned"] in [each[:2] for each in states.values()]
 
 
-def test_a_trial_that_fails_is_told_and_the_search_goes_on(given, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (BothwaysError("the loss is not finite"), "the loss is not finite"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "it ran out of memory"),
+    ],
+)
+def test_a_trial_that_fails_is_told_and_the_search_goes_on(given, tmp_path, monkeypatch, error, why):
     real, seen = study.run_once, []
 
     def run_once(*arguments, **settings):
         seen.append(1)
         if len(seen) == 2:
-            raise BothwaysError("the loss is not finite")
+            raise error
         return real(*arguments, **settings)
 
     monkeypatch.setattr(study, "run_once", run_once)
     found = bw.tune("classify", trials=3, out=tmp_path / "o", **given)
     assert found.trials[1]["state"] == "fail"
-    assert found.trials[1]["why"] == "the loss is not finite"
+    assert found.trials[1]["why"] == why
     assert len(found.trials) == 3
 
 

@@ -33,7 +33,7 @@ _MOST = 12_800
 """Pairs in an epoch; more would not teach more."""
 _BUDGET = 16_384
 """Tokens that are read at once."""
-_UNUSED = ("hidden", "class_weights", "focal", "sampler", "label_smoothing")
+_UNUSED = ("hidden", "class_weights", "focal", "sampler", "label_smoothing", "teacher")
 
 
 class FewShot:

@@ -228,7 +228,7 @@ def finetune(
         out=folder,
         evaluate=Evaluation(chosen.metrics, lambda: here().first_says(_overall(chosen, model, dev_data))),
         callbacks=callbacks,
-        before_step=before_step(model, tuning),
+        before_step=before_step(model, tuning, trained.parameters()),
         title="Fine-tuning",
         identity=_identity(chosen, given, train_data, dev_data, start, model, tuning),
         resume=resume,

@@ -224,12 +224,14 @@ class Keeper:
         """
         if self.state.rate_share < 1:
             return False
-        best = self.state.best, self.state.best_step, self.state.stale
+        best = self.state.best, self.state.best_step
         if self._checkpoint is not None and self._checkpoint.exists():
             here().gathered(None)  # nobody reads while the first process still writes
             saved = self._checkpoint.read_state()
             self._restore(self._checkpoint, saved)
-            self.state.best, self.state.best_step, self.state.stale = best  # of weights that are kept apart
+            if best != (self.state.best, self.state.best_step):
+                self.state.best, self.state.best_step = best  # of weights that are kept apart
+                self.state.stale = 0
             self._journal.cut(int(saved["log_end"]))
         self.state.rate_share = LOWERED
         told = f"back to step {self.state.step:,}, and on with {LOWERED:.0%} of the learning rate, this once"
@@ -276,6 +278,8 @@ def _decide_anew(state: LoopState, settings: LoopSettings, changed: Collection[s
         state.rate_share = 1.0  # what was lowered was another rate
     if state.step < state.steps:
         state.stopped = None
+        if settings.patience is not None and state.stale >= settings.patience:
+            state.stale = 0  # else it would end after a step
 
 
 def _steps_in_all(state: LoopState, settings: LoopSettings) -> int:

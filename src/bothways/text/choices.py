@@ -68,7 +68,9 @@ def read_choices(
     beginning = "sent2" if listed is None and "sent2" in rows.columns else None
     for where, row in rows.located():
         given = _listed(row[listed], where) if listed else [row.get(name) for name in numbered]
-        texts = [_text(one, where, "a choice") for one in given if listed or not (is_missing(one) or one == "")]
+        while numbered and not listed and given and (is_missing(given[-1]) or given[-1] == ""):
+            given.pop()  # rows may have fewer choices than there are columns
+        texts = [_text(one, where, "a choice") for one in given]
         if len(texts) < 2:
             raise BothwaysError(f"{where}: has {len(texts)} choices; give at least two to choose from")
         begun = "" if beginning is None or not row.get(beginning) else f"{row[beginning]} "
@@ -107,12 +109,20 @@ def _text(value: Any, where: str, what: str) -> str:
 
 
 def _label(row: Row, column: str, texts: list[str], where: str) -> int:
-    """The place of the right choice."""
+    """The place of the right choice. A number is a place; what is written may be a text as well."""
     value: Any = row.get(column)
-    told = str(value.item() if hasattr(value, "item") else value).strip()
-    if told in texts:
-        return texts.index(told)
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer():  # as frames have them whose column has gaps
+        value = int(value)
+    told = str(value).strip()
     place = int(told) if _NUMBER.fullmatch(told) else ord(told) - ord("A") if _LETTER.fullmatch(told) else -1
+    if isinstance(value, str) and told in texts:
+        if 0 <= place < len(texts) and texts[place] != told:
+            raise BothwaysError(
+                f"{where}: the label {told!r} may mean choice {texts.index(told)}, whose text it is, or choice "
+                f"{place}, whose place it is; give places as numbers in .jsonl or .parquet"
+            )
+        return texts.index(told)
     if not 0 <= place < len(texts):
         near = closest(told, texts)
         last = chr(ord("A") + len(texts) - 1)

@@ -62,7 +62,8 @@ class LabelledTexts:
 
     def describe(self) -> dict[str, object]:
         """Where they came from, how many they are, and a hash of texts and labels, for the record of a run."""
-        found = digest((self.texts, self.pairs or self.texts, self.truths()))
+        learned = [shown(label) if isinstance(label, str | tuple) else exact(label) for label in self.labels]
+        found = digest((self.texts, self.pairs or self.texts, learned))
         return {"name": self.name, "examples": len(self), "sha256": found}
 
     def take(self, places: Sequence[int] | np.ndarray, name: str) -> LabelledTexts:
@@ -96,6 +97,13 @@ class LabelledTexts:
 
 def _taken(texts: Sequence[str], places: Sequence[int] | np.ndarray) -> Sequence[str]:
     return texts.take(places) if isinstance(texts, Texts) else [texts[place] for place in places]
+
+
+def exact(number: float) -> str:
+    """A number as text from which it can be read again."""
+    short = f"{number:g}"
+    kind = type(number) if isinstance(number, np.floating) else float
+    return short if kind(short) == number else repr(float(number))
 
 
 def shown(label: Label) -> str:

@@ -130,7 +130,7 @@ class Rerank:
                 raise BothwaysError(f"the loss {self.loss} reads no text in windows: choose another --truncation")
             data = data.take(_comparable(data), data.name)
             encoded = encoded_examples(model, data.pairs(), data.relevance, False).encoded
-            return QueryExamples(encoded, data.relevance, data.starts, self.list_size)
+            return QueryExamples(encoded, data.relevance, data.starts, self.list_size, seed)
         right = data.relevance
         if self.loss == "binary":
             right = (right > 0).astype(np.float32)[:, None]
@@ -177,7 +177,7 @@ class Rerank:
         if self.loss == "regression":
             return judge_numbers(data, raw)
         if self.loss == "binary":
-            return replace(judge_binary(data, sigmoid(raw)), guesses=raw)
+            return replace(judge_binary(data, sigmoid(raw), raw), guesses=raw)
         return judge_order(data, raw)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from torch import nn
 
 from bothways.errors import BothwaysError
 from bothways.learn.objectives.protocol import Together
@@ -40,9 +42,15 @@ def prepare_model(model: Model, start: Model, settings: TuningSettings, seed: in
         encoder.pooler.requires_grad_(True)
 
 
-def before_step(model: Model, settings: TuningSettings) -> Callable[[float], None] | None:
-    """What is called before each step with the share of the run's steps taken."""
-    return None if settings.unfreeze is None else thaw(model.encoder, settings.unfreeze)
+def before_step(
+    model: Model, settings: TuningSettings, trained: Iterable[nn.Parameter]
+) -> Callable[[float], None] | None:
+    """What is called before each step with the share of the run's steps taken; `trained` is all that may learn."""
+    if settings.unfreeze is None:
+        return None
+    own = {id(parameter) for parameter in model.encoder.parameters()}
+    others = any(parameter.requires_grad and id(parameter) not in own for parameter in trained)
+    return thaw(model.encoder, settings.unfreeze, alone=not others)
 
 
 def wrap_objective(together: Objective, settings: TuningSettings) -> Objective:

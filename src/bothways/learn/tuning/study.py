@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bothways.chance import derived_seed
 from bothways.errors import BothwaysError
 from bothways.learn.group import Made, adopt_model, run_once
@@ -131,14 +133,19 @@ class Search:
         except _Pruned:
             state = self._states.PRUNED
             say(f"trial {self.done + 1} stopped early: it does worse than others did")
-        except BothwaysError as error:
+        except (BothwaysError, MemoryError, torch.OutOfMemoryError) as error:
+            why = str(error) if isinstance(error, BothwaysError) else "it ran out of memory"
             if not any(each.state == self._states.COMPLETE for each in self._finished()):
                 shutil.rmtree(folder, ignore_errors=True)
                 self._study.tell(trial, state=self._states.FAIL)
-                raise
+                if isinstance(error, BothwaysError):
+                    raise
+                raise BothwaysError(
+                    f"the first trial failed: {why}; search smaller batches or shorter texts"
+                ) from error
             state = self._states.FAIL
-            trial.set_user_attr("why", str(error))
-            say(f"trial {self.done + 1} failed: {error}")
+            trial.set_user_attr("why", why)
+            say(f"trial {self.done + 1} failed: {why}")
         else:
             state, value = self._states.COMPLETE, float(made.results[self.metric])
             best = self._best()

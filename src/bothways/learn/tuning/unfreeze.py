@@ -14,18 +14,19 @@ from bothways.learn.levels import levels
 from bothways.model.encoder import Encoder
 
 
-def thaw(encoder: Encoder, share: float) -> Callable[[float], None]:
+def thaw(encoder: Encoder, share: float, alone: bool = False) -> Callable[[float], None]:
     """Makes what says before each step which layers learn, from the share of the run alone.
 
     Args:
         encoder: Of L layers. What does not learn now never will.
         share: Of the run, after which all of it learns: the last layer after a part of L + 1 of that share, the layer
             below after two, the embeddings after all of it. A block that several layers share begins with the last.
+        alone: Whether nothing but the encoder learns, so that its last layer has to from the beginning.
 
     Returns:
         To be called with the share of the run's steps taken.
     """
-    top = len(encoder.stack.schedule) + 1
+    top = len(encoder.stack.schedule) + (not alone)
     begins: dict[nn.Parameter, float] = {}
     for part, at in levels(encoder):
         begin = share * (top - max(at)) / top

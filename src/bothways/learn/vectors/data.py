@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from bothways.errors import BothwaysError
-from bothways.learn.tasks.labelled import digest, shown
+from bothways.learn.tasks.labelled import digest, exact, shown
 from bothways.text.columns import NUMBERING, Columns, check_column, find_text, infer_columns, is_missing
 from bothways.text.encoded import gather_index
 from bothways.text.kept import Texts
@@ -95,7 +95,8 @@ class VectorData:
 
     def describe(self) -> dict[str, object]:
         """Where they came from, what they are, how many, and a hash of all that is learned."""
-        found = digest((self.inputs(), self.truths()))
+        learned = [shown(label) if isinstance(label, str | tuple) else exact(label) for label in self.labels]
+        found = digest((self.inputs(), learned or self.truths()))
         return {"name": self.name, "form": self.form, "examples": len(self), "sha256": found}
 
     def inputs(self) -> Sequence[str]:

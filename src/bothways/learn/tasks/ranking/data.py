@@ -13,7 +13,7 @@ import numpy as np
 
 from bothways.chance import generator
 from bothways.errors import BothwaysError
-from bothways.learn.tasks.labelled import LabelledTexts, digest
+from bothways.learn.tasks.labelled import LabelledTexts, digest, exact
 from bothways.text.encoded import gather_index
 from bothways.text.kept import Texts
 from bothways.text.question_files import name_of
@@ -60,7 +60,7 @@ class Rankings:
     def describe(self) -> dict[str, object]:
         """Where they came from, how many they are, and a hash of all that is read and learned."""
         pairs = self.pairs()
-        found = digest((pairs.texts, pairs.pairs or (), [f"{each:g}" for each in self.relevance]))
+        found = digest((pairs.texts, pairs.pairs or (), [exact(each) for each in self.relevance]))
         return {"name": self.name, "examples": len(self), "texts": len(self.texts), "sha256": found}
 
     def inputs(self) -> list[str]:

@@ -18,23 +18,24 @@ class QueryExamples:
         relevance: ``(P,)`` of each pair.
         starts: ``(Q + 1,)`` where the pairs of each query begin.
         most: The most texts of a query.
+        seed: Of which are drawn.
     """
 
-    def __init__(self, encoded: Sequences, relevance: np.ndarray, starts: np.ndarray, most: int) -> None:
-        self.encoded, self.relevance, self.starts, self.most = encoded, relevance, starts, most
+    def __init__(self, encoded: Sequences, relevance: np.ndarray, starts: np.ndarray, most: int, seed: int = 0) -> None:
+        self.encoded, self.relevance, self.starts, self.most, self.seed = encoded, relevance, starts, most, seed
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def sequence(self, epoch: int, number: int) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], np.ndarray]:
         """Token ids and segment ids of each pair, and ``(C,)`` float32 how relevant each is."""
-        own = drawn(self.relevance, self.starts, self.most, epoch, number)
+        own = drawn(self.relevance, self.starts, self.most, epoch, number, self.seed)
         parts = [self.encoded[place] for place in own.tolist()]
         ids, segments = zip(*parts, strict=True)
         return ids, segments, self.relevance[own].astype(np.float32)
 
 
-def drawn(relevance: np.ndarray, starts: np.ndarray, most: int, epoch: int, number: int) -> np.ndarray:
+def drawn(relevance: np.ndarray, starts: np.ndarray, most: int, epoch: int, number: int, seed: int) -> np.ndarray:
     """The places of at most `most` of a query's texts: half of them, or more, for those that are not the best.
 
     Args:
@@ -43,11 +44,12 @@ def drawn(relevance: np.ndarray, starts: np.ndarray, most: int, epoch: int, numb
         most: How many.
         epoch: Of the example.
         number: Of the query.
+        seed: Of the run.
     """
     places = np.arange(starts[number], starts[number + 1])
     if len(places) <= most:
         return places
-    draw = generator("texts of a query", epoch, number)
+    draw = generator("texts of a query", seed, epoch, number)
     own = relevance[places]
     best = draw.permutation(places[own > own.min()])
     rest = draw.permutation(places[own == own.min()])

@@ -20,19 +20,22 @@ SCORES = ("spearman", "pearson", "mse", "mae")
 ORDER = ("ndcg@10", "mrr@10", "map")
 
 
-def judge_binary(data: Rankings, probabilities: np.ndarray) -> Examined:
+def judge_binary(data: Rankings, probabilities: np.ndarray, raw: np.ndarray | None = None) -> Examined:
     """Texts that answer or do not; where queries have several, their order is scored too.
 
     Args:
         data: Q queries; what is above 0 is relevant.
         probabilities: ``(P,)`` that each text is relevant.
+        raw: ``(P,)`` the scores that they come from, which still differ where probabilities are all 1; None where they
+            are all there is.
     """
     truth = data.relevance > 0
-    ranked = _ranked(data, probabilities)
+    raw = probabilities if raw is None else raw
+    ranked = _ranked(data, raw)
 
     def measured(places: np.ndarray) -> dict[str, float]:
         own = data.texts_of(places)
-        return _binary_scores(truth[own], probabilities[own])
+        return _binary_scores(truth[own], probabilities[own], raw[own])
 
     slices = data.slices()
 
@@ -112,13 +115,13 @@ def _counts(data: Rankings) -> dict[str, int]:
     return {"examples": len(data), "texts": len(data.texts)}
 
 
-def _binary_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def _binary_scores(truth: np.ndarray, probabilities: np.ndarray, raw: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import average_precision_score
 
     given = probabilities >= _HALF
     hits = float((given & truth).sum())
     return {
-        "average_precision": float(average_precision_score(truth, probabilities)) if truth.any() else float("nan"),
+        "average_precision": float(average_precision_score(truth, raw)) if truth.any() else float("nan"),
         "f1": 2 * hits / max(1.0, float(given.sum() + truth.sum())),
         "accuracy": float((given == truth).mean()),
     }

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bothways.chance import generator
+
 _SHOWN = 10
 """Ranks that people look at: the 10 of nDCG@10 and MRR@10."""
 
@@ -16,9 +18,12 @@ _SHOWN = 10
 def ranking_scores(relevance_P: np.ndarray, scores_P: np.ndarray, slices: Sequence[slice]) -> dict[str, np.ndarray]:
     """Three figures of each query's ranking, as trec_eval computes them.
 
+    Texts of equal scores come in an order drawn once, as trec_eval has them in that of their names: the order of the
+    rows often says what is right.
+
     Args:
         relevance_P: ``(P,)`` how relevant each text is; above 0 is relevant.
-        scores_P: ``(P,)`` what ranks them, the highest first; of equal ones the earlier.
+        scores_P: ``(P,)`` what ranks them, the highest first.
         slices: For each of the Q queries where its texts lie.
 
     Returns:
@@ -27,7 +32,8 @@ def ranking_scores(relevance_P: np.ndarray, scores_P: np.ndarray, slices: Sequen
     """
     found = np.full((3, len(slices)), np.nan)
     for query, own in enumerate(slices):
-        gains = np.maximum(relevance_P[own], 0.0)[np.argsort(-scores_P[own], kind="stable")]
+        drawn = generator("equal scores", query).permutation(len(scores_P[own]))
+        gains = np.maximum(relevance_P[own], 0.0)[np.lexsort((drawn, -scores_P[own]))]
         if gains.any():
             found[:, query] = _ndcg(gains), _reciprocal(gains), _average_precision(gains)
     return dict(zip(("ndcg@10", "mrr@10", "map"), found, strict=True))
