@@ -3,7 +3,8 @@
     python benchmarks/performance_page.py --folder runs/inference
 
 The page is made anew from ``results.jsonl`` and the vectors beside it. How fast this machine multiplies is measured
-here, once, and kept in ``roof.json``: make the page on the machine that was measured, while nothing else runs.
+here, once for each table, and kept in ``roof.json``: make the page on the machine that was measured, right after it,
+while nothing else runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,19 @@ COLOURS = {"bothways": "#c2410c", "sentence-transformers": "#1d4ed8", "ctranslat
 MARKS = {"float32": "o", "bf16": "s", "int16": "P", "int8": "^"}
 HEAD = """# How fast it is
 
-Made by `python benchmarks/performance_page.py` from what `python benchmarks/inference.py` measured. All libraries ran
-in one session on one machine, on the same texts, each at its best settings and the best of several batch sizes, every
-measurement in a process of its own. The texts are sentences of STS-B, paragraphs of Wikipedia and film reviews, cut at
-256 tokens. Cosines are with the vectors of sentence-transformers in float32.
+Made by `python benchmarks/performance_page.py` from what `python benchmarks/inference.py` measured. All libraries of a
+table ran in one session on one machine, on the same texts, each at its best settings and the best of several batch
+sizes, every measurement in a process of its own. The texts are sentences of STS-B, paragraphs of Wikipedia and film
+reviews, cut at 256 tokens. Cosines are with the vectors of sentence-transformers in float32.
 """
 TAIL = """## What stands in the way of the roof
 
 The roof is what a large product of matrices reaches on this machine, and nothing else: no attention, no norms, no
 tokenizer. With our own kernels the products of the linear layers run at the roof (107 of 113 GFLOP/s a core
-in float32, 214 of 221 in bf16, 377 of 427 in int8, GELU and all else that follows them included). They are 87 % of the
-time in float32, 86 % in bf16, 79 % in int16 and 74 % in int8; attention is 10, 11, 12 and 16 %, norms 1 to 2 %, the
-rounding of inputs for int16 3 and for int8 5 %, and the rest are embeddings, pooling and Python. Wider models are
-nearer to the roof: their attention is a smaller share.
+in float32, 214 of 221 in bf16, 377 of 427 in int8, GELU and all else that follows them included; 22 November 2026).
+They are 87 % of the time in float32, 86 % in bf16, 79 % in int16 and 74 % in int8; attention is 10, 11, 12 and 16 %,
+norms 1 to 2 %, the rounding of inputs for int16 3 and for int8 5 %, and the rest are embeddings, pooling and Python.
+Wider models are nearer to the roof: their attention is a smaller share.
 
 A GPU has not been measured.
 """
@@ -78,16 +80,14 @@ def main() -> None:
     groups = grouped(args.folder / "results.jsonl")
     if not groups:
         raise SystemExit(f"{args.folder / 'results.jsonl'} holds no measurement; run benchmarks/inference.py first")
-    roofs = measured_roofs(args.folder / "roof.json", args.threads)
+    names = {group: f"performance-{group[0]}{'' if group[2] else '-no-bf16'}.svg" for group in groups}
+    roofs = measured_roofs(args.folder / "roof.json", list(names.values()), args.threads)
     parts = [HEAD]
     for (model, count, bf16), results in sorted(groups.items(), key=lambda item: (not item[0][2], item[0][0])):
-        lines = told(args, model, count, bf16, results, roofs)
-        name = f"performance-{model}{'' if bf16 else '-no-bf16'}.svg"
+        name = names[model, count, bf16]
+        lines = told(args, model, count, bf16, results, roofs[name]["speeds"])
         draw(args.out / name, lines)
-        parts.append(section(model, count, bf16, lines, name, results))
-    threads = roofs["threads"]
-    known = ", ".join(f"{kind} {speed / 1e9:,.0f}" for kind, speed in roofs.items() if kind != "threads")
-    parts.append(f"## The roof\n\nGFLOP/s of a product of 1024 × 1024 matrices on {threads:.0f} threads: {known}.\n")
+        parts.append(section(model, count, bf16, lines, name, results, roofs[name]))
     parts.append(TAIL)
     (args.out / "performance.md").write_text("\n".join(parts), encoding="utf-8")
     print(f"{args.out / 'performance.md'}: {', '.join(dict.fromkeys(model for model, _, _ in groups))}")
@@ -104,11 +104,17 @@ def grouped(path: Path) -> dict[tuple[str, int, bool], dict[Cell, dict[str, Any]
     return {key: results for key, results in found.items() if key[1] == most[key[0], key[2]]}
 
 
-def measured_roofs(path: Path, threads: int | None) -> dict[str, float]:
-    """Operations a second by precision, and the threads; measured where they are not kept."""
-    if path.exists():
-        kept: dict[str, float] = json.loads(path.read_text())
-        return kept
+def measured_roofs(path: Path, names: list[str], threads: int | None) -> dict[str, dict[str, Any]]:
+    """For each table operations a second by precision, the threads and the day; measured where they are not kept."""
+    kept: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    if new := [name for name in names if name not in kept]:
+        kept |= dict.fromkeys(new, measured_roof(threads))
+        path.write_text(json.dumps(kept))
+    return kept
+
+
+def measured_roof(threads: int | None) -> dict[str, Any]:
+    """How fast this machine multiplies now."""
     import torch
 
     from bothways.run.engines.packed.int8 import can_int8
@@ -119,11 +125,8 @@ def measured_roofs(path: Path, threads: int | None) -> dict[str, float]:
 
     torch.set_num_threads(threads or allowed_threads()[0])
     able = {"float32": True, "bf16": True, "int16": can_int16(), "int8": can_int8()}
-    found = {kind: roof(Precision(kind, "", "cpu")) for kind in able if able[kind]} | {
-        "threads": float(torch.get_num_threads())
-    }
-    path.write_text(json.dumps(found))
-    return found
+    speeds = {kind: roof(Precision(kind, "", "cpu")) for kind in able if able[kind]}
+    return {"speeds": speeds, "threads": torch.get_num_threads(), "on": datetime.now(UTC).date().isoformat()}
 
 
 def told(
@@ -171,7 +174,13 @@ def operations(config: dict[str, Any]) -> float:
 
 
 def section(
-    model: str, count: int, bf16: bool, lines: list[Line], picture: str, results: dict[Cell, dict[str, Any]]
+    model: str,
+    count: int,
+    bf16: bool,
+    lines: list[Line],
+    picture: str,
+    results: dict[Cell, dict[str, Any]],
+    roof: dict[str, Any],
 ) -> str:
     """A model's part of the page."""
     title = model if bf16 else f"{model}, as on a processor without bf16"
@@ -182,12 +191,15 @@ def section(
         for one in lines
     ]
     versions = sorted({pair for result in results.values() for pair in result.get("versions", {}).items()})
+    known = ", ".join(f"{kind} {speed / 1e9:,.0f}" for kind, speed in roof["speeds"].items())
     rounds = 1 + max(cell.number for cell in results if cell.measure == "work")
     return "\n".join(
         [
             f"## {title}\n",
             f"![Tokens a second, and how far vectors are from float32, of every side]({picture})\n",
-            f"{count:,} texts, medians of {rounds} round{'s' * (rounds > 1)}.\n",
+            f"{count:,} texts, medians of {rounds} round{'s' * (rounds > 1)}. "
+            f"The roof, in GFLOP/s of a product of 1024 × 1024 matrices on {roof['threads']} threads ({roof['on']}): "
+            f"{known}.\n",
             "| side | tokens/s | against sentence-transformers float32 | worst cosine | of the roof "
             "| ms for one text (p99) | first vector, s | MiB |",
             "|---|---|---|---|---|---|---|---|",

@@ -113,6 +113,18 @@ def test_without_the_hubs_library_the_sentence_says_what_to_install():
         find("bert-base-uncased")
 
 
+def test_a_name_without_its_owner_is_looked_for_among_sentence_transformers_too(hub, tmp_path):
+    hub.answers = [OSError("401 Client Error"), tiny.folder(tmp_path / "snapshot")]
+    assert bw.load("all-MiniLM-L6-v2").config.width == 48
+    assert [name for name, _ in hub.calls] == ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
+    hub.answers = [OSError("of the first"), OSError("of the second")]
+    with pytest.raises(BothwaysError, match="of the first"):
+        bw.load("all-MiniLM-L7")
+    hub.answers = [OSError("of the owner's")]
+    with pytest.raises(BothwaysError, match="of the owner's"):
+        bw.load("somebody/all-MiniLM-L6-v2")
+
+
 @pytest.mark.parametrize("name", ["bert-base-uncased", "google-bert/bert-base-uncased"])
 def test_a_hub_id_is_fetched_without_what_is_not_needed(name, hub, tmp_path):
     hub.answers = [tiny.folder(tmp_path / "snapshot")]

@@ -149,7 +149,7 @@ def test_what_suits_grows_with_few_examples_and_narrow_encoders():
 def finetuned(start, out=None, callbacks=(), **own):
     given = {"steps": 6, "batch_size": 8, "micro_tokens": 80, "metric": None, "report": False} | own
     fixed = {"device": "cpu", "precision": "float32", "dropout": 0.1, "seed": 2, "max_length": 32}
-    return bw.finetune("classify", base=start, train=ROWS, out=out, callbacks=callbacks, **fixed, **given)
+    return bw.finetune("classify", base=start, train=ROWS, out=out, callbacks=callbacks, **fixed | given)
 
 
 RECIPES = {
@@ -305,3 +305,13 @@ def test_that_a_base_was_trained_to_be_read_by_the_mean_is_told_unless_the_user_
 ):
     finetuned(tiny.model((), recipe=recipe), steps=1, **settings)
     assert ("--reads mean" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize(
+    ("learned", "settings", "told"), [(16, {}, True), (16, {"max_length": 24}, False), (128, {}, False)]
+)
+def test_that_a_base_has_not_learned_later_places_is_told(capsys, learned, settings, told):
+    base = tiny.model(())
+    base.max_length = learned
+    finetuned(base, **{"max_length": None, "steps": 1} | settings)
+    assert ("--max-length 16" in capsys.readouterr().err) is told

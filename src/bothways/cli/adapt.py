@@ -12,7 +12,6 @@ from bothways.cli.options import (
     DeviceName,
     Dropout,
     Json,
-    LearningRate,
     MaskRate,
     MaxLength,
     MicroTokens,
@@ -66,7 +65,9 @@ def adapt(
     epochs: Annotated[float | None, training("--epochs", "N", "Passes over the corpus; one.")] = None,
     batch_tokens: BatchTokens = 4096,
     micro_tokens: MicroTokens = 16_384,
-    learning_rate: LearningRate = None,
+    learning_rate: Annotated[
+        float | None, training("--learning-rate", "RATE", "The highest one; half of what suits random weights.")
+    ] = None,
     schedule: Schedule = "linear",
     warmup: Warmup = 0.1,
     dropout: Dropout = None,

@@ -17,7 +17,7 @@ from bothways.cli.options import (
     MaxLength,
     MicroTokens,
     Optimizer,
-    PrecisionName,
+    Precision,
     Size,
     Text,
     Threads,
@@ -51,7 +51,9 @@ def pretrain(
     optimizer: Optimizer = None,
     gradient_checkpointing: GradientCheckpointing = False,
     seconds: Annotated[float, machine("--seconds", "N", "For which each precision is measured.")] = 30.0,
-    precision: PrecisionName = "auto",
+    precision: Annotated[
+        Precision, machine("--precision", None, "float32 or bf16; auto measures both in turn.")
+    ] = "auto",
     device: DeviceName = None,
     threads: Threads = None,
     json: Json = False,

@@ -10,7 +10,6 @@ from bothways.cli import output
 from bothways.cli.options import (
     AllowedLoss,
     AnyPrecision,
-    EngineName,
     EqualDecisions,
     Json,
     Labelled,
@@ -43,7 +42,9 @@ def embed(
     text: Text = None,
     labelled: Labelled = None,
     allowed_loss: AllowedLoss = None,
-    engine: EngineName = None,
+    engine: Annotated[
+        str | None, machine("--engine", "NAME", "This one alone: packed, reference, gpu, onnx or openvino.")
+    ] = None,
     precision: AnyPrecision = None,
     worst_cosine: WorstCosine = None,
     equal_decisions: EqualDecisions = None,

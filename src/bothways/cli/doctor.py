@@ -7,20 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from bothways.cli import output
-from bothways.cli.options import Json, PrecisionName
+from bothways.cli.options import Json, RunPrecision
 
-EXAMPLES = ["bothways doctor", "bothways doctor quickstart/model", "bothways doctor --json > machine.json"]
+EXAMPLES = ["bothways doctor", "bothways doctor quickstart/classifier", "bothways doctor --json > machine.json"]
 _MODEL = "A model whose start is taken apart: a model folder, a run's folder, or a hub id."
 
 
 def doctor(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=_MODEL)] = None,
-    precision: PrecisionName = "auto",
+    precision: RunPrecision = "float32",
     json: Json = False,
 ) -> None:
-    """Describe the machine: processor, threads, torch, GPU, and the precision that will be used and why.
+    """Describe the machine: processor, threads, torch, GPU, and the precision that training takes and why.
 
-    With a MODEL also where the time goes until its first answer, in float32 unless told otherwise.
+    With a MODEL also where the time goes until its first answer, in the precision that is asked for.
     """
     import time
 
@@ -29,11 +29,11 @@ def doctor(
 
     began = time.perf_counter()
     seconds = _import_torch(began)
-    machine = {"bothways": __version__, **describe_machine(precision), "torch_import_seconds": seconds}
+    machine = {"bothways": __version__, **describe_machine(), "torch_import_seconds": seconds}
     if model is not None:
         from bothways.use.start import start_times
 
-        machine["start"] = start_times(model, **({} if precision == "auto" else {"precision": precision}))
+        machine["start"] = start_times(model, precision=precision)
     if json:
         output.as_json(machine)
         return
@@ -69,7 +69,7 @@ def _readable(machine: dict[str, Any]) -> dict[str, Any]:
         + (f", limited to {_gigabytes(limit)}" if (limit := memory["limit"]) else ""),
         "torch": torch + (f", imported in {seconds:.1f} s" if seconds is not None else ""),
         "GPU": machine["gpus"] or "none",
-        "precision": f"{precision['name']} ({precision['reason']})" if precision else None,
+        "training in": f"{precision['name']} ({precision['reason']})" if precision else None,
         "own kernels": machine["kernels"],
     }
 

@@ -36,7 +36,7 @@ from bothways.cli.options import (
 EXAMPLES = [
     "bothways embed my-bert texts.csv vectors.npy",
     "bothways embed my-bert reviews.parquet vectors.parquet --text review --pooling cls",
-    "bothways embed multilingual-e5-small questions.txt vectors.npy --prompt query",
+    "bothways embed intfloat/multilingual-e5-small questions.txt vectors.npy --prompt query",
     "bothways embed my-bert texts/ vectors/ --shard-rows 100000",
     "cat texts.jsonl | bothways embed my-bert - vectors.jsonl --truncation window",
 ]

@@ -10,7 +10,7 @@ from bothways.cli import output
 from bothways.cli.options import DeviceName, Json, ModelSource, RunPrecision, Threads, plain
 
 EXAMPLES = [
-    'bothways fill quickstart/model "Return the [MASK] of the list."',
+    'bothways fill quickstart/pretrained "Return the [MASK] of the list."',
     'bothways fill bert-base-uncased "The [MASK] barked at the [MASK]." --top 3',
     "cat sentences.txt | bothways fill my-bert - --json",
 ]

@@ -47,7 +47,7 @@ Sources = Annotated[
     data("--source", "FILE", "Documents: tables, texts, folders, or - (JSON lines); several times for several."),
 ]
 PythonDocs = Annotated[
-    bool, data("--python-docs", None, "The functions and classes of this Python and its packages, as documents.")
+    bool, data("--python-docs", None, "The functions and classes of Python's standard library, as documents.")
 ]
 Id = Annotated[str | None, data("--id", "COLUMN", "The column of ids; else a document is told by its text.")]
 Title = Annotated[str | None, data("--title", "COLUMN", "The column of titles, read before every passage.")]

@@ -7,7 +7,7 @@ from typing import Any
 from bothways.cli import output
 from bothways.cli.options import Json, ModelSource
 
-EXAMPLES = ["bothways info quickstart/model", "bothways info bert-base-uncased --json"]
+EXAMPLES = ["bothways info quickstart/classifier", "bothways info bert-base-uncased --json"]
 
 
 def info(model: ModelSource, json: Json = False) -> None:

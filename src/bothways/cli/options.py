@@ -89,7 +89,9 @@ AttentionStart = Annotated[
     Literal["neighbours", "random"] | None,
     option("Model", "--attention-start", None, "From random weights: heads look at neighbours, or at nothing."),
 ]
-Size = Annotated[str | None, option("Model", "--size", "NAME", "A published size; mini, or the family's smallest.")]
+Size = Annotated[
+    str | None, option("Model", "--size", "NAME", "A published size; with a teacher also half of it, or layers.")
+]
 
 From = Annotated[
     Path | None,
@@ -134,7 +136,11 @@ EngineName = Annotated[
 ]
 RunPrecision = Annotated[
     Literal["auto", "float32", "bf16", "fp16", "int16", "int8"],
-    machine("--precision", None, "Numbers to multiply in; lower ones are faster and checked; fp16 is for GPUs."),
+    machine(
+        "--precision",
+        None,
+        "Numbers to multiply in; lower ones are faster and checked; auto: the fastest; fp16 is for GPUs.",
+    ),
 ]
 WorstCosine = Annotated[
     float | None,

@@ -58,7 +58,8 @@ def predict(
     choices: Annotated[str | None, data("--choices", "COLUMN", "The column of lists of choices.")] = None,
     truncation: TrainedTruncation = None,
     labels: Annotated[
-        str | None, option("Zero-shot", "--labels", "A,B,...", "Classes in words, for a model of what follows.")
+        str | None,
+        option("Zero-shot", "--labels", "A,B,...", "Classes in words, for a model of entailment (zero-shot)."),
     ] = None,
     template: Annotated[
         str | None, option("Zero-shot", "--template", "SENTENCE", "With {} where a class goes: This text is about {}.")

@@ -13,7 +13,7 @@ from bothways.cli.reading import named_files
 from bothways.errors import BothwaysError
 
 EXAMPLES = [
-    "bothways prune multilingual-e5-small german-e5 --texts german/ --vocabulary",
+    "bothways prune intfloat/multilingual-e5-small german-e5 --texts german/ --vocabulary",
     "bothways prune my-bert small-bert --texts texts/ --layers 6 --feed-forward 0.5",
     "bothways prune my-bert small-bert --texts texts/ --layers 0,1,2,5 --vocabulary --fewest 3 --held-out new.txt",
 ]

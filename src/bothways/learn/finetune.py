@@ -30,7 +30,7 @@ from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
 from bothways.learn.tuning.apply import before_step, finish_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.start import choose, untrained, with_dev
-from bothways.learn.tuning.suited import mean_told, recipe_told, suited_epochs, suited_length, suited_rate
+from bothways.learn.tuning.suited import length_told, mean_told, recipe_told, suited_epochs, suited_length, suited_rate
 from bothways.model.parts.stack import recompute_layers
 from bothways.progress import say
 from bothways.run.adapter import Adapter
@@ -167,6 +167,7 @@ def finetune(
     start = load(base, device="cpu") if isinstance(base, str | Path) else base
     learns_on = chosen.name == "embed" and start.sentence.stated
     own_length = start.max_length if learns_on else None
+    longer = "" if max_length or own_length else length_told(start, suited_length(chosen.name, start.config.longest))
     max_length = given["max_length"] = max_length or own_length or suited_length(chosen.name, start.config.longest)
     train_data, dev_data = with_dev(chosen, train, dev, seed)
     data = {"train": train_data.describe(), "dev": dev_data.describe(), "base": start.parts.fingerprint()}
@@ -216,8 +217,9 @@ def finetune(
             learning=(sum(p.numel() for p in trained.parameters() if p.requires_grad), model.parameters),
         )
     )
-    if hint := mean_told(start, model, getattr(chosen, "reads", None)):
-        say(hint)
+    for hint in (longer, mean_told(start, model, getattr(chosen, "reads", None))):
+        if hint:
+            say(hint)
     if folder is not None and here().first:
         throw_away(folder)
     history = loop.train(

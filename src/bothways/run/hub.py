@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bothways.errors import BothwaysError, closest, need
 from bothways.run.folder_files import own_file
@@ -16,6 +18,8 @@ from bothways.run.folder_files import own_file
 _FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
 _GRAPHS = ["model.onnx", "model.onnx.data", "model.xml", "model.bin"]
 _OLD_FILES = ["pytorch_model*.bin"]
+_OWNER = "sentence-transformers"
+"""Whose models are usually named without their owner, such as all-MiniLM-L6-v2."""
 
 
 def find(source: str | Path, offline: bool = False) -> Path:
@@ -64,15 +68,22 @@ def _download(name: str, offline: bool) -> Path:
     hub = need("huggingface_hub", "hub", f"there is no folder {name}; loading it from the hub")
     offline = offline_wanted(offline)
     try:
-        folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
-        if "exported" in own_file(folder):
-            folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _GRAPHS, local_files_only=offline))
-        elif not any(folder.glob("*.safetensors")):  # older models carry only .bin files
-            folder = Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
+        return _snapshot(hub, name, offline)
     except Exception as error:  # the hub library raises many kinds
+        if "/" not in name:
+            with suppress(Exception):
+                return _snapshot(hub, f"{_OWNER}/{name}", offline)
         if offline:
             why = "it was not downloaded before, and the offline switch is on"
         else:
             why = f"the hub did not give it ({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]})"
         raise BothwaysError(f"there is no folder {name}, and {why}; check the name or give a local folder") from None
+
+
+def _snapshot(hub: Any, name: str, offline: bool) -> Path:
+    folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
+    if "exported" in own_file(folder):
+        return Path(hub.snapshot_download(name, allow_patterns=_FILES + _GRAPHS, local_files_only=offline))
+    if not any(folder.glob("*.safetensors")):  # older models carry only .bin files
+        return Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
     return folder

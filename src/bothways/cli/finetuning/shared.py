@@ -92,7 +92,7 @@ def _shared(
     evaluate_every: EvaluateEvery = None,
     patience: Annotated[int | None, training("--patience", "N", "Stop after so many evaluations without gain.")] = None,
     few_shot: Annotated[
-        bool, training("--few-shot", None, "For 8 to 64 texts a class: learn from pairs, then solve the classifier.")
+        bool, training("--few-shot", None, "Of classify, 8 to 64 texts a class: learn from pairs of them first.")
     ] = False,
     seed: Seed = 0,
     seeds: Annotated[int | None, training("--seeds", "N", "Run N seeds, tell the spread, keep the best.")] = None,

@@ -102,6 +102,21 @@ def mean_told(start: Model, model: Model, reads: str | None) -> str:
     )
 
 
+def length_told(start: Model, length: int) -> str:
+    """A sentence on places that a base has not learned, where more tokens are read than it was trained on.
+
+    Args:
+        start: The base.
+        length: The most tokens of a sequence, which nobody asked for.
+    """
+    if start.max_length is None or start.max_length >= length:
+        return ""
+    return (
+        f"this base learned sequences of up to {start.max_length} tokens, and up to {length} are read, so that later "
+        f"places begin untrained: --max-length {start.max_length} (in Python max_length) leaves them out"
+    )
+
+
 def suited_length(task: str, longest: int | None) -> int:
     """The most tokens of a sequence: 384 where answers are looked for (Devlin et al. 2018's code), else 128.
 
