@@ -44,7 +44,9 @@ class Probe:
 
 
 PROBES = {
-    "sst2": Probe("SST-2, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy", 10_000),
+    "sst2": Probe(
+        "SST-2 from 10,000, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy", 10_000,
+    ),
     "sst2-few": Probe(
         "SST-2 from 2,000, accuracy", "classify", "sst2/train", "sst2/dev", "accuracy", 2_000,
         own={"reads": "mean", "learning_rate": 5e-4, "epochs": 4},
