@@ -149,6 +149,16 @@ def test_a_saved_model_fills_masks_through_it(trained):
     assert loaded.fill_mask(texts) != found
 
 
+@pytest.mark.usefixtures("fastest")
+def test_it_fills_masks_by_the_engine_that_everybody_has(trained):
+    text = "the river [MASK] by the bridge"
+    found, plain = (
+        bw.load(trained[0], device="cpu", engine=engine).fill_mask(text) for engine in ("auto", "reference")
+    )
+    assert [one.token for one in found] == [one.token for one in plain]
+    assert [one.probability for one in found] == pytest.approx([one.probability for one in plain], rel=1e-4)
+
+
 def test_others_see_an_encoder_without_the_head(trained, tmp_path):
     """For `transformers` has no such decoder, and the head behind another would guess nonsense."""
     out, result = trained

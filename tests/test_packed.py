@@ -9,6 +9,7 @@ from bothways.batch import make_batch
 from bothways.errors import BothwaysError
 from bothways.model.build import build_encoder, build_head
 from bothways.model.families import families
+from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.packed import attention, linear
 from bothways.run.engines.packed import engine as engine_module
@@ -21,14 +22,19 @@ from bothways.run.model import Model
 from bothways.run.pooling import POOLINGS
 
 FAMILIES = sorted(families())
+ENHANCED = [f"{name}, enhanced" for name in FAMILIES if refusal(with_positions(tiny.config(name))) is None]
+"""With a head that guesses through the enhanced mask decoder."""
 LENGTHS = (1, 2, 3, 3, 9, 17, 31, 31, 40, 41, 43)
 
 
 def parts_of(name, kinds=None):
     """A family's encoder with all heads that it has a pooler for."""
+    name, _, decoder = name.partition(", ")
     config = tiny.config(name)
     known = families()[name].heads if kinds is None else kinds
     heads = {kind: tiny.head(name, kind) for kind in known if kind != "crf"}
+    if decoder:
+        config, heads = with_positions(config), {"mlm": heads["mlm"].derive(decoder=decoder)}
     if config.pooler is None and any(head.needs_pooler for head in heads.values()):
         config = config.derive(pooler="tanh")
     modules = {kind: tiny.randomise(build_head(head, config), 2).eval() for kind, head in heads.items()}
@@ -56,7 +62,7 @@ def ran(engine, batches, output):
     return {batch.rows.tobytes(): values for batch, values in engine.run(batches, output)}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *ENHANCED])
 def test_every_family_head_and_output_is_the_reference_s(name):
     parts = parts_of(name)
     batch = batch_of(parts.encoder.config)
@@ -68,7 +74,7 @@ def test_every_family_head_and_output_is_the_reference_s(name):
         assert np.abs(found - wanted).max() < 2e-5 * max(1.0, np.abs(wanted).max()), output
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *ENHANCED])
 @pytest.mark.parametrize(("precision", "near"), [("bf16", 0.05), ("int16", 0.002)])
 def test_lower_precision_stays_close_for_every_family(name, precision, near):
     if precision == "int16" and not can_int16():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,14 @@ class Parts:
         encoder: The encoder.
         heads: Heads by kind.
         head_configs: Their configurations by kind.
+        plain: The encoder that `encoder` was made of, where that has other layers: the enhanced mask decoder asks one
+            of them for what only the plain one gives.
     """
 
     encoder: Encoder
     heads: Mapping[str, nn.Module]
     head_configs: Mapping[str, HeadConfig]
+    plain: Encoder | None = None
 
     def eval(self) -> None:
         """Switches dropout off."""
@@ -100,7 +103,8 @@ def _words(parts: Parts, batch: TokenBatch, token: int) -> Tensor:
     decoder = parts.head_configs["mlm"].decoder
     places = (torch.as_tensor(batch.token_ids) == token).nonzero().squeeze(1)
     encoded = parts.encoder(batch, hidden=decoder == "enhanced", pooled=False, places=places.numpy())
-    found: Tensor = parts.heads["mlm"](
-        states_at(decoder, parts.encoder, encoded, batch, places), parts.encoder.token_table
-    )
+    if encoded.hidden is not None:
+        encoded = replace(encoded, hidden=[state.float() for state in encoded.hidden[-2:]])
+    states_MD = states_at(decoder, parts.plain or parts.encoder, encoded, batch, places)
+    found: Tensor = parts.heads["mlm"](states_MD, parts.encoder.token_table)
     return found

@@ -67,7 +67,7 @@ def pack(
     if between == torch.float16:
         stack.norm = _Widened()
     heads = {kind: _linears(shared_copy(head), torch.float32) for kind, head in parts.heads.items()}
-    return Parts(encoder, heads, parts.head_configs)
+    return Parts(encoder, heads, parts.head_configs, parts.encoder)
 
 
 def passed(dtype: torch.dtype) -> torch.dtype:
