@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bothways.model.heads.crf import Chains, TagChain
+from bothways.run import viterbi
 from bothways.run.viterbi import Chain, best_paths, marginals
 from bothways.text.tag_schemes import TagSet, allowed, find_spans, tag_names, write_spans
 
@@ -148,3 +149,16 @@ def test_a_very_long_chain_adds_up():
         best_paths(emissions, np.array([20_000]), scores)[middle]
         == best_paths(emissions[9_900:10_100], np.array([200]), scores)[100:109]
     ).all()
+
+
+def test_many_tags_take_no_more_memory_than_few(monkeypatch):
+    """A step makes all pairs of tags: chains side by side are as many as there is room for those."""
+    made = []
+    real = viterbi._best
+    monkeypatch.setattr(viterbi, "_best", lambda block, chain: made.append(block.emissions.shape) or real(block, chain))
+    monkeypatch.setattr(viterbi, "_CELLS", 1 << 12)
+    draw = np.random.default_rng(0)
+    free = Chain(np.zeros((30, 30)), np.zeros(30), np.zeros(30))
+    emissions = draw.normal(size=(200, 30))
+    assert np.array_equal(best_paths(emissions, np.full(100, 2), free), emissions.argmax(1))
+    assert max(chains * tags * tags for _, chains, tags in made) <= 1 << 12

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from bothways.run.bound import Bound
 from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines.onnx import OnnxEngine
 from bothways.run.engines.outputs import Parts
+from bothways.run.engines.rectangles import RectangleEngine
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.exported import Exported
 from bothways.run.exporting.export import write_graph
@@ -586,3 +588,20 @@ def test_a_sentence_model_is_exported_whole(to, tmp_path):
         assert near(opened.embed(TEXTS, **asked), model.embed(TEXTS, **asked)), asked
     assert opened.vector_width == 16
     assert opened.sentence == recipe
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no children of this kind here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_a_computing_process_does_not_wait_for_it(tmp_path):
+    class Still(RectangleEngine):
+        inputs = ("input_ids",)
+
+        def compute(self, names, given):
+            return []
+
+    engine = Still(tmp_path, 0, "float32")
+    with engine._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if engine._lock.acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -145,6 +145,31 @@ def test_a_folder_gives_its_files_and_those_below_in_order(tmp_path):
     assert found == ["a/b/c.csv.gz", "a/z.jsonl", "a.parquet", "b.txt"]
 
 
+def test_linked_folders_are_read_once_and_circles_end(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "y.txt").write_text("y")
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "x.txt").write_text("x")
+    for name, to in (("linked", "far"), ("linked-too", "far"), ("a/round", "texts")):
+        (tmp_path / "texts" / name).symlink_to(tmp_path / to, target_is_directory=True)
+    assert [path.name for path in find_files(tmp_path / "texts")] == ["x.txt", "y.txt"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BothwaysError, match=r"closed cannot be read \(Permission denied\)"):
+        find_files(tmp_path)
+
+
 def test_a_folder_without_known_files_says_so(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
     with pytest.raises(BothwaysError, match=r"holds no file to read \(known: \.txt"):

@@ -160,6 +160,9 @@ def test_the_nearest_are_those_of_a_full_sort(monkeypatch, likeness):
     assert nearest(queries[:0], documents, 4, likeness)[1].shape == (0, 4)
     alike = np.repeat(documents[:1], 30, axis=0)
     assert nearest(queries, alike, 40, likeness)[1].tolist() == [list(range(30))] * 8, "the first of equal ones first"
+    few = np.tile(documents[:4], (8, 1))  # many tie where the last is taken
+    wanted = np.argsort(-similarity(queries, few, likeness), axis=1, kind="stable")[:, :11]
+    assert np.array_equal(nearest(queries, few, 11, likeness)[1], wanted)
 
 
 def test_reranking_orders_each_querys_own_texts(model):

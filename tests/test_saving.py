@@ -8,6 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+import bothways as bw
 import tiny
 from bothways.errors import BothwaysError
 from bothways.run import files, folder, weights
@@ -68,6 +69,26 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     with pytest.raises(BothwaysError, match="photos holds something else than a model"):
         write_folder(tiny.saved(), tmp_path / "photos", overwrite=True)
     assert content(tmp_path / "photos") == {"cat.jpg": b"cat"}
+
+
+def test_the_folder_of_the_user_is_as_safe_under_its_short_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    model = bw.load(tiny.folder(tmp_path / "base"))
+    for save in (model.save, model.export):
+        with pytest.raises(BothwaysError, match="photos holds something else than a"):
+            save("~/photos", overwrite=True)
+    assert content(tmp_path / "photos") == {"cat.jpg": b"cat"}
+    model.save("~/saved")
+    rows = [
+        {"text": f"the river {n}", "label": ("a", "b\ud83d")[n % 2]} for n in range(20)
+    ]  # half a pair of surrogates
+    bw.finetune("classify", base="~/saved", train=rows, out="~/run", steps=1, report=False)
+    assert not (tmp_path / "~").exists()
+    assert (tmp_path / "run" / "run.json").is_file()
+    assert bw.load("~/run").labels[0] == "a"
 
 
 def test_an_empty_folder_may_be_filled_and_parents_are_made(tmp_path):

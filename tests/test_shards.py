@@ -146,6 +146,15 @@ def test_the_fingerprint_follows_the_content(tmp_path, tokenizer):
     assert len({prepare(source, tokenizer, tmp_path / f"m{n}").fingerprint for n, source in enumerate(moved)}) == 2
 
 
+def test_a_corpus_stays_where_it_is_when_the_process_goes_elsewhere(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(text_of(5), tokenizer, "corpus")
+    corpus = Corpus.open("corpus")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(corpus.read(0, corpus.tokens)) == corpus.tokens
+
+
 def test_a_corpus_can_be_read_where_nothing_can_be_written(tmp_path, tokenizer):
     folder = tmp_path / "corpus"
     tokens = prepare(text_of(5), tokenizer, folder).tokens

@@ -1,5 +1,6 @@
 """A local path never touches the network; a hub id does only when it may."""
 
+import json
 import socket
 import sys
 import types
@@ -135,6 +136,25 @@ def test_a_hub_id_is_fetched_without_what_is_not_needed(name, hub, tmp_path):
     wanted = settings["allow_patterns"]
     assert "*.safetensors" in wanted
     assert not [pattern for pattern in wanted if "bin" in pattern or "onnx" in pattern]
+
+
+def test_weights_of_modules_that_are_only_old_files_are_fetched_too(hub, tmp_path):
+    folder = tiny.folder(tmp_path / "snapshot")
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense"}
+    listed = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    hub.answers = [folder] * 2
+    find("owner/model")
+    first, second = (settings["allow_patterns"] for _, settings in hub.calls)
+    assert {"*.metadata", "*.json.gz"} <= set(first)
+    assert set(second) - set(first) == {"2_Dense/pytorch_model*.bin"}
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody_of_that_name/model"])
+def test_a_name_that_nothing_can_have_is_one_sentence(name):
+    with pytest.raises(BothwaysError, match=r"hub\]|does not know"):
+        find(name)
 
 
 @pytest.mark.parametrize("switch", [None, *SWITCHES])

@@ -49,5 +49,5 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """The same of a text, in UTF-8."""
-    replace_bytes(path, text.encode("utf-8"))
+    """The same of a text, in UTF-8; half a surrogate pair as JSON escapes it."""
+    replace_bytes(path, text.encode("utf-8", "backslashreplace"))

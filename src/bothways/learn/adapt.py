@@ -30,6 +30,7 @@ from bothways.learn.protocol import Callback
 from bothways.learn.runs import as_typed, check_out, check_unread, one_at_a_time, read_run, replaced, will_make
 from bothways.learn.settings import picked
 from bothways.learn.start import check_training, configuration, suited_rate
+from bothways.paths import as_path
 from bothways.progress import say
 from bothways.report.adaptation_page import adaptation_page
 from bothways.report.page import write_page
@@ -144,7 +145,7 @@ def adapt(
         BothwaysError: The base has no masked-token head, the vocabulary cannot be extended, a source cannot be read
             twice, or whatever `pretrain` refuses.
     """
-    folder, start = Path(out), load(base, device="cpu") if isinstance(base, str | Path) else base
+    folder, start = as_path(out), load(base, device="cpu") if isinstance(base, str | Path) else base
     _check(start, corpus, general, vocabulary, replay, new_tokens)
     sides = {"domain": Side(corpus, text, held_out)}
     if general is not None:

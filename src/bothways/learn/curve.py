@@ -25,6 +25,7 @@ from bothways.learn.runs import check_out
 from bothways.learn.tasks import measured_on
 from bothways.learn.tasks.protocol import Data, Task
 from bothways.learn.tuning.start import choose, with_dev
+from bothways.paths import as_path
 from bothways.progress import say
 from bothways.run.model import Model
 
@@ -82,7 +83,7 @@ def learning_curve(
     train_data, dev_data = with_dev(chosen, given, dev, seed)
     chosen, _ = measured_on(chosen, dev_data)
     shared = {"metric": metric, "seed": seed, **settings}
-    folder = None if out is None else Path(out)
+    folder = None if out is None else as_path(out)
     going_on = folder is not None and not overwrite and (folder / "curve" / "run.json").exists()
     if folder is not None and not going_on:
         check_out(folder, overwrite=overwrite, resume=settings.get("resume", True), reads=(base, train, dev))

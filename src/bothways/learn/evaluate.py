@@ -16,6 +16,7 @@ from bothways.learn.record import LOG, METRICS
 from bothways.learn.report import PAGE, write_judgement
 from bothways.learn.tasks import make_task, measured_on, settings_of
 from bothways.learn.tasks.protocol import Data, Task
+from bothways.paths import as_path
 from bothways.report.page import write_page
 from bothways.report.vectors_page import measured_page
 from bothways.run.model import Model, load
@@ -73,7 +74,7 @@ def evaluate(
         BothwaysError: The model was not fine-tuned for a task, the adapter was made for another base, the data does not
             do, or `out` cannot be written.
     """
-    folder = None if out is None else _checked(Path(out), overwrite)
+    folder = None if out is None else _checked(as_path(out), overwrite)
     if not isinstance(model, Model):
         model = load(model, precision=precision, device=device, adapter=adapter)
         model.name = model.name if adapter is None else str(adapter)

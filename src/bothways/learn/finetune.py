@@ -32,6 +32,7 @@ from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.start import choose, untrained, with_dev
 from bothways.learn.tuning.suited import length_told, mean_told, recipe_told, suited_epochs, suited_length, suited_rate
 from bothways.model.parts.stack import recompute_layers
+from bothways.paths import as_path
 from bothways.progress import say
 from bothways.run.adapter import Adapter
 from bothways.run.files import read_json
@@ -157,7 +158,7 @@ def finetune(
     chosen, tuning, best = choose(task, own, metric, few_shot)
     given |= {"task": chosen.name, "metric": metric or "none"}  # as the record is typed again
     asked = given | {name: getattr(chosen, name) for name in settings_of(chosen.name)} | tuning.identity()
-    folder, before = None if out is None else Path(out), None
+    folder, before = None if out is None else as_path(out), None
     if folder is not None:
         ended = here().first and resume and not overwrite and finished_run(folder, f"finetune {chosen.name}", asked)
         before = here().first_says(ended)

@@ -18,6 +18,7 @@ from bothways.learn.record import METRICS
 from bothways.learn.runs import as_typed, check_out, check_unread, read_run, write_run
 from bothways.learn.settings import LoopSettings
 from bothways.learn.tasks.protocol import Data, Examined, Task
+from bothways.paths import as_path
 from bothways.run.files import new_folder, read_json
 from bothways.run.model import Model, load
 from bothways.whole import replace_text
@@ -143,7 +144,7 @@ class Record:
         data: tuple[Data, Data | None],
         free: Sequence[str] = (),
     ) -> None:
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else as_path(out)
         self.base = base.name if isinstance(base, Model) else str(base)
         typed = {"base": as_typed(base), "train": as_typed(sources[0]), "dev": as_typed(sources[1])}
         self.settings = {name: value for name, value in settings.items() if name != "callbacks"} | typed

@@ -48,6 +48,7 @@ from bothways.learn.teaching import begin, beside, common_tokenizer, find_teache
 from bothways.model.neighbours import AttentionStart
 from bothways.model.parts.block import compile_layers
 from bothways.model.parts.stack import recompute_layers
+from bothways.paths import as_path
 from bothways.progress import say
 from bothways.run.model import Model, load
 from bothways.text.documents import Source
@@ -211,7 +212,7 @@ def pretrain(
     """
     sources = {"corpus": corpus, "base": base, "teacher": teacher}
     given = {name: value for name, value in locals().items() if name not in {*sources, "sources", "callbacks"}}
-    folder = Path(out)
+    folder = as_path(out)
     check_training(given)
     check_processes(parallel, batch_tokens, max_length)
     start = load(base, device="cpu") if isinstance(base, str | Path) else base

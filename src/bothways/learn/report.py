@@ -15,6 +15,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
 from bothways.learn.record import METRICS, ending, read_record
+from bothways.paths import as_path
 from bothways.report.judgement_page import judgement_page
 from bothways.report.page import write_page
 from bothways.report.run_page import run_page
@@ -40,7 +41,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, overwrite: b
             cannot be written.
     """
     record = read_record(run)
-    path = record.folder / PAGE if out is None else Path(out)
+    path = record.folder / PAGE if out is None else as_path(out)
     if out is not None and path.exists() and not overwrite:
         raise BothwaysError(f"{path} exists already: choose another --out or --overwrite")
     if not path.absolute().parent.is_dir():

@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 from bothways.errors import BothwaysError
 from bothways.learn.processes import here
 from bothways.learn.record import METRICS
+from bothways.paths import as_path
 from bothways.run.files import alone, read_json
 from bothways.run.machine import describe_machine
 from bothways.text.rows import are_files
@@ -299,12 +300,12 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
     @wraps(verb)
     def run(*arguments: P.args, **settings: P.kwargs) -> T:
         out = settings.get("out")
-        place = None if out is None else Path(str(out)).resolve()
+        place = None if out is None else as_path(str(out)).resolve()
         around = _works_in.get()
         if place is None or (around is not None and place == around.place) or not here().first:
             return verb(*arguments, **settings)
         _check_writable(place)
-        with alone(Path(str(out)), "choose another --out"):
+        with alone(as_path(str(out)), "choose another --out"):
             work = _Work(place)
             before = _works_in.set(work)
             try:

@@ -32,6 +32,7 @@ from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.start import choose, with_dev
 from bothways.learn.tuning.study import Search
 from bothways.learn.tuning.suited import suited_epochs, suited_rate
+from bothways.paths import as_path
 from bothways.progress import say
 from bothways.run.model import Model, load
 
@@ -134,7 +135,7 @@ def tune(
         "search": {name: str(each) for name, each in space.items()},
         "settings": {k: v for k, v in fixed.items() if k not in NO_EFFECT},
     }
-    folder = Path(out)
+    folder = as_path(out)
     study = Search(folder, space, identity, by, seed, overwrite, reads=(base, train, dev))
     say("searching " + "; ".join(f"{name}: {each}" for name, each in space.items()))
     sources = {"base": base, "train": again(train, data), "dev": None if dev is None else again(dev, dev_data)}

@@ -27,6 +27,7 @@ from bothways.model.encoder import Encoder
 from bothways.model.families import family
 from bothways.model.families.hf import POOLINGS, Reader
 from bothways.model.families.names import NameTable
+from bothways.paths import as_path
 from bothways.run.files import new_folder, read_json, write_json
 from bothways.run.folder import Saved, is_published, refuse_folder
 from bothways.run.folder_files import HEADS_FILE, OWN_FILE, own_file, read_config
@@ -102,6 +103,7 @@ def write_adapter(adapter: Adapter, saved: Saved, folder: Path, *, overwrite: bo
         BothwaysError: The folder exists already or holds something else, or the disk is full; nothing half-written
             stays.
     """
+    folder = as_path(folder)
     refuse_folder(folder, overwrite=overwrite, sign=CONFIG_FILE, what="an adapter")
     members = family(saved.encoder.config.family)
     shared = published_heads(saved, members) if is_published(saved.encoder.config) else []

@@ -116,6 +116,7 @@ class Exported(Questions):
     ) -> None:
         own = own_file(folder)
         self.folder, self.exported = folder, own.get("exported", {})
+        self._at = folder.absolute()  # wherever the process is when the first question comes
         _check_form(folder, own)
         try:
             known = _known(folder, own)
@@ -151,7 +152,7 @@ class Exported(Questions):
 
     def _engine_in(self, precision: str) -> RectangleEngine:
         pad, graph = self._config.embeddings.pad_id, self.exported.get("graph", "")
-        return _engine_class(self._target)(self.folder, pad, precision, graph, self._manner)
+        return _engine_class(self._target)(self._at, pad, precision, graph, self._manner)
 
     def _rounding_engine(self) -> RectangleEngine:
         """One that rounds a float32 graph if that stays within the bound; for ``auto`` else one that does not."""

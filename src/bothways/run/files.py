@@ -37,7 +37,7 @@ def as_json(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file for people to read."""
-    path.write_text(as_json(value), encoding="utf-8")
+    path.write_bytes(as_json(value).encode("utf-8", "backslashreplace"))  # half a surrogate pair as JSON escapes it
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
     Raises:
         BothwaysError: The folder is there already and not to be replaced, or the disk is full or read-only.
     """
-    folder = folder.expanduser().resolve()
+    folder = folder.resolve()
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise BothwaysError(f"{folder} exists already; choose another folder or --overwrite")
     half, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")

@@ -21,6 +21,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.families import families, family
 from bothways.model.families.family import Family
+from bothways.paths import as_path
 from bothways.run import cross_encoder_folder, late_folder, sentence_dense, sentence_folder, sparse_folder
 from bothways.run.bound import FASTEST
 from bothways.run.files import as_json, new_folder, write_json
@@ -234,6 +235,7 @@ def write_folder(saved: Saved, folder: Path, *, overwrite: bool = False) -> str:
     Raises:
         BothwaysError: The folder exists and is not to be replaced or holds no model, or the disk is full.
     """
+    folder = as_path(folder)
     refuse_folder(folder, overwrite=overwrite)
     with new_folder(folder, "the model", overwrite=overwrite) as half:
         return _write_files(saved, half, folder.name)

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, closest, need
+from bothways.paths import as_path, is_there
 from bothways.run.folder_files import own_file
+from bothways.run.sentence_folder import modules
 
-_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*/config.json"]
+_FILES = ["*.json", "*.json.gz", "*.txt", "*.safetensors", "*.model", "*.metadata", "*/config.json"]
 _GRAPHS = ["model.onnx", "model.onnx.data", "model.xml", "model.bin"]
-_OLD_FILES = ["pytorch_model*.bin"]
+_OLD_FILES = "pytorch_model*.bin"
+_WEIGHTED = ("Transformer", "Dense")
+"""Modules of sentence-transformers that have weights."""
 _OWNER = "sentence-transformers"
 """Whose models are usually named without their owner, such as all-MiniLM-L6-v2."""
 
@@ -28,8 +32,8 @@ def find(source: str | Path, offline: bool = False) -> Path:
     Raises:
         BothwaysError: The folder does not exist, or the hub cannot give the model.
     """
-    path = Path(source).expanduser()
-    if path.exists():
+    path = as_path(source)
+    if is_there(path):
         return path
     name = str(source)
     if isinstance(source, Path) or not _may_be_id(name):
@@ -84,6 +88,9 @@ def _snapshot(hub: Any, name: str, offline: bool) -> Path:
     folder = Path(hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline))
     if "exported" in own_file(folder):
         return Path(hub.snapshot_download(name, allow_patterns=_FILES + _GRAPHS, local_files_only=offline))
-    if not any(folder.glob("*.safetensors")):  # older models carry only .bin files
-        return Path(hub.snapshot_download(name, allow_patterns=_FILES + _OLD_FILES, local_files_only=offline))
+    held = modules(folder) or {"Transformer": ""}
+    parts = [Path(part) for kind, part in held.items() if kind in _WEIGHTED]
+    old = [(part / _OLD_FILES).as_posix() for part in parts if not any((folder / part).glob("*.safetensors"))]
+    if old:  # older models carry only .bin files
+        return Path(hub.snapshot_download(name, allow_patterns=_FILES + old, local_files_only=offline))
     return folder

@@ -98,10 +98,20 @@ def _nearest(a_NE: np.ndarray, b_ME: np.ndarray, most: int, measure: str) -> tup
         places = np.broadcast_to(np.arange(at, at + block.shape[1]), block.shape)
         best, where = np.concatenate([best, block], axis=1), np.concatenate([where, places], axis=1)
         if best.shape[1] > most:
-            kept = np.argpartition(-best, most - 1, axis=1)[:, :most]
+            kept = _first(best, where, most)
             best, where = np.take_along_axis(best, kept, 1), np.take_along_axis(where, kept, 1)
     order = np.lexsort((where, -best), axis=1)
     return np.take_along_axis(best, order, 1), np.take_along_axis(where, order, 1)
+
+
+def _first(scores_NC: np.ndarray, places_NC: np.ndarray, most: int) -> np.ndarray:
+    """``(N, K)`` the columns of the K highest scores; of equal ones those of the first places."""
+    kept_NK = np.argpartition(-scores_NC, most - 1, axis=1)[:, :most]
+    edge_N1 = np.take_along_axis(scores_NC, kept_NK, 1).min(1, keepdims=True)
+    tied_N = (scores_NC >= edge_N1).sum(1) > most  # others score what the last of them does
+    for row in np.flatnonzero(tied_N):
+        kept_NK[row] = np.lexsort((places_NC[row], -scores_NC[row]))[:most]
+    return kept_NK
 
 
 def _vectors(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

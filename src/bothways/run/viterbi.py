@@ -82,7 +82,8 @@ def _blocks(emissions_NC: np.ndarray, lengths_S: np.ndarray) -> Iterator[_Block]
     at = 0
     while at < len(order):
         longest = int(lengths_S[order[at]])
-        part = order[at : at + max(1, _CELLS // (longest * emissions_NC.shape[1]))]
+        tags = emissions_NC.shape[1]
+        part = order[at : at + max(1, _CELLS // (tags * max(longest, tags)))]  # a step makes all pairs of tags
         at += len(part)
         steps = np.arange(longest)[:, None]
         real = steps < lengths_S[part]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NoReturn, cast
 
 from bothways.errors import BothwaysError, closest
 
@@ -77,7 +77,7 @@ def find_files(source: PathLike) -> list[PathLike]:
     """The files that a path stands for: itself, or everything readable in a folder and below, in order of name.
 
     Raises:
-        BothwaysError: Nothing is there, or the folder has no file with a known suffix.
+        BothwaysError: Nothing is there, the folder has no file with a known suffix, or one below cannot be read.
     """
     if is_stdin(source):
         return ["-"]
@@ -86,7 +86,12 @@ def find_files(source: PathLike) -> list[PathLike]:
     if not path.is_dir():
         return [path]
     found: list[PathLike] = []
-    for folder, folders, names in os.walk(path):
+    seen: set[Path] = set()
+    for folder, folders, names in os.walk(path, onerror=_unreadable, followlinks=True):
+        if (real := Path(folder).resolve()) in seen:  # linked from within, or twice
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(folder, name) for name in sorted(names) if not name.startswith(".") and kind_of(name)]
     if not found:
@@ -95,6 +100,10 @@ def find_files(source: PathLike) -> list[PathLike]:
             f"the folder {path} holds no file to read (known: {known}, also with {' '.join(COMPRESSED)})"
         )
     return sorted(found, key=lambda file: Path(file).relative_to(path).parts)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise BothwaysError(f"the folder {error.filename} cannot be read ({error.strerror})") from None
 
 
 def check_exists(path: Path) -> None:

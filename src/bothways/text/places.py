@@ -56,21 +56,21 @@ class Folder:
     near = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._at = folder, folder.absolute()  # wherever the process goes meanwhile
 
     def size(self, name: str) -> int:
         """As `Place.size` says."""
-        path = self.folder / name
+        path = self._at / name
         return path.stat().st_size if path.is_file() else -1
 
     def map(self, name: str, kind: np.dtype[Any], count: int) -> np.ndarray:
         """As `Place.map` says."""
-        return np.asarray(np.memmap(self.folder / name, dtype=kind, mode="r", shape=(count,)))
+        return np.asarray(np.memmap(self._at / name, dtype=kind, mode="r", shape=(count,)))
 
     @contextmanager
     def path(self, name: str) -> Iterator[Path]:
         """The file or folder itself."""
-        yield self.folder / name
+        yield self._at / name
 
     def __str__(self) -> str:
         return str(self.folder)

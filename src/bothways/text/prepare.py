@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bothways.errors import BothwaysError
+from bothways.paths import as_path
 from bothways.progress import Progress, progress
 from bothways.text.documents import Document, Source, read_documents
 from bothways.text.sentences import split_sentences
@@ -54,7 +55,7 @@ def prepare(
         BothwaysError: The source holds no text; the folder holds something else, or a corpus of another source or
             tokenizer; the disk is full.
     """
-    folder = Path(out)
+    folder = as_path(out)
     with disk_explained(folder), progress("Preparing corpus", unit="tokens") as job:
         index, finished = _begin(folder, tokenizer, shard_tokens)
         documents = read_documents(source, text)

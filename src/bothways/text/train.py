@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bothways.errors import BothwaysError, closest
+from bothways.paths import as_path
 from bothways.progress import progress
 from bothways.text.documents import read_documents
 from bothways.text.normalize import Normalization, PlainNormalization
@@ -114,7 +115,7 @@ def train_tokenizer(
     roles = role_names(vocabulary.get, {})
     require(roles, vocabulary, "the list of special tokens")  # tells now, not after the work, which one is missing
     if out is not None:
-        _check_folder(Path(out), overwrite)
+        _check_folder(as_path(out), overwrite)
     train = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[kind]
     tokenizer = train(_paragraphs(source, text), plan)
     reserved = [token for token in plan.special_tokens if token not in roles.values()]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bothways.errors import BothwaysError
+from bothways.paths import as_path
 from bothways.progress import progress
 from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
@@ -118,7 +119,7 @@ def clean_corpus(
         workers=workers,
         on=on,
     )
-    folder = Path(out)
+    folder = as_path(out)
     with disk_explained(folder), alone(folder):
         read = plan.sources
         if overwrite:

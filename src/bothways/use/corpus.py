@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bothways.errors import BothwaysError
+from bothways.paths import as_path
 from bothways.run.files import alone
 from bothways.text.cleaning.languages import check_language
 from bothways.text.documents import Source, read_documents
@@ -86,7 +87,7 @@ def prepare_corpus(
     Raises:
         BothwaysError: As for `clean_corpus`; or the corpus is in another language than the vocabulary.
     """
-    folder = Path(out)
+    folder = as_path(out)
     check_shard_tokens(shard_tokens)
     plan = None
     if clean:

@@ -26,6 +26,7 @@ from bothways.learn.runs import check_out, throw_away, will_make, write_run
 from bothways.learn.tasks.classify import Classify
 from bothways.learn.tasks.labelled import LabelledTexts
 from bothways.learn.tasks.labels import class_names, class_numbers
+from bothways.paths import as_path
 from bothways.progress import progress, say
 from bothways.report.page import write_page
 from bothways.run.machine import describe_machine
@@ -125,7 +126,7 @@ def quickstart(
         raise BothwaysError(f"minutes must be above 0, not {minutes}")
     refuse_several("The quickstart")
     began = time.monotonic()
-    folder = Path(out)
+    folder = as_path(out)
     check_out(folder, overwrite=overwrite, resume=False)
     will_make(folder, "tokenizer", "corpus")
     plan = Plan.for_minutes(minutes)

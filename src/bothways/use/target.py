@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.errors import BothwaysError, closest
+from bothways.paths import as_path
 from bothways.text.files import find_files, is_stdin
 from bothways.text.rows import are_files
 from bothways.use.formats import COMPRESSIBLE, COMPRESSIONS
@@ -78,7 +79,7 @@ def find_target(
         if shard_rows is not None:
             raise BothwaysError("standard output has no shards; name a folder to write them in")
         return None
-    path = Path(out)
+    path = as_path(out)
     if path.name in ("", ".."):
         raise BothwaysError(f"{str(out)!r} names nothing that could be written; give a file or a folder with a name")
     target = _named(path, kinds, shard_rows)

@@ -20,6 +20,7 @@ from bothways.batch import TokenBatch
 from bothways.errors import BothwaysError
 from bothways.run.engines.cores import CORES
 from bothways.run.engines.protocol import DENSE, HIDDEN, SPARSE, VECTOR, Manner, Output
+from bothways.run.forked import renewed
 from bothways.run.machine import wanted_threads
 
 _BATCH_TOKENS = 4096
@@ -56,6 +57,10 @@ class RectangleEngine(ABC):
         self.threads = wanted_threads()
         if self.manner.deterministic:
             self.batch_tokens = self.threads = 1
+        renewed(self)
+
+    def renew(self) -> None:
+        """As `Renewable.renew` says."""
         self._lock = threading.Lock()
 
     @abstractmethod

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bothways.errors import BothwaysError, closest, need
+from bothways.paths import as_path
 from bothways.run.bound import Bound, Metric
 from bothways.run.check import compare_engines, real_texts
 from bothways.run.engines import onnx as onnx_engine
@@ -71,7 +72,7 @@ def export(
 ) -> ExportReport:
     """Writes a model as a graph that another runtime runs; as `Model.export` says."""
     _check_wish(model, to, precision)
-    folder = Path(folder)
+    folder = as_path(folder)
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not is_exported(folder):
         raise BothwaysError(
             f"{folder} holds something else than an exported model, which is not replaced; choose another folder"

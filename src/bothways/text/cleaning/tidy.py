@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 
 STEPS = {
@@ -84,7 +85,7 @@ def without_markup(text: str) -> str:
     plain = _WIKI_TABLE.sub("", text)
     reader = _Shown(plain)
     reader.feed(plain)
-    reader.close()
+    reader.end()
     return "".join(reader.pieces)
 
 
@@ -102,6 +103,17 @@ class _Shown(HTMLParser):
         self.pieces: list[str] = []
         self._unseen: list[str] = []
         self._ahead = Counter(map(str.lower, _CLOSED.findall(page)))  # ends of elements that are still to come
+
+    def end(self) -> None:
+        """Takes what is left, a mark that never ends and all behind it, for text.
+
+        Python's own `close` leaves that out, since 3.13.6 and the last ones of older versions.
+        """
+        while ">" in (rest := self.rawdata) and rest[0] == "<":
+            self.rawdata = ""
+            self.handle_data("<")
+            self.feed(rest[1:])
+        self.handle_data(unescape(self.rawdata))
 
     def set_cdata_mode(self, elem: str, **options: bool) -> None:
         if self._ahead[elem] > 0:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bothways.chance import derived_seed, generator
 from bothways.errors import BothwaysError, closest
+from bothways.paths import as_path
 from bothways.progress import progress, say
 from bothways.report.map_page import write_map
 from bothways.report.writing import check_page
@@ -64,7 +65,7 @@ def draw_map(
     Raises:
         BothwaysError: The index holds too few documents, the metadata has no such name, or the page cannot be written.
     """
-    path = Path(out)
+    path = as_path(out)
     check_page(path, overwrite)
     fields = index.settings.fields
     if color is not None and color not in fields:
