@@ -35,6 +35,7 @@ from bothways.use.search.duplicates import dedupe
 from bothways.use.search.picture import draw_map
 from bothways.use.search.topics import cluster as clusters
 
+pytestmark = pytest.mark.usefixtures("fastest")
 TEXT = "The dog barked at the cat. The cat ran to the house.\n\nA bird sees the dog. The dogs sleep in the house.\n\n"
 SMALL = ["--size", "tiny", "--max-length", "16", "--batch-tokens", "128", "--steps", "3", "--learning-rate", "0.001"]
 
