@@ -150,7 +150,9 @@ def make_start(job: Job) -> None:
     given = settings(job) | {"learning_rate": 1e-30, "weight_decay": 0.0, "precision": "float32"}
     with tempfile.TemporaryDirectory() as out:
         bw.finetune(job.task, **given, steps=1, out=out, overwrite=True)
-        shutil.copytree(Path(out) / "model", job.start)
+        part = Path(f"{job.start}.{time.monotonic_ns()}")
+        shutil.copytree(Path(out) / "model", part)
+        part.rename(job.start)  # a start is whole or not there
 
 
 def run_transformers(job: Job) -> dict[str, Any]:
@@ -273,26 +275,33 @@ def _tags(rows: list[dict[str, Any]], tokenizer: Any, job: Job) -> list[dict[str
 
 
 def _answers(rows: list[dict[str, Any]], tokenizer: Any, job: Job) -> list[dict[str, Any]]:
-    """Windows over the context; one that does not hold the whole answer points at the first token."""
-    encoded = tokenizer(
-        [row["question"] for row in rows],
-        [row["context"] for row in rows],
-        truncation="only_second",
-        max_length=job.length,
-        stride=job.own["stride"],
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
-    starts, ends = [], []
-    for place, offsets in enumerate(encoded["offset_mapping"]):
-        answers = rows[encoded["overflow_to_sample_mapping"][place]]["answers"]
-        first = answers["answer_start"][0]
-        last = first + len(answers["text"][0])
-        inside = [token for token, of in enumerate(encoded.sequence_ids(place)) if of == 1]
-        held = offsets[inside[0]][0] <= first and last <= offsets[inside[-1]][1]
-        starts.append(max(token for token in inside if offsets[token][0] <= first) if held else 0)
-        ends.append(min(token for token in inside if offsets[token][1] >= last) if held else 0)
-    return _listed(encoded, start_positions=starts, end_positions=ends)
+    """Windows over the context; one that does not hold the whole answer points at the first token.
+
+    What `transformers` calls stride is how much two windows share; Bothways means how far apart they begin, as BERT's
+    own code did.
+    """
+    found = []
+    for row in rows:
+        room = job.length - len(tokenizer(row["question"], row["context"][:0])["input_ids"])
+        encoded = tokenizer(
+            row["question"],
+            row["context"],
+            truncation="only_second",
+            max_length=job.length,
+            stride=room - job.own["stride"],
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        first = row["answers"]["answer_start"][0]
+        last = first + len(row["answers"]["text"][0])
+        starts, ends = [], []
+        for place, offsets in enumerate(encoded["offset_mapping"]):
+            inside = [token for token, of in enumerate(encoded.sequence_ids(place)) if of == 1]
+            held = offsets[inside[0]][0] <= first and last <= offsets[inside[-1]][1]
+            starts.append(max(token for token in inside if offsets[token][0] <= first) if held else 0)
+            ends.append(min(token for token in inside if offsets[token][1] >= last) if held else 0)
+        found += _listed(encoded, start_positions=starts, end_positions=ends)
+    return found
 
 
 def _listed(encoded: Any, **labels: list[Any]) -> list[dict[str, Any]]:

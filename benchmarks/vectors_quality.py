@@ -149,6 +149,7 @@ def run(cell: Cell, folder: Path, data: Path) -> dict[str, Any]:
         batch_size=64 if cell.what in ("mnrl", "simcse") else 32,
         metric=None,
         seed=cell.seed,
+        dropout=0.1 if cell.what == "simcse" else None,
         precision="auto",
     )
     return {**scored(task, found.model, test), "trained": time.time() - began}
@@ -200,7 +201,7 @@ def cross(cell: Cell, folder: Path, data: Path, test: Any) -> dict[str, Any]:
     began = time.time()
     train = str(sampled(data / "stsb/train.jsonl.gz", cell.examples or 10**9, folder))
     settings = {"steps": cell.steps, "epochs": cell.epochs, "seed": cell.seed, "metric": None, "precision": "auto"}
-    settings["dev"] = not_looked_at(cell, folder, data)
+    settings |= {"dev": not_looked_at(cell, folder, data), "reads": {"cls": "pooled"}.get(cell.pooling, cell.pooling)}
     model = bw.finetune("regress", base=cell.base, train=train, label="score", symmetric=True, **settings).model
     trained = time.time() - began
     pairs = [test.group(number) for number in range(len(test))]

@@ -1,8 +1,8 @@
 """Evidence: what comes out of every objective, family, task and sentence objective, in tables anyone can run again.
 
-A table is a list of cells; a cell is one training and its scores, takes under 30 minutes on two cores, and is kept as a
-line of ``results/TABLE.jsonl`` when it is finished. What is missing is done, in any number of sittings; then
-``docs/evidence.md`` is written anew from all that is there.
+A table is a list of cells; a cell is one training and its scores, takes under 30 minutes on two cores with bf16 (on
+others some take several sittings of 29 minutes), and is kept as a line of ``results/TABLE.jsonl`` when it is finished.
+What is missing is done, in any number of sittings; then ``docs/evidence.md`` is written anew from all that is there.
 
     make evidence                                             # everything that is missing
     make evidence TABLE=objectives

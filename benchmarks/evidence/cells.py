@@ -23,7 +23,7 @@ DOCS = HERE.parents[1] / "docs"
 TABLES = ("objectives", "roberta", "families", "tasks", "tricks", "vectors", "distillation", "words")
 LIMIT = 29 * 60
 """Seconds after which a cell is asked to stop; a training keeps its checkpoint and goes on from it."""
-TRIES = 4
+TRIES = 12
 """How often a cell is begun in one sitting, if it is stopped; one that fails is not begun again."""
 
 Result = dict[str, Any]

@@ -82,7 +82,7 @@ def pretrained(room: Room, name: str, **settings: Any) -> Result:
 
     folder = encoder(room, name, **settings)
     run = json.loads((folder / "run.json").read_text())["results"]
-    kept = ("steps", "tokens", "loss")
+    kept = ("steps", "tokens", "seconds", "loss")
     told = {key: value for key, value in run.items() if key in kept or key.startswith(("accuracy.", "loss."))}
     return told | {"parameters": bw.load(folder).parameters, "encoder": weights(folder)}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cells import Cell, Result, Room
 from encoders import encoder, pretrained, untrained
-from figures import NOTHING, by_chance, chance, markdown, spread
+from figures import NOTHING, Difference, chance, difference, markdown, spread
 from plots import dots
 from probes import PROBES, SEEDS, baselines, probe
 
@@ -22,27 +22,31 @@ def slug(row: str) -> str:
     return "-".join("".join(letter if letter.isalnum() or letter == "." else " " for letter in row).split())
 
 
-def cells(rows: Rows, tasks: Iterable[str], *, untaught: Iterable[str] = ()) -> Iterator[Cell]:
+def cells(
+    rows: Rows, tasks: Iterable[str] | Rows, *, untaught: Iterable[str] = (), simple: bool = True
+) -> Iterator[Cell]:
     """Pre-trainings, then each row's fine-tunings; of `untaught` rows also from random weights, and the baselines.
 
     Args:
         rows: What `encoders.encoder` takes, by row.
-        tasks: Names of probes.
+        tasks: Names of probes, and where they are a mapping what differs in them.
         untaught: Rows whose encoders are fine-tuned untrained too; tables without any show those of the first table.
+        simple: Whether with them come the baselines.
     """
+    own = tasks if isinstance(tasks, Mapping) else {}
     tasks = tuple(tasks)
     for row, settings in rows.items():
         yield Cell(f"pre-train: {row}", partial(_pretrain, row, settings))
         for task in tasks:
             for seed in SEEDS:
-                run = partial(_probe, row, settings, task, seed)
+                run = partial(_probe, row, settings, task, seed, own.get(task, {}))
                 yield Cell(f"{row}: {task}, seed {seed}", run, (f"pre-train: {row}",))
     for row in untaught:
         for task in tasks:
             for seed in SEEDS:
-                run = partial(_untaught, row, rows[row], task, seed)
+                run = partial(_untaught, row, rows[row], task, seed, own.get(task, {}))
                 yield Cell(f"{untaught_name(row, untaught)}: {task}, seed {seed}", run, (f"pre-train: {row}",))
-    if tuple(untaught):
+    if simple and tuple(untaught):
         for task in tasks:
             yield Cell(f"baselines: {task}", partial(_baselines, task))
 
@@ -60,12 +64,14 @@ def _folder(row: str, settings: Mapping[str, Any], room: Room) -> Path:
     return encoder(room, slug(row), **settings)
 
 
-def _probe(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
-    return probe(room, task, _folder(row, settings, room), seed)
+def _probe(row: str, settings: Mapping[str, Any], task: str, seed: int, own: Mapping[str, Any], room: Room) -> Result:
+    return probe(room, task, _folder(row, settings, room), seed, **own)
 
 
-def _untaught(row: str, settings: Mapping[str, Any], task: str, seed: int, room: Room) -> Result:
-    return probe(room, task, untrained(_folder(row, settings, room), seed), seed)
+def _untaught(
+    row: str, settings: Mapping[str, Any], task: str, seed: int, own: Mapping[str, Any], room: Room
+) -> Result:
+    return probe(room, task, untrained(_folder(row, settings, room), seed), seed, **own)
 
 
 def _baselines(task: str, room: Room) -> Result:
@@ -78,14 +84,15 @@ def scores(found: Mapping[str, Result], row: str, task: str) -> list[float]:
     return [found[name]["score"] for name in names if name in found]
 
 
-def compared(found: Mapping[str, Result], row: str, other: str, tasks: Iterable[str]) -> tuple[float, float] | None:
-    """By how much a row is above another, in points over all tasks and seeds, and how likely chance is as large."""
-    names = [(f"{row}: {task}, seed {seed}", f"{other}: {task}, seed {seed}") for task in tasks for seed in SEEDS]
-    both = [(found[one]["score"], found[two]["score"]) for one, two in names if one in found and two in found]
-    if not both:
-        return None
-    ours, theirs = zip(*both, strict=True)
-    return 100 * (sum(ours) - sum(theirs)) / len(both), by_chance(ours, theirs)
+def compared(found: Mapping[str, Result], row: str, other: str, tasks: Iterable[str]) -> Difference | None:
+    """How far a row is above another; None until both are whole."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for task in tasks:
+        names = [(f"{row}: {task}, seed {seed}", f"{other}: {task}, seed {seed}") for seed in SEEDS]
+        if not all(one in found and two in found for one, two in names):
+            return None
+        pairs[task] = [(found[one]["score"], found[two]["score"]) for one, two in names]
+    return difference(pairs)
 
 
 def lines(
@@ -102,9 +109,8 @@ def lines(
     for row in rows:
         known = found.get(f"pre-train: {row}")
         first = [] if held_out is None else [held_out(known) if known else NOTHING]
-        difference = None if row == against else compared(found, row, against, tasks)
-        told = "" if difference is None else f"{difference[0]:+.1f} ({chance(difference[1])})"
-        body.append([row, *first, *(spread(scores(found, row, task)) for task in tasks), told])
+        told = None if row == against else compared(found, row, against, tasks)
+        body.append([row, *first, *(spread(scores(found, row, task)) for task in tasks), str(told or "")])
     names = dict.fromkeys(name for task in tasks for name in found.get(f"baselines: {task}", {}))
     for name in names:
         own = [found.get(f"baselines: {task}", {}).get(name) for task in tasks]
@@ -132,18 +138,11 @@ def answers(found: Mapping[str, Result], questions: Iterable[tuple[str, str, str
     """What each change gave: a table of questions, each a row against another."""
     tasks, body = tuple(tasks), []
     for said, row, other in questions:
-        difference = compared(found, row, other, tasks)
-        body.append(
-            [
-                said,
-                *(
-                    (NOTHING, NOTHING)
-                    if difference is None
-                    else (f"{difference[0]:+.1f}", chance(difference[1]).removeprefix("p "))
-                ),
-            ]
-        )
-    return markdown(["change", "points", "p"], body)
+        told = compared(found, row, other, tasks)
+        tests = (None, None) if told is None else (told.by_seed, told.by_task)
+        figures = [NOTHING if p is None else chance(p).removeprefix("p ") for p in tests]
+        body.append([said, NOTHING if told is None else f"{told.points:+.1f}", *figures])
+    return markdown(["change", "points", "p", "p by task"], body)
 
 
 def renamed(cell: str, names: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from probes import PROBES, SEEDS, probe
 TITLE = "7. Distillation"
 TASKS = ("sst2-few", "sick", "conll2003-few")
 TEACHERS = ("BERT-mini", "MiniLM-L6")
+SCRATCH = "from scratch"
 STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "from scratch": ("BERT-mini", {"objective": "mlm"}),
+    SCRATCH: ("BERT-mini", {"objective": "mlm"}),
     "DistilBERT's": ("BERT-mini", {"objective": "mlm+distil"}),
     "TinyBERT's": ("BERT-mini", {"objective": "mlm+tinybert"}),
     "MiniLM's": ("MiniLM-L6", {"objective": "minilm"}),
@@ -28,9 +29,9 @@ ROWS = (*TEACHERS, *STUDENTS)
 TEXT = """BERT-mini is the encoder `mlm` of the first table; its students have two of its four layers and read 10
 million tokens too: from every second layer of the teacher with DistilBERT's losses or TinyBERT's and AdamW, as
 Bothways continues from published encoders; or from random weights with masked tokens alone and Muon, as it begins.
-all-MiniLM-L6-v2 teaches a student of three layers MiniLM's relations; both are fine-tuned at a rate of 1e-4, all others
-as above. In brackets what is kept of the teacher's mean. Speed is of the encoder in evaluation, student and teacher in
-turn."""
+all-MiniLM-L6-v2 teaches a student of three layers MiniLM's relations; both are fine-tuned at a rate of 1e-4, all
+others as above. In brackets what is kept of the teacher's mean, beside which stands what no pre-training keeps. Speed
+is of the encoder in evaluation, student and teacher in turn."""
 
 
 def cells() -> Iterator[Cell]:
@@ -109,15 +110,28 @@ def page(found: Mapping[str, Result]) -> Blocks:
         line = []
         for task in TASKS:
             own, theirs = grid.scores(found, row, task), grid.scores(found, by, task)
-            kept = f" ({sum(own) / len(own) / (sum(theirs) / len(theirs)):.0%})" if own and theirs and row != by else ""
-            line.append(spread(own) + kept)
+            line.append(spread(own) + (kept_of(own, theirs) if row != by else ""))
         known = found.get(f"{row}: size")
         told = (f"{known['in layers'] / 1e6:.1f} M", f"{known['times']:.2f}×") if known else (NOTHING, NOTHING)
         body.append([row if row in TEACHERS else f"{row} student of {by}", *told, *line])
     first = results("objectives")
-    body.append([grid.NONE, NOTHING, "", *(spread(grid.scores(first, grid.NONE, task)) for task in TASKS)])
+    line = []
+    for task in TASKS:
+        own, theirs = grid.scores(first, grid.NONE, task), grid.scores(found, TEACHERS[0], task)
+        line.append(spread(own) + kept_of(own, theirs))
+    body.append([grid.NONE, NOTHING, "", *line])
     for name in dict.fromkeys(name for task in TASKS for name in first.get(f"baselines: {task}", {})):
         own = [first.get(f"baselines: {task}", {}).get(name) for task in TASKS]
         body.append([name, "", "", *(NOTHING if value is None else f"{value:.3f}" for value in own)])
     heads = ["", "in layers", "speed", *(PROBES[task].said for task in TASKS)]
-    return TEXT, markdown(heads, body), grid.picture("distillation", found, ROWS, TASKS)
+    taught = {row: grid.compared(found, row, SCRATCH, TASKS) for row, (by, _) in STUDENTS.items() if by == TEACHERS[0]}
+    said = "; ".join(f"{row} {told}" for row, told in taught.items() if told and row != SCRATCH)
+    above = (
+        f"Points above the same student from scratch, over {len(TASKS)} tasks and three seeds: {said}." if said else ""
+    )
+    return TEXT, markdown(heads, body), above, grid.picture("distillation", found, ROWS, TASKS)
+
+
+def kept_of(own: Sequence[float], theirs: Sequence[float]) -> str:
+    """What is kept of a teacher's mean, in brackets."""
+    return f" ({sum(own) / len(own) / (sum(theirs) / len(theirs)):.0%})" if own and theirs else ""

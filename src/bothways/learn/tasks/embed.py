@@ -29,6 +29,7 @@ from bothways.learn.vectors.losses.softmax import classes_of
 from bothways.learn.vectors.step import VectorLoss, refuse
 from bothways.learn.vectors.teacher import taught_vectors
 from bothways.model.config import HeadConfig
+from bothways.model.families import family as family_of
 from bothways.run.model import Model, load
 from bothways.run.pooling import check_pooling, normalize
 from bothways.run.sentence_folder import SentenceRecipe
@@ -171,6 +172,11 @@ class Embed:
                 f"the loss {'+'.join(names)} asks no teacher: leave --teacher away, or give --false-negatives, for "
                 "which it tells texts that are no negatives (in Python teacher=..., false_negatives=...)"
             )
+        if "simcse" in names and not _drops(model):
+            raise BothwaysError(
+                f"simcse tells a text from others by dropout, and {model.name} has none: give --dropout 0.1 (in Python "
+                "dropout=0.1)"
+            )
         of = "" if learned is train else f", {len(learned):,} texts of them"
         return f"{FORMS[train.form]}{of}; learned: {' + '.join(loss.name for loss in losses)}"
 
@@ -256,6 +262,11 @@ class Embed:
         for loss in losses:
             loss.right(data)
         return losses
+
+
+def _drops(model: Model) -> bool:
+    """Whether the encoder reads a text differently each time in training."""
+    return family_of(model.config.family).with_dropout(model.config, 0.0) != model.config
 
 
 def _prompted(recipe: SentenceRecipe, data: VectorData) -> VectorData:
