@@ -294,6 +294,8 @@ def test_a_bad_row_is_one_sentence_with_its_line(name, content, message, tmp_pat
         (pandas.DataFrame({"text": ["a", "b"], "label": ["x", None]}), "row 2: there is no label"),
         (pandas.DataFrame({"text": ["a", None], "label": ["x", "y"]}), "row 2: there is no text"),
         (pandas.DataFrame({"text": [], "label": []}), "holds no rows"),
+        (pandas.DataFrame([["a", "b"]], columns=["text", "text"]), "the data frame: two columns are called 'text'"),
+        (pyarrow.table([["a"], ["b"]], ["text", "text"]), "the data set: two columns are called 'text'"),
         (datasets.DatasetDict({"dev": datasets.Dataset.from_list(ROWS)}), "choose one of them: dev"),
         (5, "cannot be read from int"),
         ("missing.csv", "there is no file missing.csv"),
@@ -303,6 +305,13 @@ def test_a_bad_row_is_one_sentence_with_its_line(name, content, message, tmp_pat
 def test_bad_python_sources_are_one_sentence(source, message):
     with pytest.raises(BothwaysError, match=message):
         examples(source)
+
+
+def test_a_parquet_file_names_a_column_once(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table([["a"], ["b"]], ["text", "text"]), path)
+    with pytest.raises(BothwaysError, match=r"a\.parquet: two columns are called 'text'; rename one of them"):
+        examples(path, need_label=False)
 
 
 def test_wide_parquet_reads_only_what_is_wanted(tmp_path):

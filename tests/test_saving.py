@@ -167,6 +167,21 @@ def test_leftovers_of_a_killed_save_are_cleared_away(path):
     assert "half" not in content(path)
 
 
+@pytest.mark.parametrize("then", ["opened", "saved", "opened as a run"])
+def test_a_kill_while_a_model_is_replaced_loses_nothing(path, then, monkeypatch):
+    """Between the two renames there is no folder of that name; what stood there is brought back."""
+    before = content(path)
+    path.rename(path.with_name(".model.old"))
+    path.with_name(".model.tmp").mkdir()
+    if then == "saved":
+        with pytest.raises(BothwaysError, match="exists already"):
+            write_folder(tiny.saved(seed=9), path)
+    else:
+        bw.load(path if then == "opened" else path.parent)
+    assert content(path) == before
+    assert ".model.old" not in siblings(path)
+
+
 def test_weights_are_written_from_any_layout(tmp_path):
     """Views and transposed tensors come back as they were."""
     table = torch.arange(12.0).view(3, 4)

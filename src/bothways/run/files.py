@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,10 @@ def new_folder(folder: Path, what: str, *, overwrite: bool = False) -> Iterator[
         BothwaysError: The folder is there already and not to be replaced, or the disk is full or read-only.
     """
     folder = folder.resolve()
+    bring_back(folder)
     if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
         raise BothwaysError(f"{folder} exists already; choose another folder or --overwrite")
-    half, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
+    half, old = folder.with_name(f".{folder.name}.tmp"), _old(folder)
     shutil.rmtree(half, ignore_errors=True)
     try:
         half.mkdir(parents=True)
@@ -138,8 +139,20 @@ def replace_folder(new: Path, folder: Path, old: Path) -> None:
         folder.rename(old)
     try:
         new.replace(folder)
-    except OSError:
-        if old.is_dir():
+    except BaseException:  # Ctrl-C too
+        if old.is_dir() and not folder.exists():
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def bring_back(folder: Path) -> None:
+    """Gives a folder its name again, if the process that was replacing it by a new one was killed in between."""
+    if not folder.exists() and _old(folder).is_dir():
+        with suppress(OSError):
+            _old(folder).rename(folder)
+
+
+def _old(folder: Path) -> Path:
+    """What a folder is called while it is replaced."""
+    return folder.with_name(f".{folder.name}.old")

@@ -14,6 +14,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError, closest, need
 from bothways.paths import as_path, is_there
+from bothways.run.files import bring_back
 from bothways.run.folder_files import own_file
 from bothways.run.sentence_folder import modules
 
@@ -33,6 +34,7 @@ def find(source: str | Path, offline: bool = False) -> Path:
         BothwaysError: The folder does not exist, or the hub cannot give the model.
     """
     path = as_path(source)
+    bring_back(path)
     if is_there(path):
         return path
     name = str(source)
@@ -57,6 +59,7 @@ def find_model(source: str | Path, offline: bool = False) -> Path:
     folder = find(source, offline)
     if not folder.is_dir():
         raise BothwaysError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
+    bring_back(folder / "model")
     if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
         return folder / "model"
     return folder

@@ -14,7 +14,7 @@ from typing import Any
 
 from bothways.errors import BothwaysError
 from bothways.text.files import find_files, kind_of, passes_once, shown
-from bothways.text.tables import Located, Row, parquet_columns, read_table
+from bothways.text.tables import Located, Row, once, parquet_columns, read_table
 
 PEEKED = 100  # rows looked at to learn the columns where no header names them
 TUPLES = (("text",), ("text", "label"), ("text", "text_pair", "label"))  # what a tuple of that length holds
@@ -181,9 +181,7 @@ def _zipped(columns: Sequence[str], values: Sequence[Iterable[Any]], name: str) 
 
 def _from_frame(frame: Any) -> Rows:
     name = "the data frame"
-    columns = [str(column) for column in frame.columns]
-    if len(set(columns)) != len(columns):
-        raise BothwaysError(f"{name} has two columns of one name ({', '.join(columns)})")
+    columns = once([str(column) for column in frame.columns], name)
     if not len(frame):
         raise BothwaysError(f"{name} holds no rows")
     keys = list(frame.columns)
@@ -192,7 +190,8 @@ def _from_frame(frame: Any) -> Rows:
 
 def _from_dataset(source: Any) -> Rows:
     """A ``datasets.Dataset`` (labels become their names) or a pyarrow table."""
-    name, columns = "the data set", list(source.column_names)
+    name = "the data set"
+    columns = once(source.column_names, name)
     features = getattr(source, "features", None) or {}
     names = {column: getattr(features.get(column), "names", None) for column in columns} if features else {}
     named = {column: values for column, values in names.items() if values}

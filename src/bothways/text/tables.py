@@ -238,7 +238,19 @@ def _parquet(path: PathLike, only: Sequence[str] | None) -> Iterator[Located]:
 def parquet_columns(path: PathLike) -> list[str]:
     """The names of the columns of a parquet file, read from its footer."""
     with _open_parquet(path) as file:
-        return list(file.schema_arrow.names)
+        return once(file.schema_arrow.names, shown(path))
+
+
+def once(columns: Sequence[str], name: str) -> list[str]:
+    """The columns of a table that has each name once.
+
+    Raises:
+        BothwaysError: Two columns have one name, so that a row would hold only one of them.
+    """
+    twice = [column for place, column in enumerate(columns) if column in columns[:place]]
+    if twice:
+        raise BothwaysError(f"{name}: two columns are called {twice[0]!r}; rename one of them")
+    return list(columns)
 
 
 @contextmanager
