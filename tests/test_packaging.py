@@ -87,7 +87,11 @@ def test_the_installed_wheel_runs_on_its_own(installed, tmp_path):
 
 def test_the_version_is_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert PROJECT["version"] == bothways.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = next(line for line in changes.splitlines() if line.startswith("## "))
+    assert newest.split()[1] == bothways.__version__.partition(".dev")[0]
+    assert ("unreleased" in newest) == (".dev" in bothways.__version__)
+    assert "version" in PROJECT["dynamic"]
     assert f"\nversion: {bothways.__version__}\n" in citation
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.errors import BothwaysError, BothwaysWarning
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from bothways.batch import TokenBatch as TokenBatch

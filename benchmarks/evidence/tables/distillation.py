@@ -26,8 +26,8 @@ STUDENTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ROWS = (*TEACHERS, *STUDENTS)
 
-TEXT = """BERT-mini is the encoder `mlm` of the first table; its students have two of its four layers and read 10
-million tokens too: from every second layer of the teacher with DistilBERT's losses or TinyBERT's and AdamW, as
+TEXT = """BERT-mini is trained as `mlm` in the first table, once more; its students have two of its four layers and
+read 10 million tokens too: from every second layer of the teacher with DistilBERT's losses or TinyBERT's and AdamW, as
 Bothways continues from published encoders; or from random weights with masked tokens alone and Muon, as it begins.
 all-MiniLM-L6-v2 teaches a student of three layers MiniLM's relations; both are fine-tuned at a rate of 1e-4, all
 others as above. In brackets what is kept of the teacher's mean, beside which stands what no pre-training keeps. Speed

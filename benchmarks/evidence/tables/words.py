@@ -19,7 +19,7 @@ TITLE = "8. Words in context"
 MODELS = {
     "minilm": "all-MiniLM-L6-v2",
     "mpnet": "all-mpnet-base-v2",
-    "mlm": "BERT-mini of the first table",
+    "mlm": "BERT-mini, as in the first table",
     "random": "BERT-mini, random",
 }
 TWIN = {"one way": {"body": {**BODY, "attention.kind": "causal"}}}
