@@ -1,15 +1,18 @@
 """What only GPUs do, as far as a processor can tell: stand-ins take the place of torch's kernels and compiler."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from bothways.batch import make_batch
 from bothways.model.parts import compiling, varlen
-from bothways.model.parts.attend import attend_one_by_one
+from bothways.model.parts.attend import attend, attend_one_by_one
 from bothways.model.parts.block import compile_layers
-from bothways.model.parts.windowed import attend_window_one_by_one
+from bothways.model.parts.windowed import attend_window, attend_window_one_by_one
 from bothways.run.engines.gpu import GpuEngine
 from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
@@ -22,16 +25,16 @@ def calls(monkeypatch):
     """The longest sequence of each call of a stand-in that goes from sequence to sequence."""
     seen = []
 
-    def kernel(q, k, v, starts, same, longest, also, *, scale=None, window_size=None):
+    def kernel(q, k, v, starts, same, longest, also, dropout, causal, shown, *, scale, window_size_left, **right):
+        assert (dropout, causal, shown) == (0.0, False, False)
+        assert right == {"window_size_right": window_size_left}
         seen.append(longest)
         assert starts is same
         assert starts.dtype == torch.int32
         assert longest == also == int(starts.diff().max())
-        if window_size is None:
-            return attend_one_by_one(q, k, v, starts.tolist(), scale=scale)
-        left, right = window_size
-        assert left == right
-        return attend_window_one_by_one(q, k, v, starts.tolist(), left)
+        if window_size_left < 0:
+            return (attend_one_by_one(q, k, v, starts.tolist(), scale=scale),)
+        return (attend_window_one_by_one(q, k, v, starts.tolist(), window_size_left, scale),)
 
     monkeypatch.setattr(varlen, "kernel", lambda: kernel)
     monkeypatch.setattr(varlen, "has_kernel", lambda device: True)
@@ -52,11 +55,10 @@ def test_sequences_go_to_the_kernel_with_their_edges(calls):
     assert GpuEngine(model.parts, "bf16").describe()["engine"] == "gpu"
 
 
-def test_without_the_kernel_rectangles_do(monkeypatch):
+def test_without_the_kernel_rectangles_do():
     model = Model(tiny.saved(()))
     exact = ran(ReferenceEngine(model.parts, "float32"), model)
     assert (ran(GpuEngine(model.parts, "float32"), model) == exact).all()
-    monkeypatch.setattr(varlen, "kernel", lambda: None)
     assert abs(ran(GpuEngine(model.parts, "bf16"), model) - exact).max() < 0.1 * abs(exact).max()
 
 
@@ -90,15 +92,55 @@ def test_training_without_attention_dropout_goes_to_the_kernel(name, calls, monk
     assert (found - exact).norm() < 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("change", ["dropout", "deterministic", "width"])
+@pytest.mark.parametrize("change", ["", "deterministic", "odd", "wide", "wide in training", "wide with dropout"])
 def test_what_the_kernel_does_not_know_it_is_not_asked(change, monkeypatch):
     monkeypatch.setattr(varlen, "has_kernel", lambda device: True)
     plan = varlen.plan_of(batch_of(4, 2))
     assert isinstance(plan, varlen.Edged)
     assert (plan.edges.tolist(), plan.longest) == ([0, 2, 6], 4)
-    q = torch.zeros(6, 2, 12 if change == "width" else 16, dtype=torch.bfloat16)
+    width = 12 if change == "odd" else 256 if "wide" in change else 192
+    q = torch.zeros(6, 2, width, dtype=torch.bfloat16, requires_grad="training" in change)
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: change == "deterministic")
-    assert not varlen.takes(plan, q, q, q, 0.1 if change == "dropout" else 0.0)
+    assert varlen.takes(plan, q, q, q, 0.1 if "dropout" in change else 0.0) == (change in ("", "wide"))
+
+
+@pytest.mark.parametrize("attend_some", [attend, partial(attend_window, window=2)])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_kernel_is_called_as_torch_wants_it_and_has_a_gradient(attend_some, dropout):
+    plan = varlen.Edged(batch_of(4, 2).plan)
+    plan.edges, plan.longest = torch.empty(3, dtype=torch.int32, device="meta"), 4
+    q = torch.empty(6, 2, 64, dtype=torch.bfloat16, device="meta", requires_grad=True)  # a shape without numbers
+    with ByName() as seen:
+        mixed = attend_some(q, q, q, plan, dropout=dropout)
+        mixed.sum().backward()
+    assert (mixed.shape, mixed.dtype) == (q.shape, q.dtype)
+    assert q.grad.shape == q.shape
+    assert [name for name in seen.names if "attention" in name] == [
+        "_flash_attention_forward",
+        "_flash_attention_backward",
+    ]
+
+
+class ByName(TorchDispatchMode):
+    """The names of all operators that run within."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_torch_for_windows_has_no_kernel(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    for there in (False, True):
+        monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda there=there: there)
+        varlen.has_kernel.cache_clear()
+        assert varlen.has_kernel(torch.device("cuda")) is there
+    varlen.has_kernel.cache_clear()
 
 
 def test_compiled_layers_are_the_same_layers(monkeypatch):

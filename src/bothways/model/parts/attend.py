@@ -66,15 +66,16 @@ def attend(
         return attend_padded(q_THK, k_THK, v_THK, plan, factor, score)
     plain = score is None and weights is None
     if plain and takes(plan, q_THK, k_THK, v_THK, dropout):
-        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor)
+        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor, dropout=dropout)
     alike = q_THK.dtype == k_THK.dtype == v_THK.dtype  # under autocast some schemes leave queries and keys in float32
     kernel = learning(q_THK, dropout) if alike and plain else None
     longest = max((piece.length for piece in plan), default=0)
     if kernel is not None and kernel.learns(q_THK.dtype, q_THK.shape[-1], longest):
         drop_some = dropout, drawn_seed() if dropout else 0
         return attended(q_THK, k_THK, v_THK, starts_of(tuple(plan)), factor, drop_some, kernel)
-    pieces: Sequence[Rectangle | Group] = split(plan, q_THK.shape[1])
     fused = prefers_fused(q_THK)
+    holds_none = plain and fused and q_THK.device.type == "cuda"  # the kernel there keeps no scores
+    pieces: Sequence[Rectangle | Group] = plan if holds_none else split(plan, q_THK.shape[1])
     if plain and not fused and len(pieces) > 1:
         pieces = groups(tuple(cast(Sequence[Rectangle], pieces)), q_THK.shape[1])
     sizes = [piece.tokens for piece in pieces]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,8 @@ from bothways.batch import Rectangle, TokenBatch
 _HALVES = (torch.bfloat16, torch.float16)
 _WIDEST, _WIDTHS = 256, 8
 """The widest head that the kernel takes, and what a head's width must be a multiple of."""
+_WIDEST_LEARNT = 192
+"""The widest head whose gradient every such GPU has room for, with dropout or without."""
 _OLDEST = (8, 0)
 """The compute capability of the first GPUs that have it (NVIDIA's Ampere)."""
 
@@ -51,21 +52,28 @@ def plan_of(batch: TokenBatch) -> tuple[Rectangle, ...]:
 
 
 def takes(plan: object, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, dropout: float) -> bool:
-    """Whether `attend_edged` computes this; it knows no float32 and no dropout, and may sum in any order."""
+    """Whether `attend_edged` computes this; it knows no float32, and may sum in any order."""
     width = q_THK.shape[-1]
+    learnt = dropout > 0.0 or q_THK.requires_grad or k_THK.requires_grad or v_THK.requires_grad
     return (
         isinstance(plan, Edged)
-        and dropout == 0.0
         and q_THK.dtype == k_THK.dtype == v_THK.dtype
         and q_THK.dtype in _HALVES
-        and width <= _WIDEST
+        and width <= (_WIDEST_LEARNT if learnt else _WIDEST)
         and width % _WIDTHS == 0
         and not torch.are_deterministic_algorithms_enabled()
     )
 
 
 def attend_edged(
-    q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Edged, scale: float, window: int | None = None
+    q_THK: Tensor,
+    k_THK: Tensor,
+    v_THK: Tensor,
+    plan: Edged,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+    window: int | None = None,
 ) -> Tensor:
     """Every token attends to the tokens of its own sequence.
 
@@ -75,31 +83,45 @@ def attend_edged(
         v_THK: ``(T, H, K)`` values.
         plan: Where sequences begin.
         scale: What the products of queries and keys are multiplied by.
+        dropout: Share of attention weights that is dropped.
         window: How far a token sees to either side; None for all the way.
 
     Returns:
         ``(T, H, K)``.
     """
-    call = kernel()
-    assert call is not None  # or there were no edges
-    near = {} if window is None else {"window_size": (window, window)}
-    mixed: Tensor = call(q_THK, k_THK, v_THK, plan.edges, plan.edges, plan.longest, plan.longest, scale=scale, **near)
+    # The operator itself: its wrapper in `torch.nn.attention` knows no dropout, in torch 2.10 neither scale nor window,
+    # and brings torch's compiler along, which takes seconds.
+    side = -1 if window is None else window
+    mixed: Tensor = kernel()(
+        q_THK,
+        k_THK,
+        v_THK,
+        plan.edges,
+        plan.edges,
+        plan.longest,
+        plan.longest,
+        dropout,
+        False,  # causal
+        False,  # with a mask to look at
+        scale=scale,
+        window_size_left=side,
+        window_size_right=side,
+    )[0]
     return mixed
 
 
 @lru_cache(maxsize=8)
 def has_kernel(device: torch.device) -> bool:
-    """Whether sequences of any length are one call there."""
-    if device.type != "cuda" or torch.version.cuda is None or torch.cuda.get_device_capability(device) < _OLDEST:
-        return False
-    return kernel() is not None
+    """Whether sequences of any length are one call there; torch for Windows has its name and not the kernel."""
+    return (
+        device.type == "cuda"
+        and torch.version.cuda is not None
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(device) >= _OLDEST
+    )
 
 
-@lru_cache(maxsize=1)
-def kernel() -> Callable[..., Any] | None:
-    """Torch's attention over sequences of any length; None where this torch has none."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
+def kernel() -> Callable[..., tuple[Tensor, ...]]:
+    """Torch's attention over sequences of any length, with its gradient."""
+    found: Callable[..., tuple[Tensor, ...]] = torch.ops.aten._flash_attention_forward
+    return found

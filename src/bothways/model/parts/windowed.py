@@ -69,7 +69,7 @@ def attend_window(
     if isinstance(plan, Padded):
         return attend_padded(q_THK, k_THK, v_THK, plan, factor, window=window)
     if chosen is None and weights is None and takes(plan, q_THK, k_THK, v_THK, dropout):
-        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor, window)
+        return attend_edged(q_THK, k_THK, v_THK, cast(Edged, plan), factor, dropout=dropout, window=window)
     sizes = [rectangle.sequences * rectangle.length for rectangle in plan]
     everywhere = [None] * len(plan) if chosen is None else _everywhere(k_THK, v_THK, plan, chosen)
     parts = zip(plan, everywhere, q_THK.split(sizes), k_THK.split(sizes), v_THK.split(sizes), strict=True)
