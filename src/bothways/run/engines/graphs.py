@@ -10,6 +10,8 @@ Shapes: T tokens, D width.
 from __future__ import annotations
 
 import copy
+import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,19 +20,28 @@ import torch
 from torch import Tensor
 
 from bothways.model.parts.context import Context
+from bothways.model.parts.sparse import SparseAttention
 from bothways.model.parts.stack import Stack
 
 _MOST_TOKENS, _MOST_KEPT = 2048, 32
 """Of a batch whose layers take less than their beginning; and records, each of which has memory of its own."""
+_MOST_COUNTED = 1024
+"""Shapes of which it is remembered how often they came."""
 _AGAIN, _WARM = 3, 2
 """The time that a shape is recorded; and how often the layers run before, as some set themselves up."""
 Run = Callable[[Tensor], Tensor]
 
 
 class GraphedStack(Stack):
-    """A `Stack` that repeats what it has recorded."""
+    """A `Stack` that repeats what it has recorded.
 
-    seen: OrderedDict[bytes, int | Run | None]
+    Records stay as long as the engine: where there are more shapes than may be kept, recording each when it comes again
+    would take longer than running it.
+    """
+
+    seen: OrderedDict[bytes, int]
+    records: dict[bytes, Run | None]
+    longest: float
 
     @classmethod
     def of(cls, stack: Stack) -> GraphedStack:
@@ -38,25 +49,33 @@ class GraphedStack(Stack):
         made = copy.copy(stack)
         made.__class__ = cls
         assert isinstance(made, cls)
-        made.seen = OrderedDict()
+        made.seen, made.records, made.longest = OrderedDict(), {}, _longest(stack)
         return made
 
     def forward(self, x_TD: Tensor, context: Context, hidden: list[Tensor] | None = None) -> Tensor:
         """As `Stack.forward` says."""
         asked = hidden is not None or context.attentions is not None or context.global_tokens is not None
-        if asked or self.training or len(x_TD) > _MOST_TOKENS:
+        large = len(x_TD) > _MOST_TOKENS or max((piece.length for piece in context.plan), default=0) > self.longest
+        if asked or large or self.training:
             return super().forward(x_TD, context, hidden)
         return context.wanted(self._repeated(x_TD, replace(context, places=None)))
 
     def _repeated(self, x_TD: Tensor, context: Context) -> Tensor:
         key = context.starts.tobytes()
-        known = self.seen.pop(key, 0)
-        if isinstance(known, int):
-            known = known + 1 if known + 1 < _AGAIN else self._recorded(x_TD, context)
-        self.seen[key] = known
-        if len(self.seen) > _MOST_KEPT:
+        if key not in self.records and len(self.records) < _MOST_KEPT and self._came_again(key):
+            self.records[key] = self._recorded(x_TD, context)
+        run = self.records.get(key)
+        return super().forward(x_TD, context) if run is None else run(x_TD)
+
+    def _came_again(self, key: bytes) -> bool:
+        """Whether this is the time that a shape is recorded."""
+        count = self.seen.pop(key, 0) + 1
+        if count == _AGAIN:
+            return True
+        self.seen[key] = count
+        if len(self.seen) > _MOST_COUNTED:
             self.seen.popitem(last=False)
-        return known(x_TD) if callable(known) else super().forward(x_TD, context)
+        return False
 
     def _recorded(self, x_TD: Tensor, context: Context) -> Run | None:
         """What is done to hidden states of this shape; None where it cannot be recorded."""
@@ -72,8 +91,24 @@ class GraphedStack(Stack):
         return with_all_it_reads
 
 
+def _longest(stack: Stack) -> float:
+    """Tokens of the longest sequence of which the layers can be recorded.
+
+    In longer ones they take numbers from the host, of which a record would only know where they lay.
+    """
+    if stack.convolution is not None:
+        return 0
+    return min((part.longest_full for part in stack.modules() if isinstance(part, SparseAttention)), default=math.inf)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while something is recorded: a process records one graph at a time, however many models it has."""
+
+
 def recorded(run: Run, x_TD: Tensor) -> Run:
     """What a function does on a GPU, to be repeated on other values of the same shape.
+
+    Other threads go on computing meanwhile.
 
     Args:
         run: What is to be recorded.
@@ -82,16 +117,17 @@ def recorded(run: Run, x_TD: Tensor) -> Run:
     Raises:
         RuntimeError: It does what cannot be recorded.
     """
-    held = x_TD.clone()
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM):
-            run(held)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run(held)
+    # streams belong to the device that is current when they are made, which need not be that of the values
+    with _ONE_AT_A_TIME, torch.cuda.device(x_TD.device):
+        held, graph = x_TD.clone(), torch.cuda.CUDAGraph()
+        usual, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(usual)
+        with torch.cuda.stream(aside):  # left again, too, where recording fails and its own block does not end
+            for _ in range(_WARM):
+                run(held)
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                out = run(held)
+        usual.wait_stream(aside)
 
     def again(x_TD: Tensor) -> Tensor:
         held.copy_(x_TD)
