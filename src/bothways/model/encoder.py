@@ -15,6 +15,7 @@ from bothways.batch import Array, TokenBatch
 from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
 from bothways.model.parts.context import Context
+from bothways.model.parts.devices import sent, sums
 from bothways.model.parts.stack import Stack
 
 
@@ -40,7 +41,7 @@ class EncoderOutput:
 
     def at(self, places_N: Tensor | np.ndarray) -> Tensor:
         """``(N, D)`` the hidden states of some tokens, each of those that were wanted."""
-        places_N = torch.as_tensor(places_N).to(self.sequence.device)
+        places_N = sent(places_N, self.sequence.device)
         if self.places is None:
             return self.sequence.index_select(0, places_N)
         found_N = torch.searchsorted(self.places, places_N)
@@ -63,15 +64,14 @@ class EncoderOutput:
         if reads == "first":
             return self.at(self.starts[:-1])
         lengths = self._lengths()
-        sums = torch.segment_reduce(self.sequence.float(), "sum", lengths=lengths, axis=0)
-        return (sums / lengths[:, None]).to(self.sequence.dtype)
+        return (sums(self.sequence.float(), lengths) / lengths[:, None]).to(self.sequence.dtype)
 
     def at_each_token(self, x_SD: Tensor) -> Tensor:
         """``(T, D)``: for each token what ``(S, D)`` holds for its sequence."""
         return x_SD.repeat_interleave(self._lengths(), 0, output_size=len(self.sequence))
 
     def _lengths(self) -> Tensor:
-        return torch.from_numpy(np.diff(self.starts)).to(self.sequence.device)
+        return sent(np.diff(self.starts), self.sequence.device)
 
 
 def places_read(reads: str, starts: np.ndarray) -> np.ndarray | None:
@@ -142,7 +142,7 @@ class Encoder(nn.Module):
         batch = self.at_door(batch)
         context = self.context(batch, attentions=attentions)
         if places is not None and not hidden and not attentions:
-            context = replace(context, places=torch.from_numpy(places).to(self.device))
+            context = replace(context, places=sent(places, self.device))
         x_TD = self.embeddings(batch.token_ids, batch.positions, batch.segment_ids)
         layers: list[Tensor] | None = [x_TD] if hidden else None
         x_TD = self.stack(x_TD, context, layers)
@@ -171,18 +171,22 @@ class Encoder(nn.Module):
             _check_ids(batch.segment_ids, tables.segments, "segment", "this model knows fewer segments")
         device = self.device
         token_ids, segment_ids, positions = (
-            torch.as_tensor(array).to(device, torch.int64)
-            for array in (batch.token_ids, batch.segment_ids, batch.positions)
+            sent(array, device, torch.int64) for array in (batch.token_ids, batch.segment_ids, batch.positions)
         )
         chosen = batch.global_tokens
-        global_tokens = None if chosen is None else torch.as_tensor(chosen).to(device, torch.bool)
+        global_tokens = None if chosen is None else sent(chosen, device, torch.bool)
         return replace(
             batch, token_ids=token_ids, segment_ids=segment_ids, positions=positions, global_tokens=global_tokens
         )
 
 
 def _check_ids(ids: Array, count: int, what: str, why: str) -> None:
-    """Refuses ids that a table does not have, which a GPU would only answer with a failed assertion."""
+    """Refuses ids that a table does not have, which a GPU would only answer with a failed assertion.
+
+    Ids that lie on a GPU already were drawn there by a model; it would have to be waited for.
+    """
+    if isinstance(ids, Tensor) and not ids.is_cpu:
+        return
     if len(ids) and not (0 <= (lowest := int(ids.min())) <= (highest := int(ids.max())) < count):
         wrong = lowest if lowest < 0 else highest
         raise BothwaysError(f"{what} id {wrong} is outside the model's table of {count}; {why}")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bothways.batch import TokenBatch
@@ -21,6 +20,7 @@ from bothways.learn.utilisation import guess_work
 from bothways.model.config import EncoderConfig
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.mlm import MaskedTokenHead
+from bothways.model.parts.devices import sent
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class MaskedTokens:
     def loss(self, model: nn.ModuleDict, forward: Forward, targets: Targets) -> Loss:
         """The sum of the cross-entropies at the chosen places, float32; ``hits`` counts right guesses."""
         encoder = forward.encoder
-        places, labels = (torch.from_numpy(targets[f"mlm.{what}"]).to(encoder.device) for what in ("places", "labels"))
+        places, labels = (sent(targets[f"mlm.{what}"], encoder.device) for what in ("places", "labels"))
         x_MD = states_at(self.decoder, encoder, forward.output, forward.batch, places)
         found = model["mlm"].guesses(x_MD, encoder.token_table, labels)  # type: ignore[operator]
         return Loss(found.total, found.hits, Each(found.losses, found.right))
 
     def guess(self, head: MaskedTokenHead, forward: Forward, places_M: np.ndarray) -> Tensor:
         """``(M, V)`` the logits at places of a batch."""
-        encoder, places = forward.encoder, torch.from_numpy(places_M)
-        x_MD = states_at(self.decoder, encoder, forward.output, forward.batch, places.to(encoder.device))
+        encoder = forward.encoder
+        x_MD = states_at(self.decoder, encoder, forward.output, forward.batch, sent(places_M, encoder.device))
         return head(x_MD, encoder.token_table)

@@ -19,6 +19,7 @@ from bothways.batch import TokenBatch
 from bothways.learn.protocol import Item
 from bothways.learn.utilisation import TRAINED, batch_work
 from bothways.model.encoder import Encoder, EncoderOutput
+from bothways.model.parts.devices import sent
 
 Targets = dict[str, Any]
 """Arrays by names such as ``mlm.labels``: of NumPy, or tensors where a forward pass made them."""
@@ -271,7 +272,7 @@ def _hidden(objectives: Sequence[EncoderObjective]) -> bool:
 
 def class_loss(logits: Tensor, labels: np.ndarray) -> Loss:
     """The sum of the cross-entropies of ``(S, C)`` logits against ``(S,)`` classes, and how many were guessed right."""
-    right = torch.from_numpy(labels).to(logits.device)
+    right = sent(labels, logits.device)
     hits = (logits.detach().argmax(-1) == right).sum(dtype=torch.float32)
     return Loss(functional.cross_entropy(logits, right, reduction="sum"), hits)
 

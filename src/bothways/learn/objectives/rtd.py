@@ -33,6 +33,7 @@ from bothways.model.config import EncoderConfig
 from bothways.model.encoder import Encoder
 from bothways.model.heads.enhanced_mask_decoder import states_at
 from bothways.model.heads.mlm import MaskedTokenHead
+from bothways.model.parts.devices import sent
 from bothways.text.tokenizer import Tokenizer
 
 WEIGHT = 50.0
@@ -121,7 +122,7 @@ class Replacing:
         encoder: Encoder = model[GENERATOR]  # type: ignore[assignment]
         head: MaskedTokenHead = model[GENERATOR_HEAD]  # type: ignore[assignment]
         names = ("mlm.places", "mlm.labels", "rtd.draws", "rtd.originals")
-        places_M, labels_M, draws_M, originals_T = (torch.from_numpy(targets[n]).to(encoder.device) for n in names)
+        places_M, labels_M, draws_M, originals_T = (sent(targets[n], encoder.device) for n in names)
         output = encoder(batch, hidden=self.masked.hidden, pooled=False, places=targets["mlm.places"])
         states_MD = states_at(self.masked.decoder, encoder, output, batch, places_M)
         found = head.guesses(states_MD, encoder.token_table, labels_M, draws_M)

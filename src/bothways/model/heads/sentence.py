@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.model.encoder import EncoderOutput
+from bothways.model.parts.devices import maxima, sent, sums
 from bothways.model.parts.feed_forward import ACTIVATIONS
 
 
@@ -63,12 +64,12 @@ def _pooled(output: EncoderOutput, way: str) -> Tensor:
     if way in ("cls", "last"):
         return output.at(starts[:-1] if way == "cls" else starts[1:] - 1).float()
     x_TD = output.sequence.float()
-    lengths = torch.from_numpy(np.diff(starts)).to(x_TD.device)
+    lengths = sent(np.diff(starts), x_TD.device)
     if way == "max":
-        return torch.segment_reduce(x_TD, "max", lengths=lengths, axis=0)
+        return maxima(x_TD, lengths)
     if way in ("weighted_mean", "attention"):
         x_TD = x_TD * _weights(x_TD, starts, lengths, way)[:, None]
-    sums_SD = torch.segment_reduce(x_TD, "sum", lengths=lengths, axis=0)
+    sums_SD = sums(x_TD, lengths)
     match way:
         case "mean":
             return sums_SD / lengths[:, None]
@@ -81,15 +82,14 @@ def _pooled(output: EncoderOutput, way: str) -> Tensor:
 def _weights(x_TD: Tensor, starts: np.ndarray, lengths: Tensor, way: str) -> Tensor:
     """``(T,)`` weights that sum to 1 in each sequence."""
     if way == "weighted_mean":
-        places_T = torch.arange(len(x_TD), device=x_TD.device) - torch.from_numpy(starts[:-1]).to(
-            x_TD.device
-        ).repeat_interleave(lengths, output_size=len(x_TD))
+        first_T = sent(starts[:-1], x_TD.device).repeat_interleave(lengths, output_size=len(x_TD))
+        places_T = torch.arange(len(x_TD), device=x_TD.device) - first_T
         raw_T = (places_T + 1).float()
     else:
-        first_SD = x_TD.index_select(0, torch.from_numpy(starts[:-1]).to(x_TD.device))
+        first_SD = x_TD.index_select(0, sent(starts[:-1], x_TD.device))
         first_TD = first_SD.repeat_interleave(lengths, 0, output_size=len(x_TD))
         scores_T = (x_TD * first_TD).sum(1) / x_TD.shape[1] ** 0.5
-        top_S = torch.segment_reduce(scores_T.detach(), "max", lengths=lengths, axis=0)
+        top_S = maxima(scores_T.detach(), lengths)
         raw_T = (scores_T - top_S.repeat_interleave(lengths, output_size=len(x_TD))).exp()
-    sums_S = torch.segment_reduce(raw_T, "sum", lengths=lengths, axis=0)
+    sums_S = sums(raw_T, lengths)
     return raw_T / sums_S.repeat_interleave(lengths, output_size=len(x_TD))

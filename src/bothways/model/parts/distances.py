@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.model.parts.context import Context
+from bothways.model.parts.devices import sent
 from bothways.model.parts.embeddings import in_compute_type
 
 
@@ -86,4 +87,4 @@ class DistanceTable(nn.Module):
         first, last = int(index[0]), int(index[-1])
         rows_RD = self.table.weight[first : last + 1]
         rows_RD = in_compute_type(rows_RD if self.norm is None else self.norm(rows_RD))
-        return Distances(rows_RD, (index - first).to(rows_RD.device))
+        return Distances(rows_RD, sent(index - first, rows_RD.device))

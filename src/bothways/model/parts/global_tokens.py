@@ -19,6 +19,7 @@ from bothways.batch import Rectangle
 from bothways.errors import BothwaysError
 from bothways.model.parts.attend import prefers_fused
 from bothways.model.parts.context import Context
+from bothways.model.parts.devices import sent
 from bothways.model.parts.dropout import drop
 
 _MOST_SCORES = 2**24
@@ -62,7 +63,7 @@ class GlobalTokens:
             counts = flags[start : start + sequences * length].reshape(sequences, length).sum(1)
             slots.append(_slots(counts, found, flags_T.device) if counts.any() else None)
             found += int(counts.sum())
-        tokens = torch.from_numpy(np.flatnonzero(flags)).to(flags_T.device)
+        tokens = sent(np.flatnonzero(flags), flags_T.device)
         return cls(flags_T, tokens, tuple(slots)) if found else None
 
 
@@ -70,7 +71,7 @@ def _slots(counts_N: np.ndarray, before: int, device: torch.device) -> Slots:
     places = np.arange(counts_N.max())
     taken = places < counts_N[:, None]
     numbers = np.where(taken, before + (np.cumsum(counts_N) - counts_N)[:, None] + places, 0)
-    return Slots(*(torch.from_numpy(array).to(device) for array in (numbers, taken, np.flatnonzero(taken))))
+    return Slots(*(sent(array, device) for array in (numbers, taken, np.flatnonzero(taken))))
 
 
 class GlobalTokenScheme(nn.Module):

@@ -23,6 +23,7 @@ from bothways.chance import generator
 from bothways.model.parts.attend import attend
 from bothways.model.parts.attention import Attention
 from bothways.model.parts.context import Context
+from bothways.model.parts.devices import sent
 
 _MOST_NUMBERS = 2**24
 """A rectangle is split so that its attention weights, or its gathered keys, are at most this many numbers at a time."""
@@ -140,7 +141,7 @@ def _rectangle(q: Tensor, k: Tensor, v: Tensor, block: int, pattern: Pattern) ->
     to_near = q.unflatten(2, (-1, block)) @ near_k.transpose(-1, -2)  # (N, H, M, Z, J · Z)
     if pattern.first > 1:
         to_ends = torch.cat((to_ends[..., :block] + math.log(pattern.first), to_ends[..., block:]), dim=-1)
-    unseen = torch.from_numpy(~pattern.seen).to(q.device).repeat_interleave(block, dim=-1)[:, :, None]
+    unseen = sent(~pattern.seen, q.device).repeat_interleave(block, dim=-1)[:, :, None]
     to_near = to_near.masked_fill(unseen, -math.inf).flatten(2, 3)
     shares = torch.softmax(torch.cat((to_ends, to_near), dim=-1), dim=-1)
     ends, near = shares.split((to_ends.shape[-1], to_near.shape[-1]), dim=-1)
@@ -152,7 +153,7 @@ def _gathered(x: Tensor, pattern: Pattern) -> Tensor:
     """From all blocks but the last ``(N, H, B - 1, Z, K)`` to those of the pattern, ``(N, H, M, J · Z, K)``."""
     sequences, heads, blocks = x.shape[:3]
     first_NH11 = (torch.arange(sequences * heads, device=x.device) * blocks).view(sequences, heads, 1, 1)
-    rows_NHMJ = first_NH11 + torch.from_numpy(pattern.table).to(x.device)
+    rows_NHMJ = first_NH11 + sent(pattern.table, x.device)
     chosen = x.flatten(3).flatten(0, 2).index_select(0, rows_NHMJ.flatten())
     return chosen.view(*rows_NHMJ.shape, *x.shape[3:]).flatten(3, 4)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bothways.batch import Rectangle, TokenBatch
+from bothways.model.parts.devices import sent
 
 _HALVES = (torch.bfloat16, torch.float16)
 _WIDEST, _WIDTHS = 256, 8
@@ -40,7 +41,7 @@ class Edged(tuple[Rectangle, ...]):
     def of(cls, batch: TokenBatch, device: torch.device) -> Edged:
         """The plan of a batch."""
         plan = cls(batch.plan)
-        plan.edges = torch.from_numpy(batch.starts).to(device, torch.int32)
+        plan.edges = sent(batch.starts, device, torch.int32)
         plan.longest = batch.longest
         return plan
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from operator import is_
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.errors import BothwaysError, closest
 from bothways.run.engines.outputs import Parts
@@ -119,7 +118,7 @@ class _Watched:
         if pointers != self._pointers:
             self._pointers, self._some = pointers, _some(self._values)
         changes = sum(0 if value.is_inference() else value._version for value in self._values)
-        numbers = [some.tobytes() if isinstance(some, np.ndarray) else some.tolist() for some in self._some]
+        numbers = _read(self._some)
         return self._walks, changes, pointers, numbers
 
     def _walk(self, modules: list[nn.Module]) -> None:
@@ -128,6 +127,13 @@ class _Watched:
             for held in (module._modules, module._parameters):
                 self._places += [(held, name, value) for name, value in held.items()]
             self._values += [value for value in module._parameters.values() if value is not None]
+
+
+def _read(some: list[Any]) -> object:
+    """What stands there now; a device is waited for once."""
+    if some and isinstance(some[0], Tensor):
+        return torch.cat(some).tolist()
+    return [numbers.tobytes() for numbers in some]
 
 
 def _some(values: list[nn.Parameter]) -> list[Any]:
