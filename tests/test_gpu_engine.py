@@ -10,7 +10,7 @@ import torch
 import tiny
 from bothways.errors import BothwaysError
 from bothways.run.engines import graphs
-from bothways.run.engines.choice import Kept
+from bothways.run.engines.choice import Kept, usual_device
 from bothways.run.engines.gpu import GpuEngine
 from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
@@ -167,6 +167,15 @@ def test_a_record_is_made_on_the_device_of_its_values_and_the_thread_goes_back(m
     assert not graphs._ONE_AT_A_TIME.locked()
 
 
+def test_weights_are_rounded_once_and_the_model_keeps_its_own():
+    model = Model(tiny.saved(()))
+    engine, plain = GpuEngine(model.parts, "bf16"), ReferenceEngine(model.parts, "bf16")
+    assert (ask(engine, model, ["the river runs"]) == ask(plain, model, ["the river runs"])).all()
+    rounded = {part.weight.dtype for part in engine._parts.encoder.modules() if isinstance(part, torch.nn.Linear)}
+    assert rounded == {torch.bfloat16}
+    assert {value.dtype for value in model.encoder.parameters()} == {torch.float32}
+
+
 def test_fp16_is_for_gpus_and_not_for_training():
     with pytest.raises(BothwaysError, match="fp16 is for GPUs; a processor computes in float32, bf16, int16 or int8"):
         Model(tiny.saved(()), precision="fp16").embed("a")
@@ -190,3 +199,11 @@ def test_a_gpu_gets_it_and_a_processor_does_not():
         Model(tiny.saved(()), engine="gpu").embed("a")
     with pytest.raises(BothwaysError, match="'reference' does not compute in int8"):
         Model(tiny.saved(()), engine="reference", precision="int8").embed("a")
+
+
+def test_what_only_a_processor_computes_lies_there_without_being_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    asked = [("packed", "float32"), ("auto", "int8"), ("auto", "int16"), ("auto", "float32"), ("gpu", "int8")]
+    assert [usual_device(*one) for one in asked] == ["cpu", "cpu", "cpu", "cuda", "cuda"]
+    assert Model(tiny.saved(()), engine="packed").device.type == "cpu"
+    assert Model(tiny.saved(()), engine="auto", precision="int16").device.type == "cpu"

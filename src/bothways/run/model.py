@@ -26,7 +26,7 @@ from bothways.run.adapter import Adapter, with_adapter, write_adapter
 from bothways.run.answers import Answer, Choice, Classification, Fill, Tagged
 from bothways.run.bound import Bound, asked_bound, asked_metric
 from bothways.run.chosen import packed_for, precision_for
-from bothways.run.engines.choice import Kept, check_engine
+from bothways.run.engines.choice import Kept, check_engine, usual_device
 from bothways.run.engines.outputs import Parts
 from bothways.run.engines.protocol import Engine, Manner
 from bothways.run.folder import Saved, read_folder, write_folder
@@ -103,7 +103,7 @@ class Model(Questions):
         self.encoder: Encoder = saved.encoder
         self.heads: dict[str, nn.Module] = saved.heads
         apply_thread_limit()
-        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.to(device or usual_device(engine, precision))
         self._auto = precision == "auto"
         self.precision = precision_for(self, precision)
 

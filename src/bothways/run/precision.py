@@ -36,12 +36,16 @@ class Precision:
     reason: str
     device: str
 
-    def autocast(self) -> torch.autocast:
-        """A context in which matrix products are computed in this precision."""
+    def autocast(self, *, keeps: bool = True) -> torch.autocast:
+        """A context in which matrix products are computed in this precision.
+
+        Args:
+            keeps: Whether a weight that was rounded is kept until the context ends.
+        """
         import torch
 
         dtype = torch.float16 if self.name == _HALF else torch.bfloat16
-        return torch.autocast(self.device, dtype=dtype, enabled=self.name != "float32")
+        return torch.autocast(self.device, dtype=dtype, enabled=self.name != "float32", cache_enabled=keeps)
 
 
 def check_precision(name: str) -> None:

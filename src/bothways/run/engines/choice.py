@@ -36,6 +36,12 @@ def check_engine(name: str) -> str:
     return name
 
 
+def usual_device(engine: str, precision: str) -> str:
+    """Where a model lies unless it is told: on a GPU if there is one, but for what only a processor computes."""
+    on_processor = engine == "packed" or (engine == "auto" and precision in _PACKED)
+    return "cuda" if torch.cuda.is_available() and not on_processor else "cpu"
+
+
 class Kept:
     """The engine of a model, made when it is first wanted."""
 

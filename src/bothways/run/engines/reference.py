@@ -30,6 +30,8 @@ class ReferenceEngine:
 
     name = "reference"
     batch_tokens = _BATCH_TOKENS
+    keeps_rounded = True
+    """Whether a weight that was rounded for a product is kept until the batch is done."""
 
     def __init__(self, parts: Parts, precision: str, manner: Manner | None = None) -> None:
         self.precision, self.manner = precision, manner or Manner()
@@ -42,7 +44,7 @@ class ReferenceEngine:
         """As `Engine.run` says; one batch after the other."""
         self._parts.eval()
         for batch in batches:
-            with self._cores(), torch.inference_mode(), self._rounding.autocast():
+            with self._cores(), torch.inference_mode(), self._rounding.autocast(keeps=self.keeps_rounded):
                 found = compute(self._parts, batch, output)
             yield batch, found.float().cpu().numpy()
 
