@@ -408,6 +408,28 @@ def test_streams_that_the_shell_has_closed_end_no_command(place):
         assert ("standard input is closed" in done.stderr) is (closed == "<&-")
 
 
+@pytest.mark.parametrize(
+    ("typed", "ways"),
+    [
+        ("pretrain", "fewer --micro-tokens, fewer --batch-tokens, --gradient-checkpointing or --device cpu"),
+        ("embed", "--device cpu"),
+    ],
+)
+def test_a_gpu_without_room_is_one_sentence_that_names_the_options_there_are(typed, ways, said, monkeypatch):
+    class OutOfMemoryError(RuntimeError):
+        """Torch's, by its name."""
+
+    def full(*_, **__):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(bw, "pretrain", full)
+    monkeypatch.setattr(bw, "load", full)
+    arguments = ["corpus", "--out", "large"] if typed == "pretrain" else ["bert", "text.txt", "vectors.npy"]
+    status, out, err = said(typed, *arguments)
+    assert (status, out) == (2, "")
+    assert err == f"bothways: the GPU has not enough free memory for this; try {ways}\n"
+
+
 @pytest.mark.parametrize("module", ["bothways.cli.entry", "typer", "bothways.cli.commands", "bothways.cli.families"])
 def test_ctrl_c_while_modules_are_imported_ends_as_ever(module):
     code = (

@@ -40,6 +40,14 @@ _EXTRAS = {
     "py3langid": "corpus",
 }
 
+# what takes less of a GPU's memory, by the option that it is asked for with
+_SMALLER = {
+    "--micro-tokens": "fewer --micro-tokens",
+    "--batch-tokens": "fewer --batch-tokens",
+    "--gradient-checkpointing": "--gradient-checkpointing",
+    "--device": "--device cpu",
+}
+
 # typer brings its own copy of click's exceptions in some versions and not in others; this one is public in all
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -91,8 +99,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _say(f"{error.strerror or error}", MISTAKE, debug)
             return _say(f"{error.filename}: {error.strerror}", MISTAKE, debug)
         except Exception as error:
+            if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):  # torch's, not imported for it
+                return _say(_too_large(typed), MISTAKE, debug)
             hint = "" if debug else " (not expected; run again with --debug for the traceback)"
             return _say(f"{type(error).__name__}: {error}{hint}", UNEXPECTED, debug)
+
+
+def _too_large(typed: list[str]) -> str:
+    """What to do where a GPU has no room, by the options of the command that was typed."""
+    from bothways.cli.commands import application
+
+    command: Any = typer.main.get_command(application())
+    for word in typed:
+        if word not in getattr(command, "commands", {}):
+            break
+        command = command.commands[word]
+    known = {name for parameter in command.params for name in parameter.opts}
+    ways = [way for name, way in _SMALLER.items() if name in known]
+    *most, last = ways or [""]
+    what = f"; try {', '.join(most)}{' or ' if most else ''}{last}" if ways else ""
+    return f"the GPU has not enough free memory for this{what}"
 
 
 def _extra(error: ModuleNotFoundError) -> str | None:
