@@ -41,7 +41,7 @@ class Embedded:
         precision: What it multiplies.
         tokens_per_second: Of real tokens, over texts of many lengths.
         latency: Milliseconds until the answer to 1, 8 and 32 short texts: for each the median and the 99th percentile.
-        memory: Peak bytes of the process; None where that is not known.
+        memory: Peak bytes of the process, or of the GPU that it computes on; None where that is not known.
         load: Seconds from the start of the process to the first vector.
         worst_cosine: Of its vectors with those of plain float32.
         mean_cosine: The same on average.

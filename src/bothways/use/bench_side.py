@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,6 @@ def measure(model: str, asked: dict[str, Any], texts: list[str] | None, started:
     """
     import bothways as bw
     from bothways.run.check import real_texts
-    from bothways.run.machine import peak_memory
 
     bound = {name: asked[name] for name in ("worst_cosine", "equal_decisions")}
     opened = bw.load(
@@ -147,10 +147,10 @@ def measure(model: str, asked: dict[str, Any], texts: list[str] | None, started:
     short = [" ".join(text.split()[:_SHORT]) for text in texts]
     latency = {}
     for count in ASKED:
-        some = [short[place % len(short)] for place in range(count)]
-        times = list(_times(lambda some=some: opened.embed(some), asked["seconds"] / 5))  # type: ignore[misc]
+        others = _in_turn(short, count)
+        times = list(_times(lambda others=others: opened.embed(next(others)), asked["seconds"] / 5))  # type: ignore[misc]
         latency[count] = [float(np.percentile(times, at)) * 1e3 for at in (50, 99)]
-    memory = peak_memory()  # here: comparing is not running
+    memory = _memory(opened)  # here: comparing is not running
     if asked["keep"]:
         _keep(opened, Path(model), asked["precision"])
     return {
@@ -163,6 +163,25 @@ def measure(model: str, asked: dict[str, Any], texts: list[str] | None, started:
         **_alike(opened, texts),
         **({} if metric is None else _scored(opened, metric, asked["exact"])),
     }
+
+
+def _in_turn(texts: list[str], count: int) -> Iterator[list[str]]:
+    """So many texts at a time, always the next ones: what an engine keeps for texts that come again tells nothing."""
+    endless = cycle(texts)
+    while True:
+        yield list(islice(endless, count))
+
+
+def _memory(model: Any) -> int | None:
+    """The most bytes held so far: of the GPU where the model lies on one, else of the process."""
+    from bothways.run.machine import peak_memory
+
+    device = getattr(model, "device", None)  # an exported model has none
+    if device is None or device.type != "cuda":
+        return peak_memory()
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
 
 
 def _keep(model: Model, folder: Path, precision: str) -> None:

@@ -6,6 +6,7 @@ answered again by the next; so a cluster makes the same file as one process does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ class RayWorkers:
     Args:
         ray: The module.
         actors: The workers.
-        sent: A reference to what is made of a window.
+        sent: A reference to what `_sent` sends.
     """
 
     def __init__(self, ray: Any, actors: list[Any], sent: Any) -> None:
@@ -68,12 +69,15 @@ class _Found(Future[Done]):
 
 
 @contextmanager
-def ray_workers(answer: Callable[..., Any], workers: int | None) -> Iterator[Workers]:
+def ray_workers(answer: Callable[..., Any], workers: int | None, model: Any = None) -> Iterator[Workers]:
     """Starts workers on the cluster that Ray finds, or on this machine if it finds none.
+
+    A model that lies on a GPU runs on those of the cluster, or on its processors if it has none.
 
     Args:
         answer: What is made of a window; it is sent to the workers with the model that it holds.
-        workers: How many; None for as many as the cluster has processors.
+        workers: How many; None for as many as the cluster has processors, or GPUs where they are used.
+        model: What `answer` holds, if there is one.
 
     Raises:
         BothwaysError: Ray is not installed, or the cluster cannot be reached.
@@ -89,15 +93,35 @@ def ray_workers(answer: Callable[..., Any], workers: int | None) -> Iterator[Wor
             raise BothwaysError(f"the cluster cannot be reached ({str(error).splitlines()[0]})") from None
     actors: list[Any] = []
     try:
-        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        kind = ray.remote(max_restarts=-1, max_task_retries=_TRIES)(_Actor)
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0)) if _on_gpu(model) else 0
+        count = workers or gpus or max(1, int(there.get("CPU", 1)))
+        share = {"num_gpus": 1 / math.ceil(count / gpus)} if gpus else {}
+        kind = ray.remote(max_restarts=-1, max_task_retries=_TRIES, **share)(_Actor)
         actors = [kind.remote() for _ in range(count)]
-        yield RayWorkers(ray, actors, ray.put(answer))
+        yield RayWorkers(ray, actors, _sent(ray, answer, model, "cuda" if gpus else "cpu"))
     finally:
         for actor in actors:
             ray.kill(actor)
         if ours:
             ray.shutdown()
+
+
+def _on_gpu(model: Any) -> bool:
+    device = getattr(model, "device", None)
+    return device is not None and device.type == "cuda"
+
+
+def _sent(ray: Any, answer: Callable[..., Any], model: Any, device: str) -> Any:
+    """A reference to what is made of a window, with the model and where it is to lie; it travels on the host."""
+    if not _on_gpu(model):
+        return ray.put((answer, None, device))
+    here = model.device
+    model.to("cpu")
+    try:
+        return ray.put((answer, model, device))
+    finally:
+        model.to(here)
 
 
 class _Actor:
@@ -116,5 +140,7 @@ class _Actor:
         if self._answer is None:
             import ray
 
-            self._answer = ray.get(sent[0])
+            self._answer, model, device = ray.get(sent[0])
+            if model is not None:
+                model.to(device)
         return done(self._answer, columns)

@@ -125,7 +125,7 @@ def run_job(model: Questions, asked: Question, out: str | Path, settings: Mappin
         if output.state.whole:
             _check_same(asked.rows, output.state)
         else:
-            with _telling(output, target), _workers(asked.answer, how) as workers:
+            with _telling(output, target), _workers(asked.answer, how, model) as workers:
                 _answer(asked, output, workers, shape, target)
         output.finish()
         state = output.state
@@ -309,7 +309,7 @@ def _telling(output: Output, target: Target | None) -> Iterator[None]:
         raise
 
 
-def _workers(answer: Callable[..., Slice], how: How) -> AbstractContextManager[Workers]:
+def _workers(answer: Callable[..., Slice], how: How, model: Questions) -> AbstractContextManager[Workers]:
     if how.on is None:
         if how.workers is not None:
             raise BothwaysError("workers are the processes of a cluster; say where it is with --on ray")
@@ -318,4 +318,4 @@ def _workers(answer: Callable[..., Slice], how: How) -> AbstractContextManager[W
         raise BothwaysError(f"a job runs here or on 'ray', not on {how.on!r}")
     from bothways.use.cluster import ray_workers
 
-    return ray_workers(answer, how.workers)
+    return ray_workers(answer, how.workers, model)
