@@ -1,6 +1,7 @@
 """What only GPUs do, as far as a processor can tell: stand-ins take the place of torch's kernels and compiler."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from bothways.batch import make_batch
+from bothways.learn import loop, parallel
+from bothways.learn.pretrain import _pays_to_compile
+from bothways.learn.processes import Processes
+from bothways.learn.settings import LoopSettings
+from bothways.learn.tuning.passes import same_masks
+from bothways.learn.used_rows import UsedRows
+from bothways.learn.vectors import in_parts
 from bothways.model.parts import compiling, varlen
 from bothways.model.parts.attend import attend, attend_one_by_one
 from bothways.model.parts.block import compile_layers
@@ -18,6 +26,7 @@ from bothways.run.engines.protocol import Output
 from bothways.run.engines.reference import ReferenceEngine
 from bothways.run.model import Model
 from bothways.run.precision import resolve_precision
+from bothways.use import bench_side, cluster
 
 
 @pytest.fixture
@@ -181,3 +190,108 @@ def test_layers_that_cannot_be_compiled_run_as_they_are(monkeypatch):
             found = compiling.after_attention(block, x, x)
     assert (found == block.after_attention(x, x)).all()
     assert not compiling.pays(torch.device("cuda"))
+
+
+def test_dropout_repeats_itself_on_every_kind_of_device(monkeypatch):
+    """A kind whose generator counts what it was asked, as a Mac's GPU would."""
+    drawn = [0]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda device: torch.tensor(drawn))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state, device: drawn.__setitem__(0, int(state)))
+    device = torch.device("mps")
+    with same_masks(device):
+        drawn[0] += 3
+    assert drawn == [0]
+    before = in_parts._chance_state(device)
+    drawn[0] += 5
+    in_parts._set_chance_state(device, before)
+    assert drawn == [0]
+
+
+@pytest.mark.parametrize("named", [None, "cuda", "cuda:0"])
+def test_each_process_takes_its_own_gpu_whichever_is_named(named, monkeypatch):
+    monkeypatch.setattr(parallel, "here", lambda: Processes(1, 2))
+    monkeypatch.setattr(parallel, "Shards", lambda model, place, apart: place)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert parallel.passes_of(torch.nn.Linear(1, 1), "fsdp", named) == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "long"),
+    [(999, None, False), (1000, None, True), (None, 4, False), (None, 5, True), (5000, 1, False), (5000, 10, True)],
+)
+def test_layers_are_compiled_for_long_runs_only(steps, minutes, long):
+    assert _pays_to_compile(LoopSettings(steps=steps, minutes=minutes, learning_rate=1e-3)) == long
+
+
+def test_tables_have_whole_gradients_on_a_gpu(monkeypatch):
+    seen = []
+
+    class Told(UsedRows):
+        def __init__(self, model, on=True):
+            seen.append(on)
+            raise StopIteration
+
+    monkeypatch.setattr(loop, "UsedRows", Told)
+    for device, on in (("cpu", True), ("meta", False)):
+        with pytest.raises(StopIteration):
+            loop.train(torch.nn.Linear(1, 1, device=device), None, None, LoopSettings(steps=1, learning_rate=1e-3))
+        assert seen.pop() is on
+
+
+class Lying:
+    """A model that says where it lies."""
+
+    def __init__(self, lies):
+        self.lies = lies
+
+    @property
+    def device(self):
+        return torch.device(self.lies)
+
+    def to(self, device):
+        self.lies = str(device)
+
+
+@pytest.mark.parametrize(
+    ("lies", "gpus", "workers", "told"),
+    [
+        ("cpu", 2, None, (8, None, None, "cpu")),
+        ("cuda:1", 2, None, (2, 1.0, "cpu", "cuda")),
+        ("cuda:1", 2, 3, (3, 0.5, "cpu", "cuda")),
+        ("cuda:1", 0, None, (8, None, "cpu", "cpu")),
+    ],
+)
+def test_workers_of_a_cluster_use_its_gpus_where_the_model_lies_on_one(lies, gpus, workers, told, monkeypatch):
+    started, options, sent = [], {}, []
+
+    def remote(**given):
+        options.update(given)
+        return lambda kind: SimpleNamespace(remote=lambda: started.append(kind))
+
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=lambda: {"CPU": 8.0, "GPU": float(gpus)},
+        remote=remote,
+        put=lambda value: sent.append((value[2], getattr(value[1], "lies", None))),
+        kill=lambda actor: None,
+    )
+    monkeypatch.setattr(cluster, "need", lambda *_: ray)
+    model = Lying(lies)
+    with cluster.ray_workers(print, workers, model):
+        pass
+    assert model.lies == lies
+    ((device, travelled),) = sent
+    assert (len(started), options.get("num_gpus"), travelled, device) == told
+
+
+def test_short_texts_are_asked_in_turn():
+    turns = bench_side._in_turn(["a", "b", "c"], 2)
+    assert [next(turns) for _ in range(3)] == [["a", "b"], ["c", "a"], ["b", "c"]]
+
+
+def test_memory_is_that_of_the_gpu_where_the_model_lies_on_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: device.index)
+    assert bench_side._memory(Lying("cuda:1")) == 1
+    assert bench_side._memory(Lying("cpu")) > 1
+    assert bench_side._memory(object()) > 1

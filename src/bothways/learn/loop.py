@@ -108,7 +108,7 @@ def train(
     identity = {**settings.identity(), "precision": precision.name, **(identity or {})}
     with (
         kept_memory(device.type == "cpu"),
-        UsedRows(model, on=here().alone) as tables,
+        UsedRows(model, on=here().alone and device.type == "cpu") as tables,
         Interruption() as interruption,
         Ahead(stream) as data,
         Keeper(out, model, optimizer, data, settings, identity, resume, average, force) as keeper,
@@ -117,7 +117,7 @@ def train(
         if state.stopped:
             return keeper.history()
         count_work = getattr(objective, "work", None)
-        roof = measured_roof(precision) if count_work else None
+        roof = measured_roof(precision, device) if count_work else None
         live = Live(roof)
         began = time.monotonic() - state.seconds
 

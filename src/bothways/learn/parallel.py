@@ -223,8 +223,9 @@ def passes_of(model: nn.Module, parallel: Parallel, device: str | None, *, apart
     """
     if here().alone:
         return Alone(model)
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if place.type == "cuda":  # whichever was named: each process has one of its own
+        place = torch.device("cuda", torch.cuda.current_device())
     return Shards(model, place, apart) if _is_sharded(model, parallel, place) else Replicas(model.to(place))
 
 

@@ -55,6 +55,9 @@ from bothways.text.documents import Source
 from bothways.text.shards import Corpus, OnCorrupt
 from bothways.text.tokenizer import Tokenizer
 
+_LONG_STEPS, _LONG_MINUTES = 1000, 5
+"""From which on compiling layers, which takes about a minute, takes less than it spares."""
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -265,7 +268,8 @@ def pretrain(
     more = trained_parts(generator) | beside(plan.together.objectives, seed, model.device)
     trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads, **more})
     recompute_layers(trained, gradient_checkpointing)
-    compile_layers(trained)
+    if _pays_to_compile(settings):
+        compile_layers(trained)
     name = name_of(config, size, start)
     facts = {
         "model": name,
@@ -318,6 +322,12 @@ def pretrain(
     if here().first:
         _leave(done, typed, record)
     return done
+
+
+def _pays_to_compile(settings: LoopSettings) -> bool:
+    """Whether a run is so long that the minute in which layers are compiled comes back."""
+    steps, minutes = settings.steps, settings.minutes
+    return (steps is None or steps >= _LONG_STEPS) and (minutes is None or minutes >= _LONG_MINUTES)
 
 
 def _stream(plan: Recipe, numbers: np.ndarray, corpus: Corpus, given: Mapping[str, Any]) -> Stream:

@@ -21,7 +21,8 @@ class UsedRows:
 
     Args:
         model: Its lookups give sparse gradients until the context ends.
-        on: Whether it is done at all: where several processes add up their gradients, it is not.
+        on: Whether it is done at all: where several processes add up their gradients, it is not, nor on a GPU, which
+            fills a table with zeros in no time and would have to be waited for to know which rows were used.
     """
 
     def __init__(self, model: nn.Module, on: bool = True) -> None:

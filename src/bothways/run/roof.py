@@ -23,28 +23,29 @@ _SIDES = {"cpu": 1024}
 _SIDE = 8192
 
 
-def roof(precision: Precision) -> float:
+def roof(precision: Precision, device: torch.device | None = None) -> float:
     """The operations a second that large products of matrices reach here, measured once a process.
 
     Args:
         precision: What they are computed in, and on which kind of device; on a processor also ``"int16"`` and
             ``"int8"``.
+        device: Which one of its kind; None for the current one.
 
     Returns:
         Multiplications and additions a second: two for each pair of numbers. Other work on the machine lowers it.
     """
-    return _measured(precision.name, precision.device, torch.get_num_threads())
+    return _measured(precision.name, device or torch.device(precision.device), torch.get_num_threads())
 
 
 @cache
-def _measured(name: str, kind: str, threads: int) -> float:
-    side = _SIDES.get(kind, _SIDE)
+def _measured(name: str, device: torch.device, threads: int) -> float:
+    side = _SIDES.get(device.type, _SIDE)
     if name in _WHOLE:
-        return 2 * side**3 / _seconds(_WHOLE[name](side), kind)
+        return 2 * side**3 / _seconds(_WHOLE[name](side), device)
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
-    left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     with torch.inference_mode():
-        fastest = min(_seconds(product, kind) for product in _products(left, right))
+        fastest = min(_seconds(product, device) for product in _products(left, right))
     return 2 * side**3 / fastest
 
 
@@ -93,14 +94,14 @@ def _products(left: Tensor, right: Tensor) -> list[Callable[[], Tensor]]:
     return ways
 
 
-def _seconds(product: Callable[[], Tensor], kind: str) -> float:
+def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
     """The shortest time that a product took."""
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < SECONDS:
         before = time.perf_counter()
         product()
-        if kind == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":  # which begins products and goes on
+            torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - before)
     return min(times[1:])  # the first also sets up kernels

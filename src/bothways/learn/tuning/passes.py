@@ -87,7 +87,10 @@ class Regularised(ABC):
 
 def same_masks(device: torch.device) -> AbstractContextManager[Any]:
     """What follows the block draws the same random numbers as the block itself, and so the same dropout masks."""
-    manager: AbstractContextManager[Any] = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    if device.type == "cpu":
+        manager: AbstractContextManager[Any] = torch.random.fork_rng(devices=[])
+    else:
+        manager = torch.random.fork_rng(devices=[device], device_type=device.type)
     return manager
 
 

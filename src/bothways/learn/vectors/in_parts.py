@@ -101,11 +101,12 @@ def _total(losses: dict[str, Loss], totals: dict[str, int]) -> Tensor:
 
 def _chance_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
     """The states of torch's generators, of the host and of a GPU: what makes dropout repeat itself."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    there = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+    return torch.get_rng_state(), there
 
 
 def _set_chance_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
     """Goes back to what `_chance_state` gave."""
     torch.set_rng_state(state[0])
     if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
+        torch.get_device_module(device).set_rng_state(state[1], device)
