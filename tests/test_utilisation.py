@@ -104,7 +104,7 @@ def test_the_log_and_the_event_say_how_much_was_used_and_waited(monkeypatch):
             return 1e6
 
     monkeypatch.setattr("bothways.learn.loop.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("bothways.learn.loop.measured_roof", lambda precision: 4e6)
+    monkeypatch.setattr("bothways.learn.loop.measured_roof", lambda precision, device: 4e6)
     monkeypatch.setattr("bothways.learn.loop.prepares_ahead", lambda device: False)
     taken = []
     _, history = learner.run(
