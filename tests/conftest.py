@@ -10,6 +10,8 @@ from bothways.progress import silent
 # runs in this process are compared to the bit with runs in children, which have one thread
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+ENDING_WITH_A_PAGE = ("bothways.learn.pretrain", "bothways.learn.finetune")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _plain_torch_answers():
@@ -21,6 +23,29 @@ def _plain_torch_answers():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(choice.FASTEST, "cpu", "reference")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pages_of_runs_are_empty():
+    """Drawing the page at the end of a run takes as long as training does here, and few tests look at it."""
+    if find_spec("torch") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ENDING_WITH_A_PAGE:
+            patch.setattr(f"{module}.leave_report", lambda run: (run / "report.html").touch())
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """The pages of runs are drawn, as they are for everybody."""
+    from bothways.learn.report import leave_report
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ENDING_WITH_A_PAGE:
+            patch.setattr(f"{module}.leave_report", leave_report)
         yield
 
 

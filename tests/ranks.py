@@ -80,7 +80,7 @@ def keys(out, rank):
 def _work(settings, deaths, rank):
     import bothways as bw
     from bothways.cli.entry import main
-    from bothways.learn import stream
+    from bothways.learn import pretrain, stream
 
     noted = Path(f"{settings['out']}.{rank}.jsonl")
 
@@ -97,6 +97,7 @@ def _work(settings, deaths, rank):
         return readable(examples, key)
 
     readable, stream.readable = stream.readable, read
+    pretrain.leave_report = lambda run: (run / "report.html").touch()  # drawing takes longer than such a run
     verb, words = "pretrain", [settings.get("corpus")]
     if "task" in settings:
         verb, words = "finetune", [settings["task"], settings["train"], "--base", settings["base"]]
@@ -131,6 +132,7 @@ if __name__ == "__main__":
     import sklearn.metrics  # noqa: F401
     import torch._dynamo  # noqa: F401
 
+    import bothways.cli.entry
     import bothways.learn.finetune
     import bothways.learn.pretrain  # noqa: F401
 

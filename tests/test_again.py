@@ -114,7 +114,7 @@ def test_a_run_that_stops_early_says_why(place, capsys):
     )
     assert f"· {why}" in told
     assert why in closing
-    assert why in (place / "out" / "report.html").read_text()
+    assert why in bw.write_report("out").read_text()
     assert main(command) == 0
     assert why in capsys.readouterr().out
 

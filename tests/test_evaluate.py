@@ -21,6 +21,7 @@ from bothways.report.page import render_page
 from bothways.text.truncation import Truncation
 from test_report import HARM, Page, headings
 
+pytestmark = pytest.mark.usefixtures("drawn")
 GOOD, BAD = ("music", "garden", "summer", "letter"), ("stone", "winter", "old", "must")
 SETTINGS = {"epochs": 2, "max_length": 48, "learning_rate": 2e-3, "device": "cpu", "precision": "float32"}
 
@@ -50,7 +51,9 @@ def run(tmp_path_factory):
     train = rows(120, 1, noise=0.05)
     write(folder / "train.jsonl", [*train, train[3]])
     write(folder / "dev.jsonl", [*rows(60, 2), {**train[0], "text": train[0]["text"].upper() + " "}, train[1]])
-    write(folder / "test.jsonl", [*rows(70, 3, noise=0.1), {"text": f"winter music {HARM}", "label": "bad"}])
+    write(
+        folder / "test.jsonl", [*rows(70, 3, noise=0.1), {"text": f"music garden summer letter {HARM}", "label": "bad"}]
+    )
     tiny.folder(folder / "base")
     with pytest.warns(BothwaysWarning, match="2 of the 62 examples of .*dev.jsonl stand in the training data too"):
         made = bw.finetune(
@@ -148,14 +151,18 @@ def test_a_run_is_evaluated_beside_its_baselines_and_its_beginning(run, tmp_path
     assert [row["role"] for row in told["contenders"]] == ["model", "before", "baseline", "baseline"]
     text = (tmp_path / "ev" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
-    assert "&lt;script&gt;" in text or HARM not in str(told), "texts are escaped"
+    assert HARM in str(told["worst"]) + str(told["doubtful"]), "a text that is shown"
+    assert "&lt;script&gt;" in text, "and escaped"
 
 
+@pytest.mark.usefixtures("fastest")
 def test_the_beginning_is_the_one_that_the_run_had(run):
     folder, made = run
     with pytest.warns(BothwaysWarning, match="stand in the training data too"):
         told = bw.evaluate(folder / "run" / "model", str(folder / "dev.jsonl"), seed=5, device="cpu")
-    assert told["contenders"] == made.judgement["contenders"]
+    for found, wanted in zip(told["contenders"], made.judgement["contenders"], strict=True):
+        assert found["metrics"] == pytest.approx(wanted["metrics"], abs=1e-4)
+        assert (found["name"], found["role"]) == (wanted["name"], wanted["role"])
 
 
 def test_without_training_data_there_is_no_baseline_and_that_is_said(run, tmp_path):

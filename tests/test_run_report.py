@@ -20,6 +20,7 @@ from test_cli import check_typed
 from test_insight import documents
 from test_report import HARM, Page, headings
 
+pytestmark = pytest.mark.usefixtures("drawn")
 STEPS = [
     {
         "event": "step",
