@@ -4,11 +4,8 @@ import csv
 import dataclasses
 import doctest
 import inspect
-import os
 import re
 import shlex
-import subprocess
-import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -17,15 +14,15 @@ import pyarrow as pa
 import pytest
 from packaging.requirements import Requirement
 from pyarrow import parquet
-from typer.main import get_command
 
 import bothways as bw
 import tiny
 from bothways.cli import main, repeat
-from bothways.cli.commands import COMMANDS, application
+from bothways.cli.commands import COMMANDS, command
 from bothways.model.families import families, family
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.run.sentence_folder import SentenceRecipe
+from run_page import CODE, run_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -105,11 +102,10 @@ def test_python_code_runs(page, place):
     lines: list[str] = []
     for begin, code in blocks(page, "python"):
         lines += [""] * (begin - 1 - len(lines)) + code.splitlines()  # so that an error names the line of the page
-    code = re.sub(r"minutes=[\d.]+", "steps=2", "\n".join(lines))
-    (place / "page.py").write_text(code, encoding="utf-8")
-    away = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "page.py"], capture_output=True, text=True, env=os.environ | away)
-    assert done.returncode == 0, f"{page}: {done.stderr}"
+    code = re.sub(r"minutes=[\d.]+", "steps=2", "\n".join(lines)).replace('size="mini"', 'size="tiny"')
+    (place / CODE).write_text(code, encoding="utf-8")
+    status, said = run_page(place, HF_HUB_OFFLINE="1", HF_HOME=str(place / "cache"))
+    assert status == 0, f"{page}: {said}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "pycon")])
@@ -135,16 +131,16 @@ INLINE = [(page, text) for page in PAGES for text in re.findall(r"`(bothways [^`
 def check_typed(words, monkeypatch):
     """That words name a command, with options that it has and values that they take."""
     name = next(name for name in COMMANDS if words[: len(name.split())] == name.split())
-    command = get_command(application())
+    named = command()
     for word in name.split():
-        command = command.commands[word]
+        named = named.commands[word]
 
     def run_of_the_same_command(path, context):
         needed = [option for option in context.command.params if option.required]
         return {option.name: ["some"] if option.nargs == -1 else "some" for option in needed}
 
     monkeypatch.setattr(repeat, "_settings", run_of_the_same_command)
-    command.make_context(name, words[len(name.split()) :])
+    named.make_context(name, words[len(name.split()) :])
 
 
 @pytest.mark.parametrize(("page", "line"), SHELL)

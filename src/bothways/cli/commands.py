@@ -142,6 +142,12 @@ def application() -> typer.Typer:
     return app
 
 
+@functools.cache
+def command() -> Any:
+    """The whole command line as it is run, made once in a process: it keeps nothing of what is typed."""
+    return typer.main.get_command(application())
+
+
 def _group(name: str, without_command: Command, examples: list[str]) -> typer.Typer:
     group = typer.Typer(
         name=name, cls=_InOrder, add_completion=False, rich_markup_mode="rich", invoke_without_command=True

@@ -74,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in typed
     with _notes():
         try:
-            from bothways.cli.commands import application
+            from bothways.cli.commands import command
 
-            status = typer.main.get_command(application()).main(typed, prog_name="bothways", standalone_mode=False)
+            status = command().main(typed, prog_name="bothways", standalone_mode=False)
             sys.stdout.flush()
             if status == INTERRUPTED:  # typer has met the KeyboardInterrupt
                 return _say("stopped", INTERRUPTED, debug=False)
