@@ -48,7 +48,7 @@ TAGS = ("O", "B-place", "I-place")
 @pytest.fixture(scope="module")
 def model():
     """Every head that BERT has, a CRF, and settings that only `bothways.json` keeps."""
-    saved = tiny.saved(HEADS, recipe=SentenceRecipe("max", normalize=True, stated=True), max_length=48)
+    saved = tiny.saved(HEADS, recipe=SentenceRecipe("max", normalize=True, stated=True), max_length=48, layers=1)
     saved.head_configs["tag"] = saved.head_configs["tag"].derive(labels=TAGS)
     crf = HeadConfig(kind="crf", labels=TAGS)
     saved.head_configs["crf"], saved.heads["crf"] = crf, tiny.randomise(build_head(crf, saved.encoder.config), 9)
@@ -480,7 +480,9 @@ def test_an_exported_model_can_be_the_same_to_the_bit(folders):
         assert np.array_equal(opened.embed(TEXTS)[::-1], opened.embed(TEXTS[::-1]))
 
 
-def test_a_metric_decides_about_an_int8_graph(model, tmp_path):
+def test_a_metric_decides_about_an_int8_graph(tmp_path):
+    model = tiny.model(("classify",), layers=1)
+
     def hopeless(candidate):
         return 1.0 if candidate.engine.precision == "float32" else 0.0
 
@@ -570,7 +572,8 @@ def test_likeness_tells_what_changed():
 def test_engines_are_compared_by_all_that_they_give(model):
     with torch.no_grad():
         said = compare_engines(model, model.engine, model.engine, TEXTS[:5])
-    assert said["vector"] == {"compared": 5, "worst_cosine": 1.0, "mean_cosine": 1.0, "largest": 0.0} | said["vector"]
+    same = {"compared": 5, "worst_cosine": pytest.approx(1.0), "mean_cosine": pytest.approx(1.0), "largest": 0.0}
+    assert same.items() <= said["vector"].items()
     assert {said[kind]["largest"] for kind in HEADS} == {0.0}
 
 
@@ -578,7 +581,7 @@ def test_engines_are_compared_by_all_that_they_give(model):
 def test_a_sentence_model_is_exported_whole(to, tmp_path):
     """Its pooling, its dense layer, prompts and all."""
     recipe = SentenceRecipe("cls+mean", True, stated=True, prompts={"query": "the "}, similarity="dot")
-    saved = tiny.saved((), recipe=recipe, max_length=48)
+    saved = tiny.saved((), recipe=recipe, max_length=48, layers=1)
     head = HeadConfig(kind="dense", inputs=96, outputs=16, hidden="tanh")
     saved.head_configs["dense"], saved.heads["dense"] = head, tiny.randomise(build_head(head, saved.encoder.config), 9)
     model = Model(saved, device="cpu", name="tiny", truncation="window")

@@ -17,6 +17,8 @@ from bothways.model.families import families, family
 from bothways.text.prepare import prepare
 from bothways.text.pydocs import python_documentation
 
+SAME_MODULES = ("camembert", "xlm-roberta")
+"""Families that are RoBERTa with another tokenizer."""
 PACKAGES = ("asyncio", "email")
 STEPS, LENGTH = 50, 16
 
@@ -69,7 +71,7 @@ def fell(losses, least):
     return np.mean(losses[-10:]) < np.mean(losses[:5]) - least
 
 
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", [name for name in families() if name not in SAME_MODULES])
 def test_it_pre_trains_fine_tunes_and_is_the_same_after_saving(name, corpus, rows, tmp_path):
     members = family(name)
     prepared = corpus(members.tokenizer)
@@ -104,6 +106,7 @@ def test_it_pre_trains_fine_tunes_and_is_the_same_after_saving(name, corpus, row
         truncation="head",
         learning_rate=4e-3,
         metric=None,
+        report=False,
         callbacks=watch("fine-tuning"),
         **settings,
     )

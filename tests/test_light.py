@@ -183,7 +183,7 @@ def test_the_page_of_a_run_needs_no_torch_but_what_draws_it(light):
 
 @pytest.mark.parametrize("extra", ["light", "openvino"])
 def test_what_was_exported_runs_where_nothing_but_its_runtime_is_installed(tmp_path, extra):
-    model = tiny.model(("classify",))
+    model = tiny.model(("classify",), layers=1)
     to = {"light": "onnx"}.get(extra, extra)
     model.export(tmp_path / "exported", to=to, texts=tiny.sentences(5))
     (tmp_path / "texts.txt").write_text("the red river\nan old house\n", encoding="utf-8")
