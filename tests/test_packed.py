@@ -27,10 +27,17 @@ ENHANCED = [f"{name}, enhanced" for name in FAMILIES if refusal(with_positions(t
 LENGTHS = (1, 2, 3, 3, 9, 17, 31, 31, 40, 41, 43)
 
 
+def wide(name):
+    """A family's smallest size with heads that our kernels take."""
+    config = tiny.config(name)
+    tables = 64 if config.embeddings.width == config.width else config.embeddings.width
+    return config.derive(width=64, embeddings__width=tables, attention__heads=2, feed_forward__width=128)
+
+
 def parts_of(name, kinds=None):
     """A family's encoder with all heads that it has a pooler for."""
     name, _, decoder = name.partition(", ")
-    config = tiny.config(name)
+    config = wide(name)
     known = families()[name].heads if kinds is None else kinds
     heads = {kind: tiny.head(name, kind) for kind in known if kind != "crf"}
     if decoder:
@@ -147,9 +154,11 @@ def test_large_scores_are_exact_too(precision):
     batch = batch_of(parts.encoder.config)
     ((_, wanted),) = ReferenceEngine(parts, "float32").run([batch], Output("hidden"))
     ((_, found),) = PackedEngine(parts, precision).run([batch], Output("hidden"))
-    assert np.isfinite(found).all()
     if precision == "float32":
         assert np.abs(found - wanted).max() < 1e-2
+    else:
+        # each token looks at one other, and where two are nearly as good rounding may take the second
+        assert np.median(np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)) < 0.05
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
