@@ -402,8 +402,8 @@ def test_a_folder_with_the_names_of_a_corpus_is_none(tmp_path):
     (tmp_path / "cleaned").mkdir()
     (tmp_path / "cleaned" / "mine.txt").write_text("mine")
     before = content(tmp_path)
-    for verb in (clean_corpus, prepared):
-        with pytest.raises(BothwaysError):
+    for verb, said in ((clean_corpus, "was cleaned otherwise"), (prepared, "holds something that is not a cleaned")):
+        with pytest.raises(BothwaysError, match=said):
             verb(messy.documents(3), tmp_path, overwrite=True)
     assert content(tmp_path) == before
 
@@ -446,26 +446,26 @@ def test_a_corpus_stays_until_the_next_one_can_be_read(tmp_path, made_by, kind):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "said"),
     [
-        {"weights": [1.0, 2.0]},
-        {"languages": ["xx"]},
-        {"skip": ["shrt"]},
-        {"near": 2.0},
-        {"shared_by": 1},
-        {"evaluation": ["no-such-file.jsonl"]},
-        {"decontaminate": True},
-        {"workers": 0},
-        {"on": "moon"},
-        {"shard_tokens": 0},
-        {"clean": False, "weights": [1.0]},
+        ({"weights": [1.0, 2.0]}, "2 weights for 1 sources"),
+        ({"languages": ["xx"]}, "'xx' is no language"),
+        ({"skip": ["shrt"]}, "no rule 'shrt'; did you mean 'short'"),
+        ({"near": 2.0}, "near must be a similarity"),
+        ({"shared_by": 1}, "shared_by must be 0, or 2 documents or more, not 1"),
+        ({"evaluation": ["no-such-file.jsonl"]}, "no file no-such-file.jsonl"),
+        ({"decontaminate": True}, "decontaminate needs the evaluation files"),
+        ({"workers": 0}, "workers must be 1 or more, not 0"),
+        ({"on": "moon"}, "not on 'moon'"),
+        ({"shard_tokens": 0}, "shard_tokens is 0; give at least 1"),
+        ({"clean": False, "weights": [1.0]}, "text that is taken as it is has no weights"),
     ],
 )
-def test_a_corpus_stays_where_an_option_is_wrong(tmp_path, wrong):
+def test_a_corpus_stays_where_an_option_is_wrong(tmp_path, wrong, said):
     out = tmp_path / "out"
     prepared(messy.documents(3), out)
     before = content(out)
-    with pytest.raises(BothwaysError):
+    with pytest.raises(BothwaysError, match=said):
         prepared(messy.documents(4), out, overwrite=True, **wrong)
     assert content(out) == before
 

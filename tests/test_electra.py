@@ -258,7 +258,7 @@ def by_hand(model, text):
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.model(["rtd"], seed=5, family="electra", pooler=None)
+    return tiny.model(["rtd"], seed=5, name="electra")
 
 
 @pytest.fixture(scope="module")
@@ -318,9 +318,9 @@ def test_a_space_that_a_tokenizer_counts_to_a_word_is_not_part_of_it():
 
 def test_words_of_a_long_text_are_spotted_in_windows_or_cut():
     text = " ".join(tiny.sentences(6, seed=4))
-    windows = tiny.model(["rtd"], seed=5, family="electra", pooler=None, truncation="window", max_length=16)
+    windows = tiny.model(["rtd"], seed=5, name="electra", truncation="window", max_length=16)
     assert [word.word for word in windows.spot(text)] == text.split()
-    cut = tiny.model(["rtd"], seed=5, family="electra", pooler=None, truncation="head", max_length=16)
+    cut = tiny.model(["rtd"], seed=5, name="electra", truncation="head", max_length=16)
     words = [word.word for word in cut.spot(text)]
     assert words == text.split()[: len(words)]
     assert 0 < len(words) < len(text.split())

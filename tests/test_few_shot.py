@@ -225,7 +225,9 @@ def test_with_nothing_else_to_learn_the_last_layer_begins_at_once(base):
     """Pairs have no head that could learn alone while the encoder still waits."""
     bw.finetune("classify", base=base, train=rows(), steps=2, batch_size=8, unfreeze=0.5, **CHEAP)
     pairs = [{"text_a": row["text"], "text_b": row["text"]} for row in rows()]
-    bw.finetune("embed", base=base, train=pairs, steps=2, batch_size=8, unfreeze=0.5, report=False)
+    made = bw.finetune("embed", base=base, train=pairs, steps=2, batch_size=8, unfreeze=0.5, report=False)
+    learned, before = (each.encoder.stack.blocks[-1].feed_forward.inner.weight for each in (made.model, base))
+    assert not torch.equal(learned, before)
 
 
 def test_several_labels_and_pairs_of_texts_are_refused(base):

@@ -94,11 +94,11 @@ def test_beside_soft_targets_the_head_reads_plain_states():
 
 
 def test_a_model_goes_on_as_it_learned():
-    learnt = tiny.model(["mlm"], family="deberta")
+    learnt = tiny.model(["mlm"], name="deberta")
     assert decoders("deberta", learnt)[0] == "plain"
     learnt.head_configs["mlm"] = learnt.head_configs["mlm"].derive(decoder="enhanced")
     assert decoders("deberta", learnt)[0] == "enhanced"
-    published = tiny.model(["mlm"], family="deberta", embeddings__positions=60)
+    published = tiny.model(["mlm"], name="deberta", embeddings__positions=60)
     assert decoders("deberta", published, embeddings__positions=60)[0] == "enhanced"
 
 
@@ -118,8 +118,7 @@ def test_any_other_encoder_can_be_asked_for_it_or_says_why_not(name):
 
 
 def run(out, name="deberta", **changes):
-    base = tiny.model(["mlm"], family=name, spread=0.1) if changes.pop("learnt", False) else None
-    start = base or bw.Model.random(tiny.config(name, embeddings__vocab_size=tiny.tokenizer().size), tiny.tokenizer())
+    start = bw.Model.random(tiny.config(name, embeddings__vocab_size=tiny.tokenizer().size), tiny.tokenizer())
     settings = {"objective": "mlm", "steps": 3, "batch_tokens": 256, "max_length": 16, "device": "cpu"}
     return bw.pretrain(TEXT, out=out, **{"base": start, "precision": "float32"} | settings | changes)
 

@@ -180,7 +180,7 @@ def test_albert_learns_the_order_of_sentences():
     ],
 )
 def test_discriminators_and_generators_go_on_as_what_they_are(name, heads, objective):
-    assert suited_objective(name, tiny.model(heads, family=name)) == objective
+    assert suited_objective(name, tiny.model(heads, name=name)) == objective
 
 
 def test_a_discriminator_of_any_family_is_continued_as_one(corpus, tmp_path):

@@ -371,7 +371,7 @@ def test_wide_discriminators_are_masked_more():
 
 def beginnings(how, name="deberta-v2", base=None, **settings):
     """A discriminator and its generator as a run begins with them, and what the discriminator said before."""
-    start = tiny.model(["rtd"], family=name, **settings) if base is None else bw.load(base)
+    start = tiny.model(["rtd"], name=name, **settings) if base is None else bw.load(base)
     config = start.config.derive(dropout=0.0)
     discriminator = starting_model(start, config, ("rtd",), start.tokenizer, 0, "cpu")
     said = {name: value.clone() for name, value in discriminator.encoder.state_dict().items()}

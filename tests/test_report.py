@@ -207,7 +207,7 @@ def test_a_heat_map_has_a_square_for_every_weight_worth_seeing():
 def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "report.html"
     assert write_page(target, {"title": "first"}) == target
-    with pytest.raises(BothwaysError):
+    with pytest.raises(BothwaysError, match="no section 'nonsense'"):
         write_page(target, {"nonsense": 1})
     assert "first" in target.read_text(encoding="utf-8")
     assert list(tmp_path.iterdir()) == [target]

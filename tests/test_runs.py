@@ -140,8 +140,11 @@ def test_after_a_mistake_in_what_is_read_the_run_to_be_replaced_is_there_again(v
     run()
     (out / "notes.txt").write_text("mine")
     before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    mistakes = {"finetune": {"text": "nosuch"}, "pretrain": {"batch_tokens": 10**7}}[verb]
-    with pytest.raises(BothwaysError):
+    mistakes, said = {
+        "finetune": ({"text": "nosuch"}, "no column 'nosuch'"),
+        "pretrain": ({"batch_tokens": 10**7}, "fewer than the 10,000,000 of one batch"),
+    }[verb]
+    with pytest.raises(BothwaysError, match=said):
         run(overwrite=True, **mistakes)
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     run(overwrite=True, seed=1)

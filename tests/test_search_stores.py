@@ -213,7 +213,7 @@ def test_a_reader_sees_a_document_as_it_was_or_as_it_is_never_half(place):
         pytest.skip("what is in memory has one process")
     made = filled(place)
     document, vectors = passages()[0][0].document, passages()[1]
-    wrong, done = [], threading.Event()
+    reads, wrong, done = [], [], threading.Event()
 
     def read():
         mine = open_store(place)
@@ -223,6 +223,7 @@ def test_a_reader_sees_a_document_as_it_was_or_as_it_is_never_half(place):
                 wrong.append(texts)
             if len(mine.nearest(vectors[9], 5, None)) != 5:
                 wrong.append("fewer")
+            reads.append(texts)
         close(mine)
 
     def change(word):
@@ -240,6 +241,7 @@ def test_a_reader_sees_a_document_as_it_was_or_as_it_is_never_half(place):
     for each in readers:
         each.join()
     assert wrong == []
+    assert len(reads) > 1
     close(made)
 
 

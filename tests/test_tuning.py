@@ -18,7 +18,9 @@ from bothways.learn.tuning.reinit import reinitialise
 from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.suited import suited_epochs, suited_length, suited_rate
 from bothways.model.build import build_encoder, build_head
+from bothways.model.config import HeadConfig
 from bothways.model.families import families, family
+from bothways.run.model import Model
 from bothways.run.new import suited_start
 from bothways.run.sentence_folder import SentenceRecipe
 
@@ -193,14 +195,20 @@ def test_stopped_and_continued_a_run_gives_the_same_bits(name, tmp_path):
         )
 
 
-def test_a_frozen_encoder_stays_to_the_bit_but_for_a_pooler_that_the_base_lacks():
+@pytest.mark.parametrize("pooler", [True, False])
+def test_a_frozen_encoder_stays_to_the_bit_but_for_a_pooler_that_the_base_lacks(pooler):
     start = tiny.model(("mlm",), layers=2)
-    assert start.encoder.pooler is None or "pooler" in dict(start.encoder.named_children())
-    result = finetuned(start, freeze=True, steps=3)
+    if not pooler:
+        words = start.tokenizer
+        start = Model.random(tiny.config(layers=2, embeddings__vocab_size=words.size), words, [HeadConfig(kind="mlm")])
     before = start.encoder.state_dict()
-    for name, value in result.model.encoder.state_dict().items():
-        if not name.startswith("pooler."):
-            assert torch.equal(value, before[name]), name
+    assert any(name.startswith("pooler.") for name in before) == pooler
+    result = finetuned(start, freeze=True, steps=3)
+    after = result.model.encoder.state_dict()
+    new = set() if pooler else {"pooler.dense.weight", "pooler.dense.bias"}
+    assert after.keys() - before.keys() == new
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
     assert all(parameter.requires_grad for parameter in result.model.encoder.parameters())
 
 

@@ -370,6 +370,6 @@ def test_mistakes_in_training_are_told_before_the_text_is_read(tmp_path):
 
 @pytest.mark.parametrize("texts", [[], ["", " \n"]])
 def test_an_empty_corpus_is_told(texts, tmp_path):
-    with pytest.raises(BothwaysError):
+    with pytest.raises(BothwaysError, match="the source holds no text"):
         train_tokenizer(texts, out=tmp_path / "new")
     assert not (tmp_path / "new").exists()

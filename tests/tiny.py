@@ -36,6 +36,7 @@ def tokenizer(text=KNOWN, max_length=None):
 
 def config(name="bert", **changes):
     """A family's smallest size, made narrower."""
+    assert "family" not in changes, "that would be another family's shape under its name: give name"
     small = min(family(name).sizes.values(), key=lambda size: (size.layers, size.width))
     return small.derive(**{**case(name).NARROW, "embeddings__vocab_size": 211, **changes})
 
