@@ -68,11 +68,8 @@ EASY = {"objective": "rtd", "family": "electra", "language": {"words": 1, "commo
 """Replaced tokens, of a language whose words can be told from those beside them."""
 HEALTHY = {
     "masked tokens": {},
-    "another seed": {"seed": 1},
     "with dropout": {"dropout": 0.1},
-    "more masked": {"mask_rate": 0.3},
     "with next sentences": {"objective": "mlm+nsp", "steps": 300},
-    "wider": {"shape": {"width": 64, "embeddings__width": 64}, "learning_rate": 3e-3},
     "muon": {"optimizer": "muon", "learning_rate": 1e-2},
     "replaced tokens": {"objective": "rtd", "family": "electra", "steps": 300},
     "replaced tokens that are easy": EASY,

@@ -84,7 +84,7 @@ def test_frequencies_are_spread(args, found):
     assert spread(*args).tolist() == found
 
 
-def chained(count=400):
+def chained(count=200):
     """Sentences in which every word follows from the one before."""
     words = [word for word in tiny.KNOWN.split() if len(word) > 2]
     draw, texts = np.random.default_rng(0), []
