@@ -40,7 +40,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/bothways quickstart --minutes $(MINUTES) --out $(OUT) $(ARGS)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

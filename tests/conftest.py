@@ -11,6 +11,14 @@ from bothways.progress import silent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ENDING_WITH_A_PAGE = ("bothways.learn.pretrain", "bothways.learn.finetune")
+LONGEST = ("processes", "export", "diagnose", "family_training", "docs", "exported", "processes_finetune", "teaching")
+LONGEST += ("cli", "bulk", "several", "notebook", "again", "replaced_tokens_runs", "bench_embed", "light", "cluster")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first: a process that begins one at the end would let the others wait for it."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="session")
