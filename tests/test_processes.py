@@ -95,10 +95,11 @@ def test_replaced_tokens_and_muon_are_shared_out_too(trained):
     more = {"objective": "rtd", "optimizer": "muon", "steps": 3}
     corpus = trained / "corpus"
     jobs = [ranks.job(1, corpus, trained / "rtd-1", **more), ranks.job(2, corpus, trained / "rtd-2", **more)]
-    codes, said = ranks.run(*jobs)
-    assert codes == [[0], [0, 0]], said
-    one, two = (list(ranks.losses(trained / name).values()) for name in ("rtd-1", "rtd-2"))
-    assert two == pytest.approx(one, rel=1e-3)  # Muon multiplies in bf16
+    codes, said = ranks.run(*jobs, ranks.job(2, corpus, trained / "rtd-shards", parallel="fsdp", **more))
+    assert codes == [[0], [0, 0], [0, 0]], said
+    one, *others = (list(ranks.losses(trained / f"rtd-{name}").values()) for name in ("1", "2", "shards"))
+    for each in others:
+        assert each == pytest.approx(one, rel=1e-3)  # Muon multiplies in bf16
 
 
 def test_a_teacher_is_asked_and_its_answers_are_kept_by_all_together(trained):
