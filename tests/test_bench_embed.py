@@ -56,27 +56,33 @@ def test_labelled_rows_add_their_metric_and_the_folder_keeps_what_was_found(tmp_
     assert len(model.engine.describe()["int8"]) == 12
 
 
-def test_what_runs_graphs_alone_is_measured_by_an_export(tmp_path, capsys):
-    folder = tiny.folder(tmp_path / "model", ())
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """An exported model of one layer."""
+    place = tmp_path_factory.mktemp("exported")
+    bw.load(tiny.folder(place / "model", (), layers=1)).export(place / "graph", texts=tiny.sentences(5))
+    return place / "graph"
+
+
+def test_what_runs_graphs_alone_is_measured_by_an_export(graph, capsys):
+    folder = graph.parent / "model"
     (one,) = bench_embed(folder, tiny.sentences(9), seconds=0.02, engine="onnx", precision="float32", threads=1)
     assert (one.engine, one.precision, one.refused) == ("onnx", "float32", "")
     assert one.worst_cosine > 0.9999
     assert recommendation([one], Bound()).endswith(": bothways export MODEL OUT --to onnx --precision float32")
-    bw.load(folder).export(tmp_path / "graph", texts=tiny.sentences(5))
-    assert main(["bench", "embed", str(tmp_path / "graph"), "--seconds", "0.02", "--quiet"]) == 0
+    assert main(["bench", "embed", str(graph), "--seconds", "0.02", "--quiet"]) == 0
     told = capsys.readouterr().out
     assert "onnx" in told
     assert told.strip().endswith("--precision float32")
 
 
-def test_an_exported_model_has_one_engine(tmp_path):
-    bw.load(tiny.folder(tmp_path / "model", ())).export(tmp_path / "graph", texts=tiny.sentences(5))
+def test_an_exported_model_has_one_engine(graph):
     with pytest.raises(BothwaysError, match="was exported to onnx and cannot run on the engine 'packed'"):
-        bench_embed(tmp_path / "graph", engine="packed")
+        bench_embed(graph, engine="packed")
     with pytest.raises(BothwaysError, match="and is not computed in int8"):
-        bench_embed(tmp_path / "graph", precision="int8")
+        bench_embed(graph, precision="int8")
     with pytest.raises(BothwaysError, match="leave keep out"):
-        bench_embed(tmp_path / "graph", keep=True)
+        bench_embed(graph, keep=True)
 
 
 def test_what_is_there_is_measured_where_nothing_is_asked(monkeypatch):

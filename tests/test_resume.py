@@ -46,9 +46,16 @@ def assert_same_bits(first, second):
         assert torch.equal(tensor, second[name]), name
 
 
-def test_killed_three_times_and_stopped_twice_a_run_gives_the_same_bits(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(whole)[0] == [0]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never stopped."""
+    out = tmp_path_factory.mktemp("resume") / "whole"
+    assert start(out)[0] == [0]
+    return out
+
+
+def test_killed_three_times_and_stopped_twice_a_run_gives_the_same_bits(whole, tmp_path):
+    broken = tmp_path / "broken"
     calls = np.random.default_rng().integers(2, 24, 3)  # two a step: the middle of one of the next twelve steps
     deaths = [f"SIGKILL:{at}" for at in calls]
     codes, said = start(broken, *deaths, "SIGTERM:7", "SIGINT:5", "SIGKILL:0")
@@ -58,6 +65,18 @@ def test_killed_three_times_and_stopped_twice_a_run_gives_the_same_bits(tmp_path
     stops = [line for line in said.splitlines() if "Stopped after step" in line]
     assert len(stops) == 3  # SIGTERM's sentence, SIGINT's, and that of the KeyboardInterrupt that Python shows
     assert all("the same command continues it" in line for line in stops)
+
+
+def test_another_clock_and_another_locale_change_nothing(whole, tmp_path, monkeypatch):
+    broken = tmp_path / "gebrochen-é"
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "UTC", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert start(broken, "SIGKILL:33")[0] == [-9]
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    assert start(broken)[0] == [0]
+    assert log(broken) == log(whole)
+    assert_same_bits(saved(broken), saved(whole))
 
 
 @pytest.fixture
