@@ -1,6 +1,6 @@
-"""Runs bulk jobs in children that are killed three times at random moments; a process of its own for it.
+"""Runs a bulk job in children that are killed three times at random moments; a process of its own for it.
 
-Typed: python killed_jobs.py MODEL IN FOLDER SEED. Prints how many rows were kept at each kill of each job.
+Typed: python killed_jobs.py MODEL IN FOLDER SEED. Prints how many rows were kept at each kill.
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bothways.progress import silent
 from bothways.run import stream
@@ -19,14 +20,17 @@ from bothways.use import bulk
 
 WINDOW = 40
 KILLS = 3
-OUTPUTS = (("out.npy", None), ("out.parquet", None), ("out.jsonl", 150))
+OUT = "out.parquet"
 
 
-def job(model, source, out, shard_rows=None):
-    stream.WINDOW = WINDOW
+def job(model, source, out):
+    """On the engine that users get, whose threads compute at once."""
+    stream.WINDOW, before = WINDOW, torch.get_num_threads()
+    torch.set_num_threads(2)
     silent()
-    bulk.embed(load(model, engine="reference"), source, out, shard_rows=shard_rows)
+    bulk.embed(load(model, engine="packed"), source, out)
     silent(False)
+    torch.set_num_threads(before)
 
 
 def rows_kept(out):
@@ -44,10 +48,10 @@ def child(*arguments):
     return number
 
 
-def killed(model, source, out, shard_rows, draw):
+def killed(model, source, out, draw):
     kept = []
     while len(kept) < KILLS:
-        number = child(model, source, out, shard_rows)
+        number = child(model, source, out)
         wanted = (kept[-1] if kept else 0) + int(draw.integers(1, 5)) * WINDOW
         while rows_kept(out) < wanted:
             assert os.waitpid(number, os.WNOHANG) == (0, 0), "the job ended before it could be killed"
@@ -57,14 +61,14 @@ def killed(model, source, out, shard_rows, draw):
         os.waitpid(number, 0)
         kept.append(rows_kept(out))
         assert not out.exists()
-    number = child(model, source, out, shard_rows)
+    number = child(model, source, out)
     assert os.waitpid(number, 0)[1] == 0
     return kept
 
 
 def main(model, source, folder, seed):
     draw = np.random.default_rng(int(seed))
-    print(json.dumps([killed(model, source, Path(folder, name), rows, draw) for name, rows in OUTPUTS]))
+    print(json.dumps(killed(model, source, Path(folder, OUT), draw)))
 
 
 if __name__ == "__main__":

@@ -191,6 +191,15 @@ def test_a_folder_is_replaced_only_when_told_so(tmp_path, model):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out"]
 
 
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path, model):
+    (tmp_path / "out.npy").mkdir()
+    (tmp_path / "out").write_text("mine")
+    for name, is_now in (("out.npy", "a folder"), ("out", "a file")):
+        with pytest.raises(BothwaysError, match=f"{name} is {is_now}, which what is written now cannot replace"):
+            bulk.embed(model, TEXTS[:5], tmp_path / name, overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_overwriting_replaces_shards_and_nothing_else(tmp_path, model):
     out = tmp_path / "out"
     bulk.embed(model, TEXTS, out, shard_rows=10)
@@ -351,13 +360,11 @@ def test_jobs_killed_three_times_make_the_same_bytes(killing, tmp_path, monkeypa
     typed = [sys.executable, killed_jobs.__file__, model, str(source), str(killing), "7"]
     done = subprocess.run(typed, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    kept = json.loads(done.stdout)
-    assert len(kept) == len(killed_jobs.OUTPUTS)
-    for (name, shard_rows), rows in zip(killed_jobs.OUTPUTS, kept, strict=True):
-        assert len(rows) == 3
-        assert 0 < rows[0] <= rows[1] <= rows[2] < 1000
-        killed_jobs.job(model, source, tmp_path / name, shard_rows)
-        assert content(killing / name) == content(tmp_path / name)
+    rows = json.loads(done.stdout)
+    assert len(rows) == 3
+    assert 0 < rows[0] <= rows[1] <= rows[2] < 1000
+    killed_jobs.job(model, source, tmp_path / killed_jobs.OUT)
+    assert content(killing / killed_jobs.OUT) == content(tmp_path / killed_jobs.OUT)
     assert hidden(killing) == []
 
 
@@ -390,8 +397,10 @@ class Ending:
 ENDINGS = [("a.npy", None), ("a.parquet", 30), ("a.jsonl.gz", None)]
 
 
-@pytest.mark.parametrize(("name", "shard_rows"), ENDINGS)
-@pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    ("name", "shard_rows", "error"),
+    [*((*one, Killed()) for one in ENDINGS), (*ENDINGS[0], OSError(errno.ENOSPC, "No space left on device"))],
+)
 def test_a_job_that_ends_between_any_two_steps_goes_on_to_the_same_bytes(
     tmp_path, model, name, shard_rows, error, monkeypatch
 ):

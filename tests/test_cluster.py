@@ -13,6 +13,7 @@ import pytest
 import tiny
 from bothways.errors import BothwaysError
 from bothways.run import stream
+from bothways.run.model import Model
 from bothways.use import bulk, cluster
 
 ray = pytest.importorskip("ray")
@@ -21,7 +22,8 @@ TEXTS = tiny.sentences(300, seed=6)
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.model(("classify",))
+    """On the engine that users get, which each worker makes for itself."""
+    return Model(tiny.saved(("classify",)), device="cpu", engine="packed", name="tiny")
 
 
 @pytest.fixture(scope="module", autouse=True)
