@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bothways.progress import silent
 from bothways.run.opening import load
@@ -25,8 +26,9 @@ def child(model, source, place):
     number = os.fork()
     if not number:
         silent()
+        torch.set_num_threads(2)
         adding.PASSAGES = adding.ENTRIES = 16
-        loaded = load(model, engine="reference")
+        loaded = load(model, engine="packed")
         Index.make(place, loaded, passage_tokens=16, overlap=4).add(source)
         os._exit(0)
     return number

@@ -1,5 +1,6 @@
 """What is said of families without building them is what the modules are."""
 
+import functools
 import json
 import math
 import re
@@ -25,9 +26,14 @@ SIZES = [(name, size) for name, members in families().items() for size in member
 BASE = family("bert").size("base")
 
 
-def built(config):
+@functools.cache
+def made(config):
     with torch.device("meta"):
-        return sum(value.numel() for value in build_encoder(config).parameters())
+        return build_encoder(config)
+
+
+def built(config):
+    return sum(value.numel() for value in made(config).parameters())
 
 
 # -- parameters
@@ -65,8 +71,7 @@ def test_work_is_what_the_linear_layers_and_the_products_of_attention_take():
 def test_work_is_at_least_that_of_the_matrices(name, size):
     """A token goes once through each matrix of each layer; the tables, which are looked up, take nothing."""
     config = family(name).size(size)
-    with torch.device("meta"):
-        encoder = build_encoder(config)
+    encoder = made(config)
     of_block = [
         sum(value.numel() for key, value in block.named_parameters() if value.ndim == 2 and not apart(key))
         for block in encoder.stack.blocks
