@@ -148,8 +148,8 @@ def replace_folder(new: Path, folder: Path, old: Path) -> None:
 
 def bring_back(folder: Path) -> None:
     """Gives a folder its name again, if the process that was replacing it by a new one was killed in between."""
-    if not folder.exists() and _old(folder).is_dir():
-        with suppress(OSError):
+    with suppress(OSError, ValueError):  # a name that nothing can have, or a place where nothing may be written
+        if not folder.exists() and _old(folder).is_dir():
             _old(folder).rename(folder)
 
 

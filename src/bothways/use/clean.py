@@ -7,7 +7,6 @@ killed goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from bothways.paths import as_path
 from bothways.progress import progress
 from bothways.report.corpus_page import corpus_page
 from bothways.report.page import write_page
-from bothways.run.files import alone, as_json
+from bothways.run.files import alone, as_json, read_json
 from bothways.run.stream import Workers, in_order
 from bothways.text.cleaning.draft import Draft, Reading, differing
 from bothways.text.cleaning.sift import judge, write
@@ -158,9 +157,11 @@ def cleaned(plan: CleaningPlan, sources: Sequence[Source], folder: Path, text: s
 
 def _again(folder: Path, identity: dict[str, Any], documents: Iterator[tuple[Document, int]]) -> Cleaned:
     """A corpus that is finished already: the same call finds it there."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    if card.get("recipe") != identity:
-        told = differing(card.get("recipe", {}), identity)
+    card = read_json(folder / CARD)
+    if not isinstance(card, dict) or "recipe" not in card:
+        raise BothwaysError(f"{folder} holds something that is not a cleaned corpus; give a new or empty folder")
+    if card["recipe"] != identity:
+        told = differing(card["recipe"], identity)
         raise BothwaysError(f"{folder} was cleaned otherwise ({told}); give the same, another folder, or overwrite")
     reading = Reading()
     for document, _ in documents:
