@@ -174,7 +174,7 @@ class Embed:
             )
         if "simcse" in names and not _drops(model):
             raise BothwaysError(
-                f"simcse tells a text from others by dropout, and {model.name} has none: give --dropout 0.1 (in Python "
+                "simcse tells a text from others by dropout, and the base has none: give --dropout 0.1 (in Python "
                 "dropout=0.1)"
             )
         of = "" if learned is train else f", {len(learned):,} texts of them"
