@@ -24,6 +24,7 @@ from bothways.learn.objectives.protocol import Forward
 from bothways.learn.tasks.classify import Classify
 from bothways.learn.tasks.labels import balanced_numbers, class_names, stratified_split
 from bothways.run.answering.classify import class_logits, tempered
+from bothways.run.sentence_folder import SentenceRecipe
 from bothways.text.markers import mark
 from learner_tasks import assert_resumes_exactly, step_of
 
@@ -393,6 +394,26 @@ def test_a_text_that_may_not_be_cut_is_told_with_its_line(tmp_path):
             truncation="error",
             steps=1,
         )
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "hint"),
+    [
+        (tiny.model(()), {}, ""),
+        (tiny.model((), pooler=None), {}, "this base has no pooler that learned anything: --reads mean"),
+        (tiny.model((), pooler=None), {"reads": "first"}, ""),
+        (
+            tiny.model((), recipe=SentenceRecipe("mean", stated=True)),
+            {},
+            "to be read by the mean of its tokens: --reads mean",
+        ),
+    ],
+    ids=["pooled", "no pooler", "asked for", "sentences"],
+)
+def test_what_a_base_is_better_read_by_is_told(base, settings, hint, capsys):
+    bw.finetune("classify", base=base, train=one_rows(), dev=one_rows(30), steps=1, **settings)
+    told = capsys.readouterr().err
+    assert (hint in told) if hint else ("--reads" not in told)
 
 
 # -- saved and resumed

@@ -84,21 +84,23 @@ def _from(steps: tuple[tuple[int, float], ...], value: int) -> float:
 def mean_told(start: Model, model: Model, reads: str | None) -> str:
     """A sentence on what may suit a base better than what its new head reads; empty where there is nothing to say.
 
-    Encoders of sentence vectors were mostly trained through the mean of their tokens. What BERT's head reads of them,
-    the first token through a pooler, had no part in it.
+    Encoders of sentence vectors were mostly trained through the mean of their tokens, and where no next sentence was
+    learned there is no pooler. What BERT's head reads, the first token through a pooler, had no part in either.
 
     Args:
         start: The base.
         model: What is to be trained.
         reads: What the head was asked to read; None where nobody asked.
     """
-    by_mean = start.sentence.stated and start.sentence.pooling == "mean" and start.task is None
     scoring = [head for kind, head in model.head_configs.items() if kind == "classify"]
-    if reads is not None or not by_mean or all(head.reads == "mean" for head in scoring):
+    by_mean = start.sentence.stated and start.sentence.pooling == "mean" and start.task is None
+    unpooled = start.encoder.pooler is None and any(head.reads == "pooled" for head in scoring)
+    if reads is not None or not (by_mean or unpooled) or all(head.reads == "mean" for head in scoring):
         return ""
+    why = "was trained to be read by the mean of its tokens" if by_mean else "has no pooler that learned anything"
     return (
-        "this base was trained to be read by the mean of its tokens: --reads mean (in Python reads='mean') often "
-        "scores better, above all after few steps, but only Bothways opens such a head"
+        f"this base {why}: --reads mean (in Python reads='mean') often scores better, above all after few steps, but "
+        "only Bothways opens such a head"
     )
 
 
