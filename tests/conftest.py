@@ -22,8 +22,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _plain_torch_answers():
-    """Most tests compare answers to the bit, before saving and after: what is opened runs in plain torch."""
+def _plain_torch_answers_and_pages_stay_empty():
+    """What is opened runs in plain torch, as most tests compare answers to the bit, before saving and after.
+
+    And the page at the end of a run is not drawn: it takes as long as training does here, and few tests look at it.
+    """
     if find_spec("torch") is None:
         yield
         return
@@ -31,16 +34,6 @@ def _plain_torch_answers():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(choice.FASTEST, "cpu", "reference")
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _pages_of_runs_are_empty():
-    """Drawing the page at the end of a run takes as long as training does here, and few tests look at it."""
-    if find_spec("torch") is None:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
         for module in ENDING_WITH_A_PAGE:
             patch.setattr(f"{module}.leave_report", lambda run: (run / "report.html").touch())
         yield
