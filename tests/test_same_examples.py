@@ -23,6 +23,7 @@ KINDS = [
     {"objective": "mlm"},
     {"objective": "mlm", "mask_unit": "span", "sequences": "full-sentences"},
     {"objective": "mlm+nsp", "mask_unit": "word"},
+    {"objective": "mlm", "mask_order": "permuted", "mask_rate": 0.3},
     {"objective": "mlm+sop", "mask_rate": 0.3},
     {"objective": "rtd"},
     {"objective": "rtd+sop", "mask_unit": "word"},
@@ -79,9 +80,9 @@ def one_of(batch, targets, row):
     for name, values in targets.items():
         if name == "mlm.places":
             parts[name] = values[first:last] - begin
-        elif name in ("mlm.labels", "rtd.draws"):
+        elif name in ("mlm.labels", "mlm.turns", "rtd.draws"):
             parts[name] = values[first:last]
-        else:
+        elif name not in ("mlm.given", "mlm.guessing"):  # made of the others
             parts[name] = values[begin:end] if name == "rtd.originals" else values[row : row + 1]
     return {name: values.tolist() for name, values in parts.items()}
 

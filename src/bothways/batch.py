@@ -48,6 +48,8 @@ class TokenBatch:
         starts: ``(S + 1,)`` where each sequence begins; the last entry is T. Always NumPy, on the host.
         rows: ``(S,)`` the place of each sequence in the input it came from. Always NumPy, on the host.
         global_tokens: ``(T,)`` booleans, for families whose attention has global tokens, else None.
+        sight: ``(3, T)`` integers, where not every token sees every other of its sequence, else None: each token's
+            clock, and from which time on and until before which it is seen (`bothways.model.parts.sight`).
     """
 
     token_ids: Array
@@ -56,6 +58,7 @@ class TokenBatch:
     starts: np.ndarray
     rows: np.ndarray
     global_tokens: Array | None = None
+    sight: Array | None = None
 
     @property
     def tokens(self) -> int:

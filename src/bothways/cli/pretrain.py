@@ -44,7 +44,15 @@ from bothways.cli.options import (
     training,
 )
 from bothways.cli.reading import named_files
-from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
+from bothways.learn.objectives.choices import (
+    GeneratorTables,
+    MaskDecoder,
+    MaskOrder,
+    MaskUnit,
+    Parallel,
+    Sequences,
+    SoftTargets,
+)
 from bothways.progress import speaks
 
 EXAMPLES = [
@@ -87,6 +95,10 @@ def pretrain(
     mask_unit: Annotated[MaskUnit, learned("--mask-unit", None, "What is masked as a whole.")] = "token",
     static_masks: Annotated[
         int | None, learned("--static-masks", "COPIES", "Mask once in so many ways; else anew in every epoch.")
+    ] = None,
+    mask_order: Annotated[
+        MaskOrder | None,
+        learned("--mask-order", None, "Each without the others, or one by one; as the family's paper."),
     ] = None,
     mask_decoder: Annotated[
         MaskDecoder | None, learned("--mask-decoder", None, "How masked tokens are guessed; as the family's paper.")

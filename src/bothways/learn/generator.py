@@ -83,6 +83,11 @@ def check_generator(settings: ObjectiveSettings, keep: bool) -> None:
             f"mask_decoder is about masked tokens, but the objective is {settings.objective}; leave it out, or "
             "learn mlm"
         )
+    if settings.mask_order == "permuted" and "mlm" not in settings.parts:
+        raise BothwaysError(
+            f"mask_order is about the masked tokens of mlm, but the objective is {settings.objective}; leave it out, "
+            "or learn mlm"
+        )
 
 
 def starting_generator(

@@ -16,7 +16,15 @@ from bothways.learn.checkpoint import Checkpoint
 from bothways.learn.generator import check_generator, finished, starting_generator, trained_parts
 from bothways.learn.insight import Insight, few
 from bothways.learn.loop import History, train
-from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Parallel, Sequences, SoftTargets
+from bothways.learn.objectives.choices import (
+    GeneratorTables,
+    MaskDecoder,
+    MaskOrder,
+    MaskUnit,
+    Parallel,
+    Sequences,
+    SoftTargets,
+)
 from bothways.learn.objectives.pairs import Pairs
 from bothways.learn.objectives.recipe import Recipe, check_objectives, recipe
 from bothways.learn.objectives.settings import ObjectiveSettings, as_texts, as_weights
@@ -96,6 +104,7 @@ def pretrain(
     mask_rate_end: float | None = None,
     mask_unit: MaskUnit = "token",
     static_masks: int | None = None,
+    mask_order: MaskOrder | None = None,
     mask_decoder: MaskDecoder | None = None,
     generator_size: float | None = None,
     generator_tables: GeneratorTables | None = None,
@@ -164,6 +173,8 @@ def pretrain(
         mask_unit: What is masked as a whole: ``"token"``, ``"word"`` or ``"span"``.
         static_masks: Copies of the corpus, each masked in its own way, that the epochs go round; None masks anew in
             every epoch.
+        mask_order: ``"at-once"`` guesses each masked token without the others, ``"permuted"`` one after the other in
+            random order, as MPNet does; None as the family.
         mask_decoder: ``"enhanced"`` guesses masked tokens as DeBERTa does, ``"plain"`` as BERT; None as the family.
         generator_size: Width of the generator of ``rtd`` as a share of the discriminator's, with as many layers. None
             for that of the family's published generators or paper, else a quarter.

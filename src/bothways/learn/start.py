@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 
 from bothways.errors import BothwaysError
-from bothways.learn.objectives.choices import MaskDecoder
+from bothways.learn.objectives.choices import MaskDecoder, MaskOrder
 from bothways.learn.objectives.distil.student import student_of
 from bothways.learn.objectives.recipe import OBJECTIVES
 from bothways.learn.objectives.rtd import usual_rate
@@ -26,6 +26,7 @@ from bothways.model.counts import parameter_count
 from bothways.model.families import family as family_of
 from bothways.model.heads.enhanced_mask_decoder import refusal, with_positions
 from bothways.model.neighbours import AttentionStart, check_attention_start
+from bothways.model.parts.sight import refusal as sight_refusal
 from bothways.progress import say
 from bothways.run.model import Model
 from bothways.run.new import suited_start
@@ -271,7 +272,7 @@ def settled(
         # a teacher's soft targets train the head too, on plain hidden states
         usual = "plain" if "distil" in settings.parts else _usual_decoder(config, start)
         decoder = settings.mask_decoder or usual
-        changes["mask_decoder"] = decoder
+        changes |= {"mask_decoder": decoder, "mask_order": _order(replace(settings, mask_decoder=decoder), config)}
         if decoder == "enhanced":
             config = with_positions(config, settings.max_length)
             if why := refusal(config):
@@ -285,6 +286,24 @@ def _usual_decoder(config: EncoderConfig, start: Model | None) -> MaskDecoder:
     if head and not (tables.positions and not tables.positions_added):  # a table beside the tokens is there to be read
         return head.decoder
     return "plain" if refusal(with_positions(config)) else family_of(config.family).mask_decoder
+
+
+def _order(settings: ObjectiveSettings, config: EncoderConfig) -> MaskOrder:
+    """Whether masked tokens are guessed at once or one by one: what is asked for, else as in the family's paper.
+
+    Raises:
+        BothwaysError: One by one is asked for, and something else that does not go with it.
+    """
+    if settings.mask_order == "at-once":
+        return "at-once"
+    why = sight_refusal(config)
+    if taught := [name for name in settings.parts if OBJECTIVES[name].compare]:
+        why = f"{taught[0]} compares the tokens of a text with a teacher's"
+    elif settings.mask_decoder == "enhanced":
+        why = "the enhanced mask decoder guesses all at once"
+    if why and settings.mask_order:
+        raise BothwaysError(f"masked tokens cannot be guessed one by one here: {why}; leave mask_order out")
+    return "at-once" if why else family_of(config.family).mask_order if settings.mask_order is None else "permuted"
 
 
 def starting_model(

@@ -16,6 +16,7 @@ from bothways.errors import BothwaysError
 from bothways.model.config import EncoderConfig
 from bothways.model.parts.context import Context
 from bothways.model.parts.devices import sent, sums
+from bothways.model.parts.sight import refusal as sight_refusal
 from bothways.model.parts.stack import Stack
 
 
@@ -158,9 +159,14 @@ class Encoder(nn.Module):
 
     def at_door(self, batch: TokenBatch) -> TokenBatch:
         """The batch with its token arrays as tensors on this encoder's device, checked against its tables."""
-        if self.config.longest is not None and batch.longest > self.config.longest:
+        longest = batch.longest
+        if batch.sight is not None:
+            if why := sight_refusal(self.config):
+                raise BothwaysError(why)
+            longest = int(np.asarray(batch.positions).max(initial=-1)) + 1  # tokens may share places
+        if self.config.longest is not None and longest > self.config.longest:
             raise BothwaysError(
-                f"a sequence has {batch.longest} tokens, but this model takes at most {self.config.longest}; "
+                f"a sequence has {longest} tokens, but this model takes at most {self.config.longest}; "
                 "cut it (max_length, truncation) or use a model with more positions"
             )
         if not batch.lengths.all():
@@ -175,8 +181,14 @@ class Encoder(nn.Module):
         )
         chosen = batch.global_tokens
         global_tokens = None if chosen is None else sent(chosen, device, torch.bool)
+        sight = None if batch.sight is None else sent(batch.sight, device, torch.int64)
         return replace(
-            batch, token_ids=token_ids, segment_ids=segment_ids, positions=positions, global_tokens=global_tokens
+            batch,
+            token_ids=token_ids,
+            segment_ids=segment_ids,
+            positions=positions,
+            global_tokens=global_tokens,
+            sight=sight,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 Sequences = Literal["blocks", "full-sentences", "doc-sentences"]
 MaskUnit = Literal["token", "word", "span"]
+MaskOrder = Literal["at-once", "permuted"]
 MaskDecoder = Literal["plain", "enhanced"]
 GeneratorTables = Literal["shared", "disentangled", "own"]
 SoftTargets = Literal["all", "masked"]

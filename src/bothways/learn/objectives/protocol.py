@@ -67,8 +67,9 @@ class EncoderObjective(Protocol):
 
     One whose head takes many multiplications also says how many: ``work(config, targets)``, for the forward pass. One
     that looks at the last hidden states of some tokens only says of which: ``looks_at(model, batch, targets)``,
-    ascending. One that trains something else beside the encoder makes it: ``modules()``, by name. One that compares
-    with a teacher says which of its hidden states it ``reads``.
+    ascending. One whose guesses need more tokens than a text has says what the encoder is given instead, as many
+    sequences in the same order: ``given(batch, targets)``. One that trains something else beside the encoder makes it:
+    ``modules()``, by name. One that compares with a teacher says which of its hidden states it ``reads``.
 
     Attributes:
         name: As on the command line; its targets are called ``name.something``.
@@ -205,7 +206,7 @@ class Together:
     def work(self, model: nn.ModuleDict, item: Item) -> float:
         """Multiplications of an item's products, forward and backward, as `bothways.learn.utilisation` counts them."""
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
-        batch, targets = item
+        batch, targets = item = self._given(item)
         trained = any(parameter.requires_grad for parameter in encoder.parameters())
         places = wanted(model, self.objectives, item)
         total = (TRAINED if trained else 1) * batch_work(
@@ -243,12 +244,19 @@ class Together:
         losses: dict[str, Loss] = {}
         if self.before is not None:
             losses, item = self.before.rewrite(model, item)
-        batch, targets = item
+        batch, targets = item = self._given(item)
         encoder: Encoder = model["encoder"]  # type: ignore[assignment]
         taught = self.teacher.forward(batch, targets, hidden=self._hidden) if self.teacher else None
         forward = Forward(encoder, batch, encoded(model, self.objectives, item), taught)
         losses |= {objective.name: objective.loss(model, forward, targets) for objective in self.objectives}
         return losses, item
+
+    def _given(self, item: Item) -> Item:
+        batch, targets = item
+        for objective in self.objectives:
+            if hasattr(objective, "given"):
+                batch = objective.given(batch, targets)
+        return batch, targets
 
 
 def wanted(model: nn.ModuleDict, objectives: Sequence[EncoderObjective], item: Item) -> np.ndarray | None:

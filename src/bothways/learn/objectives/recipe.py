@@ -47,7 +47,8 @@ class Wanted:
 
 
 def _masked_tokens(settings: ObjectiveSettings, tokenizer: Tokenizer) -> list[EncoderObjective]:
-    return [MaskedTokens(masking_of(settings, tokenizer), settings.mask_decoder or "plain")]
+    order, decoder = settings.mask_order or "at-once", settings.mask_decoder or "plain"
+    return [MaskedTokens(masking_of(settings, tokenizer), decoder, order)]
 
 
 OBJECTIVES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from bothways.errors import BothwaysError, closest
-from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskUnit, Sequences, SoftTargets
+from bothways.learn.objectives.choices import GeneratorTables, MaskDecoder, MaskOrder, MaskUnit, Sequences, SoftTargets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class ObjectiveSettings:
         mask_unit: What is masked as a whole: ``"token"``, ``"word"`` or ``"span"``.
         static_masks: Copies of the corpus with masks (and pairs) of their own that the epochs go round, as BERT's ten;
             None makes new ones in every epoch.
+        mask_order: ``"at-once"``, each masked token is guessed without the others; ``"permuted"``, one after the other
+            in random order (Song et al. 2020, "MPNet"); None does as the family's paper.
         mask_decoder: ``"enhanced"`` for DeBERTa's, ``"plain"``; None does as the family's paper.
         generator_size: Width of ELECTRA's generator as a share of its discriminator's; None for a quarter.
         generator_tables: What it shares with the discriminator: ``"shared"`` tables, ``"disentangled"`` ones
@@ -46,6 +48,7 @@ class ObjectiveSettings:
     mask_rate_end: float | None = None
     mask_unit: MaskUnit = "token"
     static_masks: int | None = None
+    mask_order: MaskOrder | None = None
     mask_decoder: MaskDecoder | None = None
     generator_size: float | None = None
     generator_tables: GeneratorTables | None = None
@@ -87,6 +90,8 @@ class ObjectiveSettings:
     def identity(self) -> dict[str, Any]:
         """What a run's numbers depend on, as JSON can hold it."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "teacher_cache"}
+        if self.mask_order != "permuted":
+            del values["mask_order"]  # as of runs that had no choice
         return values | {"objective": "+".join(self.parts), "loss_weights": dict(self.loss_weights)}
 
     def _check(self, name: str, right: bool, wanted: str) -> None:
@@ -122,6 +127,7 @@ def as_texts(weights: Mapping[str, float]) -> list[str]:
 _CHOICES = {
     "sequences": Sequences,
     "mask_unit": MaskUnit,
+    "mask_order": MaskOrder,
     "mask_decoder": MaskDecoder,
     "generator_tables": GeneratorTables,
     "soft_targets": SoftTargets,

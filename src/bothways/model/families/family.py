@@ -90,6 +90,7 @@ class Family:
             the first that fits is taken.
         objectives: How the paper pre-trains it.
         tokenizer: Kind of its tokenizer.
+        mask_order: How its paper guesses masked tokens: all at once, or one after the other in a permuted order.
         mask_decoder: What its paper guesses masked tokens from, as `HeadConfig` says it.
         generator: How a generator is made beside an encoder of it.
         stated: Millions of parameters that its authors state, by size; shown beside the counted ones.
@@ -110,6 +111,7 @@ class Family:
     heads: dict[str, FamilyHead]
     objectives: tuple[str, ...]
     tokenizer: str
+    mask_order: Literal["at-once", "permuted"] = "at-once"
     mask_decoder: Literal["plain", "enhanced"] = "plain"
     generator: GeneratorPlan = GeneratorPlan()
     stated: dict[str, int] = field(default_factory=dict)

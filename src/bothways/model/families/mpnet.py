@@ -10,7 +10,8 @@ Differences from BERT:
 - BERT's WordPiece vocabulary with RoBERTa's special tokens: ``<s> A </s>``, ``<s> A </s></s> B </s>``;
 - the masked-token head has the exact GELU, whatever the blocks have;
 - the classification head reads the first token through a linear layer and tanh of its own;
-- pre-trained on masked and permuted tokens.
+- masked tokens are guessed one after the other in a random order, each seeing those before it
+  (`bothways.learn.objectives.permuting`).
 
 `transformers` computes 32 buckets up to distance 128, and an offset of 2 after padding id 1, whatever else a
 configuration might say; anything else is a composition that Bothways alone opens.
@@ -95,6 +96,7 @@ FAMILY = Family(
     heads=HEADS,
     objectives=("mlm",),
     tokenizer="wordpiece",
+    mask_order="permuted",
     stated={"base": 110},
     names=NAMES,
     from_hf=from_hf,

@@ -126,7 +126,7 @@ def _dense(
     score: Score | None,
     weights: list[Tensor] | None,
 ) -> Tensor:
-    q, k, v = (_rectangle(x, piece) for x in (q, k, v))
+    q, k, v = (in_rectangle(x, piece) for x in (q, k, v))
     scores = (q * scale) @ k.transpose(-1, -2)  # (N, H, L, L)
     if score is not None:
         scores = scores + score(q, k)
@@ -147,12 +147,12 @@ def _fused(
     score: Score | None,
     weights: list[Tensor] | None,
 ) -> Tensor:
-    q, k, v = (_rectangle(x, piece) for x in (q, k, v))
+    q, k, v = (in_rectangle(x, piece) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
     return out.transpose(1, 2).reshape(-1, *out.shape[1::2])
 
 
-def _rectangle(x: Tensor, piece: Rectangle) -> Tensor:
+def in_rectangle(x: Tensor, piece: Rectangle) -> Tensor:
     """From ``(N · L, H, K)`` to ``(N, H, L, K)``, a view."""
     return x.unflatten(0, (piece.sequences, piece.length)).transpose(1, 2)
 

@@ -5,10 +5,13 @@ Shapes: T tokens, H heads, K head width, D = H · K model width.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from bothways.model.parts.attend import Score, attend
 from bothways.model.parts.context import Context
+from bothways.model.parts.sight import attend_in_sight
 
 
 class Attention(nn.Module):
@@ -49,12 +52,17 @@ class Attention(nn.Module):
 
     def mix(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, context: Context, layer: int) -> Tensor:
         """The mixed values ``(T, D)`` of queries, keys and values ``(T, H, K)``."""
+        dropout = self.dropout if self.training else 0.0
+        if context.sight is not None:
+            factor = 1 / math.sqrt(q_THK.shape[-1]) if self.scale is None else self.scale
+            seen = context.plan, context.sight, factor
+            return attend_in_sight(q_THK, k_THK, v_THK, *seen, dropout=dropout, added=context.prepared).flatten(1)
         mixed_THK = attend(
             q_THK,
             k_THK,
             v_THK,
             context.plan,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
             scale=self.scale,
             score=self.score(context, layer),
             weights=context.weights(layer),

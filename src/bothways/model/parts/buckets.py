@@ -55,13 +55,30 @@ class DistanceBias(nn.Module):
         self.table = nn.Embedding(buckets, heads)
         self.max_distance = max_distance
 
-    def prepare(self, context: Context) -> Biases:
-        """The biases of every length in the batch, made once for all layers."""
+    def prepare(self, context: Context) -> Biases | list[Tensor]:
+        """The biases of every length in the batch, made once for all layers.
+
+        Where tokens do not see all others their places need not be in order: then for each rectangle ``(N, H, L, L)``.
+        """
+        if context.sight is not None:
+            return self._by_place(context)
         lengths = sorted({piece.length for piece in context.plan})
         places = torch.arange(max(lengths, default=0))  # on the host, whose logarithms are the same everywhere
         buckets_LL = bucket_of(places - places[:, None], self.table.num_embeddings, self.max_distance)
         bias_HLL = in_compute_type(self.table(buckets_LL.to(self.table.weight.device))).permute(2, 0, 1).contiguous()
         return {length: bias_HLL[:, :length, :length] for length in lengths}  # a shorter sequence has a corner of it
+
+    def _by_place(self, context: Context) -> list[Tensor]:
+        longest = max((piece.length for piece in context.plan), default=0)
+        distances = torch.arange(-longest, longest + 1)
+        bucket_of_each = bucket_of(distances, self.table.num_embeddings, self.max_distance)
+        bucket_of_each = bucket_of_each.to(self.table.weight.device)
+        found = []
+        for start, sequences, length in context.plan:
+            places_NL = context.positions[start : start + sequences * length].unflatten(0, (sequences, length))
+            buckets_NLL = bucket_of_each[places_NL[:, None] - places_NL[:, :, None] + longest]
+            found.append(in_compute_type(self.table(buckets_NLL)).permute(0, 3, 1, 2))
+        return found
 
 
 class BucketAttention(Attention):

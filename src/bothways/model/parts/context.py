@@ -25,6 +25,7 @@ class Context:
         starts: ``(S + 1,)`` where each sequence begins, on the host.
         positions: ``(T,)`` the place of each token in its sequence.
         global_tokens: ``(T,)`` booleans, which tokens see and are seen by all, or None.
+        sight: ``(3, T)`` integers, when each token is seen (`bothways.model.parts.sight`), or None: always.
         places: ``(M,)`` the tokens that are wanted after attention, in the last layer; None for all.
         prepared: What the encoder's position scheme computed once for all layers; None without one.
         attentions: For each layer the list that its attention weights ``(H, L, L)`` of each sequence are appended to;
@@ -35,6 +36,7 @@ class Context:
     starts: np.ndarray
     positions: Tensor
     global_tokens: Tensor | None = None
+    sight: Tensor | None = None
     places: Tensor | None = None
     prepared: Any = None
     attentions: list[list[Tensor]] | None = None
@@ -48,7 +50,8 @@ class Context:
             layers: If given, attention weights are kept of so many layers.
         """
         kept: list[list[Tensor]] | None = None if layers is None else [[] for _ in range(layers)]
-        return cls(plan_of(batch), batch.starts, batch.positions, batch.global_tokens, attentions=kept)
+        chosen = batch.global_tokens, batch.sight
+        return cls(plan_of(batch), batch.starts, batch.positions, *chosen, attentions=kept)
 
     def wanted(self, x_TD: Tensor) -> Tensor:
         """``(M, D)`` of ``(T, D)``, or all of it where all is wanted.
