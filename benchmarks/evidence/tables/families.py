@@ -29,10 +29,11 @@ TOLD = {"mlm": "BERT"}
 TEXT = f"""Bodies of 4 layers of 256, four heads and a feed-forward width of 1,024 in every family, each with its own
 positions, norms, activation and objective, 10 million tokens, everything else as in the first table, trained on one
 machine. BERT learns masked tokens alone, as do ModernBERT and MPNet's body, which guesses them in a permuted order as
-MPNet; ALBERT's layers share their weights and its embeddings are 128 wide; DeBERTa has its enhanced mask decoder. All but ModernBERT, whose rotations let no head
-begin so, begin with heads that look at neighbours. All are classified by one linear layer over the mean of the tokens
-(in tags ModernBERT has a layer more). Tokens a second are in [the benchmarks](../benchmarks/README.md), where nothing
-else runs; memory is the peak of a process that takes {MEASURED} steps of the pre-training and does nothing else."""
+MPNet; ALBERT's layers share their weights and its embeddings are 128 wide; DeBERTa has its enhanced mask decoder. All
+but ModernBERT, whose rotations let no head begin so, begin with heads that look at neighbours. All are classified by
+one linear layer over the mean of the tokens (in tags ModernBERT has a layer more). Tokens a second are in [the
+benchmarks](../benchmarks/README.md), where nothing else runs; memory is the peak of a process that takes {MEASURED}
+steps of the pre-training and does nothing else."""
 
 
 def cells() -> Iterator[Cell]:
