@@ -120,10 +120,13 @@ def lines(
 
 
 def picture(name: str, found: Mapping[str, Result], rows: Iterable[str], tasks: Iterable[str]) -> str:
-    """The scores of all rows, a panel a task, and what the simple ones reach."""
+    """The scores of all rows, a panel a task, and what the simple ones reach, but for the most frequent answer's.
+
+    That one lies so far to the left that nothing else could be told apart.
+    """
     panels: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
-        simple = {each: [score] for each, score in found.get(f"baselines: {task}", {}).items()}
+        simple = {each: [score] for each, score in found.get(f"baselines: {task}", {}).items() if each != "majority"}
         panels[PROBES[task].said] = {row: scores(found, row, task) for row in rows} | simple
     return dots(name, panels, "Each row's scores on each task, seed by seed; a stroke is their mean")
 

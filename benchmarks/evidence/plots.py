@@ -17,13 +17,14 @@ WIDEST = 11.0
 """Inches."""
 
 
-def dots(name: str, panels: Panels, said: str) -> str:
+def dots(name: str, panels: Panels, said: str, *, alike: bool = False) -> str:
     """Draws the scores of all rows.
 
     Args:
         name: Of the picture.
         panels: What is drawn.
         said: What one sees, for who sees no pictures.
+        alike: Whether all panels have one scale.
 
     Returns:
         The line of the page; nothing where there is nothing to see.
@@ -33,7 +34,7 @@ def dots(name: str, panels: Panels, said: str) -> str:
     if len(rows) < 2 or not shown:
         return ""
     width = min(2.1 * len(shown) + 1.9, WIDEST)
-    with picture(name, (width, 0.27 * len(rows) + 1.2), len(shown)) as (path, every):
+    with picture(name, (width, 0.27 * len(rows) + 1.2), len(shown), alike) as (path, every):
         for axes, title in zip(every, shown, strict=True):
             for place, row in enumerate(reversed(rows)):
                 seeds = panels[title].get(row) or ()
@@ -42,6 +43,8 @@ def dots(name: str, panels: Panels, said: str) -> str:
                     axes.plot(statistics.mean(seeds), place, "|", color=COLOUR, markersize=11, markeredgewidth=2)
             axes.set_title(title.replace(", ", "\n").replace(" from ", "\nfrom "), fontsize=9)
             axes.grid(axis="x", color=QUIET, linewidth=0.6)
+            axes.xaxis.get_major_locator().set_params(nbins=3)
+            axes.tick_params(axis="x", labelsize=8)
         every[0].set_yticks(range(len(rows)), list(reversed(rows)))
         every[0].set_ylim(-0.6, len(rows) - 0.4)
     return f"![{said}]({path.name})"
@@ -66,15 +69,16 @@ def curves(name: str, panels: Mapping[str, Mapping[str, Sequence[float]]], along
 
 
 @contextmanager
-def picture(name: str, size: tuple[float, float], panels: int) -> Any:
-    """The file of a picture and its axes side by side; it is written when the block ends."""
+def picture(name: str, size: tuple[float, float], panels: int, alike: bool = False) -> Any:
+    """The file of a picture and its axes side by side, of one scale or not; it is written when the block ends."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
     mpl.rcParams.update({"svg.hashsalt": "bothways", "svg.fonttype": "none", "font.size": 9})
-    figure, found = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    shared = {"sharex": alike, "sharey": True}
+    figure, found = plt.subplots(1, panels, figsize=size, squeeze=False, layout="constrained", **shared)
     path: Path = DOCS / f"evidence-{name}.svg"
     yield path, list(found[0])
     for axes in found[0]:

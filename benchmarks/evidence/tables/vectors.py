@@ -104,7 +104,10 @@ def page(found: Mapping[str, Result]) -> Blocks:
     ]
     panels = {pooling: {told[what]: scores(found, what, pooling) for what in (*WAYS, "cross")} for pooling in POOLINGS}
     picture = dots(
-        "vectors", panels, "Spearman of each objective with each pooling, seed by seed; a stroke is the mean"
+        "vectors",
+        panels,
+        "Spearman of each objective with each pooling, seed by seed; a stroke is the mean",
+        alike=True,
     )
     parts = [TEXT, markdown(["learned", *POOLINGS], body), claims(found), picture]
     parts += [markdown(["learned, mean", "cosine of random pairs", "uniformity"], lie), COST]
