@@ -31,20 +31,21 @@ TRICKS: dict[str, dict[str, Any]] = {
     "layer-wise decay 0.8": {"layer_decay": 0.8, "learning_rate": 3 * RATE},
     "top layer anew": {"reinit_layers": 1},
     "the mean is read": {"reads": "mean"},
-    "LoRA, rank 8": {"lora": 8, "learning_rate": 1e-3, "reads": "mean"},
-    "frozen encoder": {"freeze": True, "learning_rate": 1e-3, "reads": "mean"},
+    "LoRA, rank 8": {"lora": 8, "learning_rate": 30 * RATE, "reads": "mean"},
+    "frozen encoder": {"freeze": True, "learning_rate": 100 * RATE, "reads": "mean"},
 }
 ONLY = {"CRF": ("conll2003",), "the mean is read": ("sst2", "rte")}
 """Tasks of tricks that are not for all: taggers read every token."""
 FEW, OF, WAYS = (8, 16, 64), ("agnews", "trec"), ("TF-IDF", "vectors, solved", "plain", "few-shot")
 
 TEXT = f"""all-MiniLM-L6-v2, {EXAMPLES:,} examples ({FEWER:,} of RTE), {EPOCHS} epochs, dropout 0.1, three seeds, mean
-and deviation; the last weights are scored once. Rates are those that suit the trick: {RATE:g}, three times that for
-the top layer where rates decay downwards, 1e-3 for LoRA and the frozen encoder. What learns neither the encoder nor
-its pooler reads the mean of the tokens, as the base was trained to be read; the row that reads it alone shows what of
-their scores is due to that. FGM and R-Drop compute every step twice and SiFT three times, which other tricks could
-spend on epochs. An average with 0.9 is over some ten steps, with 0.99 over a hundred, more than half of these runs. p
-is of a sign-flip test over tasks and seeds together; three tasks are too few to say what others would show."""
+and deviation; the last weights are scored once. Rates are those that suit the trick: {RATE:g}, three times that for the
+top layer where rates decay downwards, thirty times that for LoRA, a hundred times for the head of a frozen encoder.
+What learns neither the encoder nor its pooler reads the mean of the tokens, as the base was trained to be read; the row
+that reads it alone shows what of their scores is due to that. FGM and R-Drop compute every step twice and SiFT three
+times, which other tricks could spend on epochs. An average with 0.9 is over some ten steps, with 0.99 over a hundred,
+more than half of these runs. p is of a sign-flip test over tasks and seeds together; three tasks are too few to say
+what others would show."""
 FEW_TEXT = """With 8, 16 and 64 examples a class: TF-IDF with logistic regression; logistic regression of the encoder's
 vectors as they are; plain fine-tuning (20 epochs, steps of 8, the mean of the tokens); and `few_shot`, which learns
 from pairs of examples and solves the classifier (SetFit's idea, Tunstall et al. 2022). Three draws of the examples.
