@@ -19,10 +19,10 @@ def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0, 
 
     A head alone bears 1e-2, and needs it in few epochs: from 2,000 examples of CoNLL-2003, TREC and SST-2 a frozen
     all-MiniLM-L6-v2 reached 0.51, 0.81 and 0.82 with it on held-out ones, and 0.26, 0.71 and 0.80 with 1e-3. Low-rank
-    updates want far more than what learns everywhere: 0.73, 0.93 and 0.84 there with 3e-3, and 0.52, 0.90 and 0.83 with
-    1e-3; all-mpnet-base-v2 had 0.95 of TREC with 2e-3, 0.92 with 9e-4 and 0.90 with 3e-4. Hu et al. 2022 (table 9) take
-    4e-4 and 5e-4 at width 768, for ten times the epochs. Where lower layers learn more slowly, the highest rate is three
-    times the usual: Clark et al. 2020 (table 7) take 1e-4 at width 768.
+    updates want far more than what learns everywhere: 0.73, 0.93 and 0.84 there with 3e-3, and 0.52, 0.90 and 0.83
+    with 1e-3; all-mpnet-base-v2 had 0.95 of TREC with 2e-3, 0.92 with 9e-4 and 0.90 with 3e-4. Hu et al. 2022 (table 9)
+    take 4e-4 and 5e-4 at width 768, for ten times the epochs. Where lower layers learn more slowly, the highest rate is
+    three times the usual: Clark et al. 2020 (table 7) take 1e-4 at width 768.
 
     Args:
         width: Of the encoder.
