@@ -99,6 +99,7 @@ def settings(job: Job) -> dict[str, Any]:
         "batch_size": job.batch,
         "max_length": job.length,
         "learning_rate": job.rate,
+        "head_rate": 1.0,  # as the others have it
         "weight_decay": DECAY,
         "warmup": WARMUP,
         "dropout": job.dropout,

@@ -46,9 +46,9 @@ def test_a_run_has_the_schedule_that_its_settings_name():
     assert history.values("rate") == pytest.approx([0.0025, 0.005, 0.0075, *[0.01] * 9])
 
 
-def scaled(model, decay):
+def scaled(model, decay, head_rate=None):
     """The share of the rate that each parameter gets, by name."""
-    optimizer = make_optimizer(model, learner.settings(layer_decay=decay))
+    optimizer = make_optimizer(model, learner.settings(layer_decay=decay, head_rate=head_rate))
     set_rate(optimizer, 1.0)
     shares = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     return {name: shares[id(parameter)] for name, parameter in model.named_parameters()}
@@ -61,6 +61,15 @@ def test_each_layer_has_its_share_of_the_rate_of_the_one_above():
         part = name.removeprefix("encoder.")
         level = 4 if part.startswith(("classify", "pooler")) else int(part.split(".")[2]) + 1 if "blocks" in part else 0
         assert share == 0.5 ** (4 - level), name
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_heads_have_their_own_rate_whatever_the_layers_have(decay):
+    model = tiny.model(("classify",), layers=3)
+    trained = torch.nn.ModuleDict({"encoder": model.encoder, **model.heads})
+    usual = scaled(trained, decay)
+    for name, share in scaled(trained, decay, 30.0).items():
+        assert share == (30.0 if name.startswith("classify") else usual[name]), name
 
 
 def test_a_block_that_all_layers_share_has_the_mean_of_their_shares():
@@ -201,6 +210,7 @@ def test_killed_with_an_average_and_cosine_a_run_gives_the_same_bits(tmp_path):
     [
         ({"schedule": "cosin"}, "schedule must be linear or cosine or constant, not 'cosin'; did you mean 'cosine'"),
         ({"layer_decay": 0.0}, "layer_decay must be above 0, at most 1, not 0.0"),
+        ({"head_rate": 0.0}, "head_rate must be above 0, not 0.0"),
         ({"average": 1.0}, "average must be between 0 and 1, not 1.0"),
     ],
 )

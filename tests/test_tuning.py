@@ -12,11 +12,12 @@ import bothways as bw
 import tiny
 from bothways.batch import make_batch
 from bothways.errors import BothwaysError
+from bothways.learn import loop
 from bothways.learn.checkpoint import own_tensors
 from bothways.learn.tuning import mixout
 from bothways.learn.tuning.reinit import reinitialise
 from bothways.learn.tuning.settings import TuningSettings
-from bothways.learn.tuning.suited import suited_epochs, suited_length, suited_rate
+from bothways.learn.tuning.suited import suited_epochs, suited_head_rate, suited_length, suited_rate
 from bothways.model.build import build_encoder, build_head
 from bothways.model.config import HeadConfig
 from bothways.model.families import families, family
@@ -149,6 +150,27 @@ def test_what_suits_grows_with_few_examples_and_narrow_encoders():
     assert suited_rate(768, TuningSettings(freeze=True)) == 1e-2
 
 
+def test_a_head_that_begins_anew_learns_thirty_times_as_fast_but_not_above_its_highest_rate():
+    plain = TuningSettings()
+    assert suited_head_rate("tag", plain, 2e-5) == 30
+    assert suited_head_rate("classify", plain, 3e-4) == pytest.approx(10)
+    assert suited_head_rate("classify", plain, 5e-3) is None
+    for learned in ("embed", "late", "sparse"):
+        assert suited_head_rate(learned, plain, 1e-4) is None
+    assert suited_head_rate("tag", TuningSettings(freeze=True), 1e-4) is None
+    assert suited_head_rate("tag", TuningSettings(lora=8), 1e-4) is None
+
+
+@pytest.mark.parametrize(("given", "first"), [({}, 30.0), ({"head_rate": 2.0}, 2.0), ({"freeze": True}, 1.0)])
+def test_a_run_has_the_heads_rate_that_suits_or_is_given(given, first, monkeypatch):
+    made = []
+    real = loop.make_optimizer
+    monkeypatch.setattr(loop, "make_optimizer", lambda *args: made.append(real(*args)) or made[-1])
+    finetuned(tiny.model(("mlm",), layers=2), learning_rate=1e-4, **given)
+    scales = {group["scale"] for optimizer in made for group in optimizer.param_groups}
+    assert scales == {1.0, first}
+
+
 def finetuned(start, out=None, callbacks=(), **own):
     given = {"steps": 6, "batch_size": 8, "micro_tokens": 80, "metric": None, "report": False} | own
     fixed = {"device": "cpu", "precision": "float32", "dropout": 0.1, "seed": 2, "max_length": 32}
@@ -217,10 +239,10 @@ def test_the_run_says_what_was_chosen_and_why(capsys):
     finetuned(tiny.model(("mlm",), layers=2), steps=None, epochs=1, lora=3, average=0.9, layer_decay=0.5)
     finetuned(tiny.model(("mlm",), layers=2), steps=None, learning_rate=1e-4, patience=1, metric="best")
     said = " ".join(capsys.readouterr().err.split())
-    assert "(1 epoch), learning rate 0.001 (which suits width" in said
+    assert "(1 epoch), learning rate 0.003 (which suits width" in said
     assert "linear schedule, 0.5 of it from layer to layer, weights averaged by 0.9, LoRA of rank 3" in said
     assert "parameters learn" in said
-    assert "(20 epochs, which suits 36 examples), learning rate 0.0001, linear schedule, best weights by" in said
+    assert "(20 epochs, which suits 36 examples), learning rate 0.0001, linear schedule, 30 times that for the head, best" in said
 
 
 SENTENCES = tiny.sentences(24, seed=1, longest=8)

@@ -76,7 +76,15 @@ def probe(room: Room, name: str, base: Any, seed: int, **settings: Any) -> Resul
     import bothways as bw
 
     one = PROBES[name]
-    options = {"epochs": 3, "dropout": 0.1, "truncation": "window", "evaluate_every": NEVER, **one.own, **settings}
+    options = {
+        "epochs": 3,
+        "head_rate": 1.0,
+        "dropout": 0.1,
+        "truncation": "window",
+        "evaluate_every": NEVER,
+        **one.own,
+        **settings,
+    }
     tuned = bw.finetune(
         one.task,
         base=base,

@@ -20,6 +20,7 @@ TITLE = "5. What each trick gives"
 ON = ("sst2", "rte", "conll2003")
 RATE, EPOCHS = 1e-4, 3
 PLAIN = "plain"
+GIVEN = {"epochs": EPOCHS, "learning_rate": RATE, "head_rate": 1.0, "dropout": 0.1}
 TRICKS: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "CRF": {"crf": True},  # taggers only
@@ -30,6 +31,7 @@ TRICKS: dict[str, dict[str, Any]] = {
     "moving average 0.99": {"average": 0.99},
     "layer-wise decay 0.8": {"layer_decay": 0.8, "learning_rate": 3 * RATE},
     "top layer anew": {"reinit_layers": 1},
+    "head thirty times as fast": {"head_rate": 30.0},
     "the mean is read": {"reads": "mean"},
     "LoRA, rank 8": {"lora": 8, "learning_rate": 30 * RATE, "reads": "mean"},
     "frozen encoder": {"freeze": True, "learning_rate": 100 * RATE, "reads": "mean"},
@@ -39,13 +41,13 @@ ONLY = {"CRF": ("conll2003",), "the mean is read": ("sst2", "rte")}
 FEW, OF, WAYS = (8, 16, 64), ("agnews", "trec"), ("TF-IDF", "vectors, solved", "plain", "few-shot")
 
 TEXT = f"""all-MiniLM-L6-v2, {EXAMPLES:,} examples ({FEWER:,} of RTE), {EPOCHS} epochs, dropout 0.1, three seeds, mean
-and deviation; the last weights are scored once. Rates are those that suit the trick: {RATE:g}, three times that for the
-top layer where rates decay downwards, thirty times that for LoRA, a hundred times for the head of a frozen encoder.
-What learns neither the encoder nor its pooler reads the mean of the tokens, as the base was trained to be read; the row
-that reads it alone shows what of their scores is due to that. FGM and R-Drop compute every step twice and SiFT three
-times, which other tricks could spend on epochs. An average with 0.9 is over some ten steps, with 0.99 over a hundred,
-more than half of these runs. p is of a sign-flip test over tasks and seeds together; three tasks are too few to say
-what others would show."""
+and deviation; the last weights are scored once. Rates are those that suit the trick: {RATE:g} for encoder and head
+alike, three times that for the top layer where rates decay downwards, thirty times that for LoRA, a hundred times for
+the head of a frozen encoder. What learns neither the encoder nor its pooler reads the mean of the tokens, as the base
+was trained to be read; the row that reads it alone shows what of their scores is due to that. FGM and R-Drop compute
+every step twice and SiFT three times, which other tricks could spend on epochs. An average with 0.9 is over some ten
+steps, with 0.99 over a hundred, more than half of these runs. p is of a sign-flip test over tasks and seeds together;
+three tasks are too few to say what others would show."""
 FEW_TEXT = """With 8, 16 and 64 examples a class: TF-IDF with logistic regression; logistic regression of the encoder's
 vectors as they are; plain fine-tuning (20 epochs, steps of 8, the mean of the tokens); and `few_shot`, which learns
 from pairs of examples and solves the classifier (SetFit's idea, Tunstall et al. 2022). Three draws of the examples.
@@ -81,7 +83,7 @@ def tried(trick: str, name: str, seed: int, room: Room) -> Result:
         metric=None,
         evaluate_every=NEVER,
         report=False,
-        **{"epochs": EPOCHS, "learning_rate": RATE, "max_length": task.length, "dropout": 0.1} | task.own | own,
+        **GIVEN | {"max_length": task.length} | task.own | own,
     )
     return {"score": float(tuned.scores[task.metric]), "metric": task.metric}
 

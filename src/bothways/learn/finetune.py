@@ -30,7 +30,15 @@ from bothways.learn.tasks.protocol import Data, Examined, Task, TaskObjective
 from bothways.learn.tuning.apply import before_step, finish_model, wrap_objective
 from bothways.learn.tuning.settings import TuningSettings
 from bothways.learn.tuning.start import choose, untrained, with_dev
-from bothways.learn.tuning.suited import length_told, mean_told, recipe_told, suited_epochs, suited_length, suited_rate
+from bothways.learn.tuning.suited import (
+    length_told,
+    mean_told,
+    recipe_told,
+    suited_epochs,
+    suited_head_rate,
+    suited_length,
+    suited_rate,
+)
 from bothways.model.parts.stack import recompute_layers
 from bothways.paths import as_path
 from bothways.progress import say
@@ -85,6 +93,7 @@ def finetune(
     warmup: float = 0.1,
     weight_decay: float = 0.01,
     layer_decay: float = 1.0,
+    head_rate: float | None = None,
     average: float | None = None,
     dropout: float | None = None,
     gradient_checkpointing: bool = False,
@@ -125,6 +134,7 @@ def finetune(
         warmup: Share of the steps in which the rate rises.
         weight_decay: Of AdamW, on weight matrices.
         layer_decay: What the rate of each layer is of the rate of the layer above it; 1: all learn alike.
+        head_rate: How many times the rate the head has; None takes what suits a head that begins anew.
         average: Decay of a moving average of the weights, such as 0.999, which is what is measured and kept; None: the
             weights themselves.
         dropout: Overrides dropout everywhere.
@@ -200,6 +210,8 @@ def finetune(
         chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
     )
     rate = suited_rate(model.config.width, tuning, layer_decay, learns_on)
+    anew = None if few_shot else suited_head_rate(chosen.name, tuning, learning_rate or rate)
+    given["head_rate"] = head_rate or anew
     settings = _settled(given, rate, math.ceil(count * epochs / batch_size), epochs, best)
     recompute_layers(model.encoder, gradient_checkpointing)
     beside = objective.modules() if hasattr(objective, "modules") else {}

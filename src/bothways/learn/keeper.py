@@ -34,6 +34,7 @@ _HARMLESS = (
         "warmup_steps",
         "schedule",
         "layer_decay",
+        "head_rate",
         "weight_decay",
         "betas",
     ),

@@ -46,12 +46,14 @@ def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
     return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0, head_rate: float | None = None
+) -> list[dict]:
     """The trainable parameters, each once: matrices with weight decay; biases and norms (all vectors) without.
 
     Each group also says its ``scale``, the share that it has of the rate.
     """
-    scales = rate_scales(model, layer_decay)
+    scales = rate_scales(model, layer_decay, head_rate)
     groups: dict[tuple[float, bool], dict] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -61,18 +63,20 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float =
     return [groups[key] for key in sorted(groups)]
 
 
-def rate_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
-    """The share of the rate that encoders' parameters have, by their ids; what is not there has the full rate.
+def rate_scales(model: nn.Module, layer_decay: float, head_rate: float | None = None) -> dict[int, float]:
+    """The share of the rate that parameters have, by their ids; what is not there has the full rate.
 
     Layer-wise decay as Clark et al. 2020 (ELECTRA, appendix B) use it, after Howard and Ruder 2018 (ULMFiT, section
     3.2): heads and pooler learn at the full rate, the last of L layers at `layer_decay` of it, each layer below at
     `layer_decay` of that above it, the embeddings at its power L + 1. A block that several layers share has the mean of
-    what its layers would have.
+    what its layers would have. What lies in no encoder, the heads, has `head_rate` times the rate.
     """
     scales: dict[int, float] = {}
-    if layer_decay == 1:
-        return scales
-    for encoder in (part for part in model.modules() if isinstance(part, Encoder)):
+    encoders = [part for part in model.modules() if isinstance(part, Encoder)]
+    if head_rate is not None:
+        inside = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
+        scales = {id(parameter): head_rate for parameter in model.parameters() if id(parameter) not in inside}
+    for encoder in encoders if layer_decay < 1 else ():
         top = len(encoder.stack.schedule) + 1
         for part, at in levels(encoder):
             scale = sum(layer_decay ** (top - level) for level in at) / len(at)
@@ -86,7 +90,7 @@ def make_optimizer(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
     Raises:
         BothwaysError: No parameter is trainable.
     """
-    groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
+    groups = parameter_groups(model, settings.weight_decay, settings.layer_decay, settings.head_rate)
     if not groups:
         raise BothwaysError("the model has no parameter that may change: unfreeze the encoder or add a head")
     if settings.optimizer == "adamw":

@@ -33,6 +33,7 @@ class LoopSettings:
         warmup_steps: The same as a number of steps.
         schedule: How the rate goes on after the warm-up: ``"linear"`` or ``"cosine"`` to zero, or ``"constant"``.
         layer_decay: What the rate of each layer is of that of the layer above it; heads have the full rate.
+        head_rate: How many times the rate heads have, which begin anew; None: once.
         average: Decay of a moving average of the weights, which is then measured and kept in their place.
         optimizer: ``"adamw"``, or ``"muon"`` for the matrices between embeddings and heads, AdamW for the rest.
         weight_decay: Decoupled weight decay, not applied to biases and norms.
@@ -59,6 +60,7 @@ class LoopSettings:
     warmup_steps: int | None = None
     schedule: str = "linear"
     layer_decay: float = 1.0
+    head_rate: float | None = None
     average: float | None = None
     optimizer: str = "adamw"
     weight_decay: float = 0.01
@@ -92,6 +94,7 @@ class LoopSettings:
             if (value := getattr(self, name)) not in known:
                 raise BothwaysError(f"{name} must be {' or '.join(known)}, not {value!r}{closest(value, known)}")
         self._check("layer_decay", 0 < self.layer_decay <= 1, "above 0, at most 1")
+        self._check("head_rate", self.head_rate is None or 0 < self.head_rate < math.inf, "above 0")
         self._check("average", self.average is None or 0 < self.average < 1, "between 0 and 1")
         self._check("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")

@@ -66,6 +66,9 @@ def _shared(
     warmup: Warmup = 0.1,
     weight_decay: WeightDecay = 0.01,
     layer_decay: Annotated[float, training("--layer-decay", "SHARE", "A layer's rate, of that above it.")] = 1.0,
+    head_rate: Annotated[
+        float | None, training("--head-rate", "TIMES", "The head's rate, as many times that of the encoder; suits it.")
+    ] = None,
     average: Annotated[float | None, training("--average", "DECAY", "Keep a moving average, such as 0.999.")] = None,
     gradient_checkpointing: GradientCheckpointing = False,
     freeze: Annotated[bool, training("--freeze", None, "Train the head alone.")] = False,
