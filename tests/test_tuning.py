@@ -152,16 +152,17 @@ def test_what_suits_grows_with_few_examples_and_narrow_encoders():
 
 def test_a_head_that_begins_anew_learns_thirty_times_as_fast_but_not_above_its_highest_rate():
     plain = TuningSettings()
-    assert suited_head_rate("tag", plain, 2e-5) == 30
-    assert suited_head_rate("classify", plain, 3e-4) == pytest.approx(10)
-    assert suited_head_rate("classify", plain, 5e-3) is None
-    for learned in ("embed", "late", "sparse"):
-        assert suited_head_rate(learned, plain, 1e-4) is None
-    assert suited_head_rate("tag", TuningSettings(freeze=True), 1e-4) is None
-    assert suited_head_rate("tag", TuningSettings(lora=8), 1e-4) is None
+    assert suited_head_rate(2e-5, plain) == 30
+    assert suited_head_rate(3e-4, plain) == pytest.approx(10)
+    assert suited_head_rate(5e-3, plain) is None
+    assert suited_head_rate(1e-4, TuningSettings(freeze=True)) is None
+    assert suited_head_rate(1e-4, TuningSettings(lora=8)) is None
 
 
-@pytest.mark.parametrize(("given", "first"), [({}, 30.0), ({"head_rate": 2.0}, 2.0), ({"freeze": True}, 1.0)])
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [({}, 30.0), ({"head_rate": 2.0}, 2.0), ({"freeze": True}, 1.0), ({"few_shot": True, "steps": None}, 1.0)],
+)
 def test_a_run_has_the_heads_rate_that_suits_or_is_given(given, first, monkeypatch):
     made = []
     real = loop.make_optimizer
@@ -242,7 +243,10 @@ def test_the_run_says_what_was_chosen_and_why(capsys):
     assert "(1 epoch), learning rate 0.003 (which suits width" in said
     assert "linear schedule, 0.5 of it from layer to layer, weights averaged by 0.9, LoRA of rank 3" in said
     assert "parameters learn" in said
-    assert "(20 epochs, which suits 36 examples), learning rate 0.0001, linear schedule, 30 times that for the head, best" in said
+    assert (
+        "(20 epochs, which suits 36 examples), learning rate 0.0001, linear schedule, 30 times that for the head, best"
+        in said
+    )
 
 
 SENTENCES = tiny.sentences(24, seed=1, longest=8)

@@ -210,8 +210,8 @@ def finetune(
         chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
     )
     rate = suited_rate(model.config.width, tuning, layer_decay, learns_on)
-    anew = None if few_shot else suited_head_rate(chosen.name, tuning, learning_rate or rate)
-    given["head_rate"] = head_rate or anew
+    anew = not few_shot and not hasattr(chosen, "carry")  # else it goes on from the base's, or is solved in the end
+    given["head_rate"] = head_rate or (suited_head_rate(learning_rate or rate, tuning) if anew else None)
     settings = _settled(given, rate, math.ceil(count * epochs / batch_size), epochs, best)
     recompute_layers(model.encoder, gradient_checkpointing)
     beside = objective.modules() if hasattr(objective, "modules") else {}

@@ -10,8 +10,6 @@ _RATES = ((1024, 2e-5), (768, 3e-5), (384, 1e-4), (0, 3e-4))
 """The rate from a width on. Devlin et al. 2018 (appendix A.3) take 2e-5 to 5e-5 for base and large, and Mosbach et al.
 2021 (section 6) find the lower end stable at large; Turc et al. 2019 take up to 3e-4 for the small sizes."""
 _HEAD_RATE, _HEAD_TIMES = 3e-3, 30.0
-_HEADS_LEARNED = ("embed", "late", "sparse")
-"""Tasks whose heads, if there are any, begin as their base has them."""
 _EPOCHS = ((2000, 3), (500, 10), (0, 20))
 """Passes from a number of examples on: 3 in Devlin et al. 2018; 20 for a few hundred examples, whose bad runs had
 stopped too early, in Mosbach et al. 2021 (section 6); 10 between, as Zhang et al. 2021 (section 6) find enough."""
@@ -43,7 +41,7 @@ def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0, 
     return 3 * usual if layer_decay < 1 else usual
 
 
-def suited_head_rate(task: str, settings: TuningSettings, rate: float) -> float | None:
+def suited_head_rate(rate: float, settings: TuningSettings) -> float | None:
     """How many times the rate a head has that begins anew: thirty, as long as that is no more than 3e-3.
 
     In few steps it would else not learn what the encoder tells it: from 1,500 sentences of CoNLL-2003 all-MiniLM-L6-v2
@@ -51,14 +49,13 @@ def suited_head_rate(task: str, settings: TuningSettings, rate: float) -> float 
     TREC and SST-2 are learned as well with either. Devlin et al. 2018 have one rate for all.
 
     Args:
-        task: Its name.
-        settings: What is done beside plain training.
         rate: The highest, of the encoder.
+        settings: What is done beside plain training.
 
     Returns:
-        None where the head has learned before, or the rate is a head's already.
+        None where the rate is a head's already.
     """
-    if task in _HEADS_LEARNED or settings.freeze or settings.lora is not None or rate >= _HEAD_RATE:
+    if settings.freeze or settings.lora is not None or rate >= _HEAD_RATE:
         return None
     return min(_HEAD_TIMES, _HEAD_RATE / rate)
 
