@@ -301,6 +301,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
         assert torch.equal(value, resumed.model.encoder.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_bf16_is_close_to_float32(name):
+    model, targets = model_of(name), item()[1]
+    with torch.no_grad():
+        exact = model["encoder"](targets["mlm.given"]).sequence
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model["encoder"](targets["mlm.given"]).sequence
+    assert (rounded.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
+    assert not torch.equal(rounded.float(), exact)
+
+
 def test_the_order_stands_in_the_log_where_it_is_not_the_usual(tmp_path):
     asked = {name: run(tmp_path / name, name).history for name in ("mpnet", "bert")}
     assert asked

@@ -303,7 +303,7 @@ def _order(settings: ObjectiveSettings, config: EncoderConfig) -> MaskOrder:
         why = "the enhanced mask decoder guesses all at once"
     if why and settings.mask_order:
         raise BothwaysError(f"masked tokens cannot be guessed one by one here: {why}; leave mask_order out")
-    return "at-once" if why else family_of(config.family).mask_order if settings.mask_order is None else "permuted"
+    return "at-once" if why else settings.mask_order or family_of(config.family).mask_order
 
 
 def starting_model(

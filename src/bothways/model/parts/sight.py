@@ -80,6 +80,5 @@ def hidden(sight_3T: Tensor, piece: Rectangle, dtype: torch.dtype) -> Tensor:
     clock_NL, since_NL, until_NL = sight_3T.unflatten(1, (piece.sequences, piece.length))
     clock_NL1 = clock_NL[:, :, None]
     unseen_NLL = (since_NL[:, None] > clock_NL1) | (until_NL[:, None] <= clock_NL1)
-    return torch.zeros(unseen_NLL.shape, dtype=dtype, device=unseen_NLL.device).masked_fill_(unseen_NLL, float("-inf"))[
-        :, None
-    ]
+    nothing_NLL = torch.zeros(unseen_NLL.shape, dtype=dtype, device=unseen_NLL.device)
+    return nothing_NLL.masked_fill_(unseen_NLL, float("-inf"))[:, None]
