@@ -46,7 +46,8 @@ def suited_head_rate(rate: float, settings: TuningSettings) -> float | None:
 
     In few steps it would else not learn what the encoder tells it: from 1,500 sentences of CoNLL-2003 all-MiniLM-L6-v2
     reached 0.66 in three epochs at 1e-4, 0.76 with ten times that for the head and 0.79 with thirty, on held-out ones;
-    TREC and SST-2 are learned as well with either. Devlin et al. 2018 have one rate for all.
+    from 2,000 of them 0.81 instead of 0.79. TREC, SST-2, STS-B, RTE and NCBI-disease are learned as well with either.
+    Devlin et al. 2018 have one rate for all.
 
     Args:
         rate: The highest, of the encoder.
