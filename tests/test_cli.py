@@ -218,6 +218,7 @@ def test_the_version(said):
         ("finetune classify --train absent.csv --base bert --out x", "absent.csv"),
         ("finetune classify table.csv --base bert --epochs 0 --out x", "epochs must be above 0, not 0"),
         ("finetune classify table.csv --base bert --learning-rate 0 --out x", "learning_rate must be above 0, not 0.0"),
+        ("finetune classify table.csv --base bert --head-rate 0 --out x", "head_rate must be above 0, not 0.0"),
         ("finetune classify table.csv --base bert --seeds 0 --out x", "seeds must be"),
         ("finetune classify table.csv --base bert --folds 0 --out x", "folds must be"),
         ("finetune classify --base bert --out x", "give a file to learn from"),

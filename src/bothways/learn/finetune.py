@@ -312,7 +312,7 @@ def _record(
 
 def _check_numbers(given: dict[str, Any]) -> None:
     """A number that is given is never taken for one that is not: zero epochs are a mistake."""
-    for name in ("epochs", "steps", "max_length", "learning_rate", "evaluate_every"):
+    for name in ("epochs", "steps", "max_length", "learning_rate", "head_rate", "evaluate_every"):
         if given[name] is not None and not given[name] > 0:
             raise BothwaysError(f"{name} must be above 0, not {given[name]!r}")
     check_whole(**{name: given[name] for name in ("steps", "max_length", "batch_size", "micro_tokens", "seed")})
