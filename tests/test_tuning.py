@@ -148,6 +148,8 @@ def test_what_suits_grows_with_few_examples_and_narrow_encoders():
     assert suited_rate(128, TuningSettings(lora=8)) == pytest.approx(3e-3)
     assert suited_rate(768, plain, 0.8) == pytest.approx(9e-5)
     assert suited_rate(768, TuningSettings(freeze=True)) == 1e-2
+    assert suited_rate(768, TuningSettings(freeze=True), anew=False) == 1e-3
+    assert suited_rate(768, TuningSettings(lora=8), anew=False) == pytest.approx(3e-4)
 
 
 def test_a_head_that_begins_anew_learns_thirty_times_as_fast_but_not_above_its_highest_rate():

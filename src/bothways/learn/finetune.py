@@ -209,9 +209,10 @@ def finetune(
     objective, stream, count = _lessons(
         chosen, model, train_data, seed, batch_size, micro_tokens, None if steps is not None else epochs
     )
-    rate = suited_rate(model.config.width, tuning, layer_decay, learns_on)
-    anew = not few_shot and not hasattr(chosen, "carry")  # else it goes on from the base's, or is solved in the end
-    given["head_rate"] = head_rate or (suited_head_rate(learning_rate or rate, tuning) if anew else None)
+    anew = not hasattr(chosen, "carry")  # else they go on from the base's
+    rate = suited_rate(model.config.width, tuning, layer_decay, learns_on, anew)
+    if head_rate is None and anew and not few_shot:  # which solves its head in the end
+        given["head_rate"] = suited_head_rate(learning_rate or rate, tuning)
     settings = _settled(given, rate, math.ceil(count * epochs / batch_size), epochs, best)
     recompute_layers(model.encoder, gradient_checkpointing)
     beside = objective.modules() if hasattr(objective, "modules") else {}

@@ -170,7 +170,8 @@ def _suited_space(
     """What is tried where nobody says: rates from a quarter to four times what suits, fewer and more passes."""
     start = base if isinstance(base, Model) else load(base, device="cpu")
     learns_on = task == "embed" and start.sentence.stated
-    rate = suited_rate(start.config.width, tuning, given.get("layer_decay", 1.0), learns_on)
+    anew = not hasattr(task_kind(task), "carry")
+    rate = suited_rate(start.config.width, tuning, given.get("layer_decay", 1.0), learns_on, anew)
     epochs = suited_epochs(examples)
     space: Space = {
         "learning_rate": Range(rate / 4, rate * 4, log=True),

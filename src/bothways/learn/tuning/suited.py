@@ -15,7 +15,9 @@ _EPOCHS = ((2000, 3), (500, 10), (0, 20))
 stopped too early, in Mosbach et al. 2021 (section 6); 10 between, as Zhang et al. 2021 (section 6) find enough."""
 
 
-def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0, vectors: bool = False) -> float:
+def suited_rate(
+    width: int, settings: TuningSettings, layer_decay: float = 1.0, vectors: bool = False, anew: bool = True
+) -> float:
     """A highest learning rate for fine-tuning.
 
     A head alone bears 1e-2, and needs it in few epochs: from 2,000 examples of CoNLL-2003, TREC and SST-2 a frozen
@@ -30,14 +32,14 @@ def suited_rate(width: int, settings: TuningSettings, layer_decay: float = 1.0, 
         settings: What is done beside plain training.
         layer_decay: What a layer's rate is of that above it.
         vectors: Whether a model of sentence vectors learns on as one: 2e-5, at any width, as Reimers and Gurevych 2019
-            (section 3.1) have it; at the usual rate it would forget much of what it was trained on before. What is
-            beside a frozen one has learned too, and bears a tenth of what a new head does.
+            (section 3.1) have it; at the usual rate it would forget much of what it was trained on before.
+        anew: Whether its heads begin anew. Those that have learned before bear less beside what does not learn.
     """
     if settings.freeze:
-        return 1e-3 if vectors else 1e-2
+        return 1e-2 if anew else 1e-3
     usual = 2e-5 if vectors else _from(_RATES, width)
     if settings.lora is not None:
-        return 10 * usual if vectors else min(60 * usual, 3e-3)
+        return min(60 * usual, 3e-3) if anew else min(10 * usual, 1e-3)
     return 3 * usual if layer_decay < 1 else usual
 
 
